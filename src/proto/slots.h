@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+// How one slot is handed over between two lanes: Simple and LL, in memory that both ends map (shared memory, or a local
+// staging FIFO that a network transport empties and fills).
+//
+// Both protocols are FIFOs with 64-bit positions that only grow. One sender; one reader (a pair) or several (fan-out:
+// each reader has its own head, a slot is free when all have passed it).
+//
+//   Simple   shared memory of one FIFO                     who writes
+//            line 0         tail                           sender    (release: the slot's bytes, then the tail)
+//            line 1..R      head of reader 0..R-1          reader    (release: after its last read of the slot)
+//            descriptors    one per slot: bytes, identity  sender    (published by the tail)
+//            slots          `capacity` bytes               sender
+//     Invariant 0 <= tail - head <= S for each reader. A plan cuts the capacity into S slots of its own size; the cut
+//     may change only while the FIFO is empty, so the sender drains before it cuts anew (SimpleSender::cut).
+//
+//   LL       shared memory of one FIFO
+//            line 0..R-1    head of reader 0..R-1          reader
+//            slots          kLLSlots slots of kLLSlotBytes sender
+//            slot           word 0: the flag; the payload follows it, contiguous
+//     The flag is written last (release) and read first (acquire), so flag seen => payload seen, and a message of up to
+//     56 bytes is one cache line: data and sequence number travel together. Flags sit at fixed places that never hold
+//     payload, and slots are never cleared: the position in the flag grows with every use, so an old flag cannot match.
+//
+// A flag (and a Simple descriptor) also carries the identity of the call: a hash of what the sender was asked to do. A
+// receiver that was asked something else sees the right position with the wrong identity: a mismatch, found for
+// nothing.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "base/atomic.h"
+
+namespace tutti {
+
+inline constexpr uint64_t kLLPayloadBytes = 4096;                       // what the planner may put into a slot
+inline constexpr uint64_t kLLSlotBytes = kLLPayloadBytes + kCacheLine;  // + flag; a line more rotates L1 sets
+inline constexpr int kPositionBits = 40;                                // of a flag; the rest is identity
+inline constexpr uint64_t kPositionMask = (uint64_t{1} << kPositionBits) - 1;
+
+// Flag of the slot at `position` for a call of this identity. Never 0: fresh memory matches nothing.
+constexpr uint64_t make_flag(uint64_t position, uint32_t identity) {
+  return (static_cast<uint64_t>(identity) << kPositionBits) | ((position + 1) & kPositionMask);
+}
+inline constexpr uint32_t kIdentityMask = (1u << (64 - kPositionBits)) - 1;
+
+// One counter alone in its cache line.
+struct alignas(kCacheLine) CounterLine {
+  uint64_t value;
+};
+static_assert(sizeof(CounterLine) == kCacheLine);
+
+struct SlotDescriptor {
+  uint64_t bytes;
+  uint64_t flag;  // make_flag(position, identity)
+};
+
+// Where the parts of one Simple FIFO lie; the same for both ends.
+struct SimpleMemory {
+  CounterLine* tail = nullptr;
+  CounterLine* heads = nullptr;  // one per reader
+  int readers = 0;
+  SlotDescriptor* descriptors = nullptr;  // kMaxSlots
+  std::byte* slots = nullptr;
+  uint64_t capacity = 0;
+
+  static constexpr uint64_t kMaxSlots = 64;
+};
+
+struct LLMemory {
+  CounterLine* heads = nullptr;
+  int readers = 0;
+  std::byte* slots = nullptr;
+  uint64_t slot_count = 0;  // power of two
+};
+
+inline uint64_t slowest_head(const CounterLine* heads, int readers) {
+  uint64_t slowest = load_acquire(heads[0].value);
+  for (int r = 1; r < readers; ++r) slowest = std::min(slowest, load_acquire(heads[r].value));
+  return slowest;
+}
+
+// Slots of one cut: `count` slots of `bytes` each.
+struct SlotCut {
+  uint64_t bytes = 0, count = 0;
+  bool operator==(const SlotCut&) const = default;
+};
+// The cut for slices of `slice_bytes`: as many slots as fit, at most kMaxSlots. At least two fit by the planner's care.
+inline SlotCut slot_cut(uint64_t capacity, uint64_t slice_bytes, uint64_t most_slots) {
+  const uint64_t bytes = (slice_bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+  return {bytes, std::min({capacity / bytes, SimpleMemory::kMaxSlots, most_slots})};
+}
+
+class SimpleSender {
+ public:
+  SimpleSender() = default;
+  explicit SimpleSender(const SimpleMemory& memory) : memory_(memory) {}
+
+  // Prepares for slots of this cut. False: the readers still hold slots of another cut; ask again.
+  bool cut(SlotCut wanted) {
+    if (cut_ == wanted) return true;
+    if (next_ != seen_ && next_ != (seen_ = slowest_head(memory_.heads, memory_.readers))) return false;
+    cut_ = wanted;
+    return true;
+  }
+  bool has_room() {
+    if (next_ - seen_ < cut_.count) return true;
+    seen_ = slowest_head(memory_.heads, memory_.readers);  // acquire: pairs with SimpleReceiver::release
+    return next_ - seen_ < cut_.count;
+  }
+  std::byte* slot() const { return memory_.slots + next_ % cut_.count * cut_.bytes; }
+  // Release: the slot's bytes and descriptor are visible no later than the new tail. Pairs with SimpleReceiver::ready.
+  void publish(uint64_t bytes, uint32_t identity) {
+    memory_.descriptors[next_ % SimpleMemory::kMaxSlots] = {bytes, make_flag(next_, identity)};
+    store_release(memory_.tail->value, ++next_);
+  }
+  bool drained() { return next_ == seen_ || next_ == (seen_ = slowest_head(memory_.heads, memory_.readers)); }
+
+ private:
+  SimpleMemory memory_;
+  SlotCut cut_;
+  uint64_t next_ = 0;  // slots published so far
+  uint64_t seen_ = 0;  // slowest head, when last looked
+};
+
+class SimpleReceiver {
+ public:
+  SimpleReceiver() = default;
+  SimpleReceiver(const SimpleMemory& memory, int reader) : memory_(memory), head_(&memory.heads[reader]) {}
+
+  void cut(SlotCut wanted) { cut_ = wanted; }
+  // Acquire: slots below the returned tail may be read. Pairs with SimpleSender::publish.
+  bool ready() {
+    if (next_ != seen_) return true;
+    seen_ = load_acquire(memory_.tail->value);
+    return next_ != seen_;
+  }
+  const SlotDescriptor& descriptor() const { return memory_.descriptors[next_ % SimpleMemory::kMaxSlots]; }
+  bool matches(uint32_t identity) const { return descriptor().flag == make_flag(next_, identity); }
+  const std::byte* slot() const { return memory_.slots + next_ % cut_.count * cut_.bytes; }
+  // Release: my reads of the slot are done before the sender may see it as free. Pairs with SimpleSender::has_room.
+  void release() { store_release(head_->value, ++next_); }
+
+ private:
+  SimpleMemory memory_;
+  CounterLine* head_ = nullptr;
+  SlotCut cut_;
+  uint64_t next_ = 0;  // slots released so far
+  uint64_t seen_ = 0;  // tail, when last looked
+};
+
+class LLSender {
+ public:
+  LLSender() = default;
+  explicit LLSender(const LLMemory& memory) : memory_(memory) {}
+
+  bool has_room() {
+    if (next_ - seen_ < memory_.slot_count) return true;
+    seen_ = slowest_head(memory_.heads, memory_.readers);
+    return next_ - seen_ < memory_.slot_count;
+  }
+  std::byte* payload() const { return slot() + sizeof(uint64_t); }
+  // Release: payload first, flag last. Pairs with LLReceiver::ready.
+  void publish(uint32_t identity) {
+    store_release(*reinterpret_cast<uint64_t*>(slot()), make_flag(next_, identity));
+    ++next_;
+  }
+
+ private:
+  std::byte* slot() const { return memory_.slots + (next_ & (memory_.slot_count - 1)) * kLLSlotBytes; }
+  LLMemory memory_;
+  uint64_t next_ = 0, seen_ = 0;
+};
+
+class LLReceiver {
+ public:
+  LLReceiver() = default;
+  LLReceiver(const LLMemory& memory, int reader) : memory_(memory), head_(&memory.heads[reader]) {}
+
+  // Acquire: flag seen => payload seen. Pairs with LLSender::publish.
+  bool ready(uint32_t identity) const { return load_acquire(flag()) == make_flag(next_, identity); }
+  // The slot has been published, but by a call of another identity.
+  bool mismatched(uint32_t identity) const {
+    const uint64_t seen = load_acquire(flag());
+    return seen != make_flag(next_, identity) && (seen & kPositionMask) == ((next_ + 1) & kPositionMask);
+  }
+  const std::byte* payload() const { return slot() + sizeof(uint64_t); }
+  // Credit goes back in batches: a quarter of the slots at a time, so that the sender's line is rarely disturbed. The
+  // sender may then see as used up to slot_count / 4 - 1 slots that are free; it never sees as free one that is used.
+  void release() {
+    ++next_;
+    if ((next_ & (memory_.slot_count / 4 - 1)) == 0) store_release(head_->value, next_);
+  }
+
+ private:
+  const std::byte* slot() const { return memory_.slots + (next_ & (memory_.slot_count - 1)) * kLLSlotBytes; }
+  const uint64_t& flag() const { return *reinterpret_cast<const uint64_t*>(slot()); }
+  LLMemory memory_;
+  CounterLine* head_ = nullptr;
+  uint64_t next_ = 0;
+};
+
+}  // namespace tutti

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// The contract of a transport: it makes connections (directed FIFOs of slots between two ranks) and, where peers cannot
+// map each other's memory, carries the slots.
+//
+// A connection is known by (sender, receiver, channel, use). Both ranks ask for their end when a schedule first needs
+// it; neither call waits for the peer. A transport whose peers map the slots (`mapped`) also offers LL, and fan-out
+// connections (one sender, all other members of the transport's group read).
+//
+// Threads: one at a time per transport object. Ends live as long as the transport.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "base/status.h"
+#include "proto/slots.h"
+
+namespace tutti {
+
+enum class Use : uint8_t { Collective, PointToPoint };
+
+struct SendEnd {
+  SimpleSender simple;
+  LLSender ll;            // mapped transports only
+  uint64_t capacity = 0;  // bytes of Simple slots
+};
+struct ReceiveEnd {
+  SimpleReceiver simple;
+  LLReceiver ll;
+  uint64_t capacity = 0;
+};
+
+class Transport {
+ public:
+  virtual ~Transport() = default;
+
+  virtual std::string_view name() const = 0;
+  virtual bool reaches(int peer) const = 0;
+  virtual bool mapped() const = 0;
+
+  // The ends of the connection to or from `peer`; made on first use, the same object ever after.
+  virtual Result<SendEnd*> send_end(int peer, int channel, Use use) = 0;
+  virtual Result<ReceiveEnd*> receive_end(int peer, int channel, Use use) = 0;
+  // Fan-out: my end as the sender, and my end as a reader of `peer`'s. Mapped transports only.
+  virtual Result<SendEnd*> fan_send_end(int channel) = 0;
+  virtual Result<ReceiveEnd*> fan_receive_end(int peer, int channel) = 0;
+
+  // Carries slots without ever blocking. True: something moved. An error names the peer and the cause. No-op if mapped.
+  virtual Result<bool> progress() = 0;
+  // Nothing of ours is still waiting to leave: a blocking call may return. Always true if mapped.
+  virtual bool flushed() const = 0;
+  // Blocks up to `timeout_ms` until progress() may do something (the last stage of waiting). No-op if mapped.
+  virtual void wait(int timeout_ms) = 0;
+};
+
+}  // namespace tutti
