@@ -33,8 +33,8 @@ constexpr SizeRow kCapacities[] = {
 };
 constexpr uint64_t kLeastFanCapacity = 256 * KiB;
 constexpr uint64_t kLeastBuffer = kPageBytes, kMostBuffer = 1024 * MiB;
-constexpr int kFewRanks = 8;                              // up to here memory is no concern
-constexpr uint64_t kLLSlotsFew = 64, kLLSlotsMany = 16;   // powers of two, at least 4 (LLReceiver::release)
+constexpr int kFewRanks = 8;                             // up to here memory is no concern
+constexpr uint64_t kLLSlotsFew = 64, kLLSlotsMany = 16;  // powers of two, at least 4 (LLReceiver::release)
 
 uint64_t default_capacity(int local_ranks) {
   for (const SizeRow& row : kCapacities)
@@ -72,8 +72,9 @@ Result<ArenaLayout> ArenaLayout::compute(const ArenaShape& shape) {
   if (shape.channels < 0 || shape.channels > kMostChannels)
     return invalid_argument("{} channels: an arena has 1 to {}", shape.channels, kMostChannels);
   if (shape.buffer_bytes != 0 && (shape.buffer_bytes < kLeastBuffer || shape.buffer_bytes > kMostBuffer))
-    return invalid_argument("a connection's buffer of {} bytes: set TUTTI_BUFFER_BYTES to 4K .. 1G, or 0 for the default",
-                            shape.buffer_bytes);
+    return invalid_argument(
+        "a connection's buffer of {} bytes: set TUTTI_BUFFER_BYTES to 4K .. 1G, or 0 for the default",
+        shape.buffer_bytes);
 
   ArenaLayout layout;
   layout.local_ranks_ = ranks;

@@ -11,9 +11,10 @@
 //   pair           | page: descriptors | tail .. head .. LL head | LL slots, staggered | Simple slots |
 //   fan-out        | page(s): descriptors | tail .. heads[] | LL heads[] | LL slots, staggered | Simple slots |
 //
-// Who writes what is said in proto/slots.h; here lines of different writers are 128 bytes apart, because the adjacent-line
-// prefetcher pulls 64-byte lines in pairs. The counters of connections that one rank polls would all share a set of its
-// L1 cache if each lay at the start of a page, so they rotate inside their page, and so do the LL slots.
+// Who writes what is said in proto/slots.h; here lines of different writers are 128 bytes apart, because the
+// adjacent-line prefetcher pulls 64-byte lines in pairs. The counters of connections that one rank polls would all
+// share a set of its L1 cache if each lay at the start of a page, so they rotate inside their page, and so do the LL
+// slots.
 //
 // Not here: who gets the memory (inproc/, shm/) and what uses it (mapped.h).
 #pragma once

@@ -68,9 +68,10 @@ Result<std::unique_ptr<InprocTransport>> InprocTransport::create(const Communica
   TUTTI_TRY(check_group(group, layout));
   TUTTI_ASSIGN_OR_RETURN(std::shared_ptr<ProcessArena> arena, join({tag, group.ranks.front()}, layout));
   if (arena->layout() != layout)
-    return invalid_usage("rank {} computed an arena of {} bytes, another rank of this process one of {}: "
-                         "give all ranks the same channels and TUTTI_BUFFER_BYTES",
-                         group.me, layout.bytes(), arena->layout().bytes());
+    return invalid_usage(
+        "rank {} computed an arena of {} bytes, another rank of this process one of {}: "
+        "give all ranks the same channels and TUTTI_BUFFER_BYTES",
+        group.me, layout.bytes(), arena->layout().bytes());
   return std::unique_ptr<InprocTransport>(new InprocTransport(std::move(group), layout, std::move(arena)));
 }
 
