@@ -96,10 +96,10 @@ typedef enum {
   TUTTI_OP_FORCE_32 = 0x7fffffff
 } tuttiRedOp_t;
 
-/** When a scalar is read. On the CPU both are host memory. */
+/** Where a scalar lives. On the CPU both are host memory, and both are read when the operator is made. */
 typedef enum {
-  TUTTI_SCALAR_DEVICE = 0,         /* at each use: must live until the operator's last operation is done */
-  TUTTI_SCALAR_HOST_IMMEDIATE = 1, /* during tuttiRedOpCreatePreMulSum */
+  TUTTI_SCALAR_DEVICE = 0,
+  TUTTI_SCALAR_HOST_IMMEDIATE = 1,
   TUTTI_SCALAR_FORCE_32 = 0x7fffffff
 } tuttiScalarResidence_t;
 
@@ -179,9 +179,10 @@ TUTTI_API tuttiResult_t tuttiGetUniqueId(tuttiUniqueId* id);
  * Joins a communicator of `nranks` ranks as `rank`, on the CPU, with the default configuration.
  *
  * Shape     1 <= nranks, 0 <= rank < nranks; each rank is used once; id and nranks are the same on all ranks. The ranks
- *           may be processes, threads, or both (several ranks in one thread: tuttiCommInitAll).
+ *           may be processes, threads, or both; one thread joins as several ranks in one group, or by tuttiCommInitAll.
  * Order     Collective: returns when all ranks have called.
- * Threads   Blocks the calling thread, TUTTI_INIT_TIMEOUT (2 min) at most. Not inside a group.
+ * Threads   Blocks the calling thread, TUTTI_INIT_TIMEOUT (2 min) at most. Inside a group it is recorded, and *comm is
+ *           valid after the group's end.
  * Errors    *comm is NULL after any failure. TUTTI_INVALID_ARGUMENT: comm NULL, nranks or rank out of range, id not
  *           made by tuttiGetUniqueId, an environment variable that does not parse. TUTTI_REMOTE_ERROR: a rank is
  *           missing, used twice, or differs in nranks, library version or configuration: the text names it, on every
@@ -605,8 +606,7 @@ TUTTI_API tuttiResult_t tuttiRecv(void* recv, size_t count, tuttiDataType_t type
  * Makes an operator of this communicator: every input is multiplied by a scalar of this rank, then summed.
  *
  * Shape     *scalar is one element of `type`; each rank has its own. *op is usable with `type` and `comm` only.
- * Aliasing  TUTTI_SCALAR_HOST_IMMEDIATE: scalar is read now. TUTTI_SCALAR_DEVICE: read at each use, and must live as
- *           long.
+ * Aliasing  The scalar is read now and not needed afterwards.
  * Order     Local. But operators are known by their place: all ranks create and destroy them in the same order.
  * Threads   One thread per communicator at a time.
  * Errors    TUTTI_INVALID_ARGUMENT: op, scalar or comm NULL, type or residence out of range.
@@ -645,8 +645,8 @@ TUTTI_API tuttiResult_t tuttiGroupStart(void);
  * Stream    Members with stream NULL: blocks and runs them in the calling thread, all together, until all are done.
  *           Members on streams are queued.
  * Threads   The thread that opened the group.
- * Errors    TUTTI_INVALID_USAGE: no group is open. The first error of a member: nothing was started. A nested end
- *           returns that error too, and the group stays poisoned up to the outermost end.
+ * Errors    TUTTI_INVALID_USAGE: no group is open. The outermost end of a poisoned group returns the first error: nothing
+ *           was started. A nested end returns TUTTI_SUCCESS.
  */
 TUTTI_API tuttiResult_t tuttiGroupEnd(void);
 
