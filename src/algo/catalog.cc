@@ -39,6 +39,7 @@ constexpr int height(int n) { return ceil_log2(n); }
 constexpr int twice_height(int n) { return 2 * ceil_log2(n); }
 constexpr int two_hops(int n) { return n > 1 ? 2 : 0; }
 constexpr int doublings(int n) { return floor_log2(n) + 2 * folded(n); }
+constexpr int exchanges(int n) { return n > 2 ? n : n - 1; }  // each has a pair, from three ranks on
 constexpr int twice_doublings(int n) { return 2 * floor_log2(n) + 2 * folded(n); }
 
 // Bytes.
@@ -94,7 +95,7 @@ constexpr CatalogRow kCatalog[] = {
      chain, but_one, but_one, but_one, make<RingReduceScatter>},
 
     {Coll::AllToAll, Algo::Pairwise, kBoth, kNothing, one, one, exchange_slots,  //
-     chain, but_one, but_one, but_one, make<PairwiseAllToAll>},
+     exchanges, but_one, but_one, but_one, make<PairwiseAllToAll>},
     {Coll::Gather, Algo::Direct, kBoth, kNothing, one, one, any_slots,  //
      one_hop, block, block, but_one, make<DirectGather>},
     {Coll::Scatter, Algo::Direct, kBoth, kNothing, one, one, any_slots,  //
