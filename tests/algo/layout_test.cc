@@ -70,7 +70,7 @@ TEST(Layout, TableMeetsEachByteOfItsBlocksOnce) {
 
 TEST(Layout, RunsOfBlocksCoverWhatTheirBlocksCover) {
   for (const uint64_t bytes : {100, 1000, 4096, 4097}) {
-    const Tiling cut{.channels = 2, .channel = 1, .blocks = 8, .slices = 2, .slice_bytes = 64};
+    const Tiling cut{.channel = 1, .channels = 2, .blocks = 8, .slices = 2, .slice_bytes = 64};
     const Layout region = Layout::region(bytes);
     for (uint64_t round = 0; round < region.rounds(cut, 1); ++round) {
       uint64_t run = 0, single = 0;

@@ -110,7 +110,7 @@ TEST(Refusals, OutputReadBeforeItIsWritten) {
   Tables gather(Coll::AllGather, Algo::Doubling, 4);
   std::swap(gather.step(0, 1).dst_block, gather.step(0, 3).dst_block);
   gather.step(0, 1).blocks = 1;
-  EXPECT_REFUSED(gather, "rank 0, channel 0, part 0, round 0, step 2, slice 0: reads output that has not been written");
+  EXPECT_REFUSED(gather, "rank 0, channel 0, part 0, round 0, step 2, slice 1: reads output that has not been written");
 }
 
 TEST(Refusals, InputOverwrittenInPlace) {
@@ -244,6 +244,14 @@ TEST(Refusals, ImpossibleSteps) {
   Tables gather(Coll::AllGather, Algo::Direct, 3);
   gather.step(0, 0).reduce = true;
   EXPECT_REFUSED(gather, "reduces in all_gather");
+}
+
+// A step that never has data is not refused, but counted: the proof says nothing about it.
+TEST(Refusals, StepsWithoutData) {
+  Proof proof = proof_of(*find_row(Coll::AllReduce, Algo::Ring), 3);
+  EXPECT_EQ(prove(proof)->steps_without_data, 0u);
+  proof.bytes = 64;  // one of three blocks
+  EXPECT_EQ(prove(proof)->steps_without_data, 10u);
 }
 
 TEST(Refusals, ProofsThatMakeNoSense) {

@@ -36,7 +36,7 @@ class Prover {
       if (!job_.failed()) check_drained();
       for (int me = 0; me < proof_.n && !job_.failed(); ++me) check_result(me);
       if (job_.failed()) return refused(text(order, seed));
-      if (stats.steps_run == 0) stats = measured();
+      if (&order == &orders.front().first) stats = measured();
     }
     return stats;
   }
@@ -72,7 +72,6 @@ class Prover {
     if (done_[lane]) return false;
     const Advance result = advance(lanes_[lane].schedule, lanes_[lane], lanes_[lane].cursor);
     if (result == Advance::Done) done_[lane] = true, --left_;
-    if (result != Advance::Blocked) ++steps_run_;
     return result != Advance::Blocked;
   }
 
@@ -81,7 +80,6 @@ class Prover {
     for (SimLane& lane : lanes_) lane.restart();
     done_.assign(lanes_.size(), false);
     left_ = lanes_.size();
-    steps_run_ = 0;
     std::mt19937_64 random(seed);
     while (left_ > 0 && !job_.failed()) {
       if (!run_some(order, random)) return fail_deadlock();
@@ -217,7 +215,8 @@ class Prover {
   }
 
   ProofStats measured() const {
-    ProofStats stats{.hops = job_.hops, .messages = job_.messages, .steps_run = steps_run_};
+    ProofStats stats{.hops = job_.hops, .messages = job_.messages};
+    for (const SimLane& lane : lanes_) stats.steps_without_data += lane.steps_without_data();
     for (const SimRank& rank : job_.ranks) {
       stats.sent_bytes = std::max(stats.sent_bytes, rank.sent_bytes);
       stats.received_bytes = std::max(stats.received_bytes, rank.received_bytes);
@@ -230,7 +229,6 @@ class Prover {
   std::vector<SimLane> lanes_;
   std::vector<bool> done_;
   size_t left_ = 0;
-  uint64_t steps_run_ = 0;
   std::vector<uint32_t> sums_;  // by index of input cell
 };
 
@@ -281,6 +279,7 @@ Proof proof_of(const CatalogRow& row, int n, int root, int slices) {
           .root = root,
           .parts = row.parts(n),
           .schedule = row.make,
+          .bytes = kTileAlign * row.blocks(n),
           .blocks = row.blocks(n),
           .slices = slices,
           .slots = row.slots(n, slices)};

@@ -51,14 +51,16 @@ struct Proof {
   uint64_t seed = 1;
 };
 
-// The proof of one catalog row, with the fewest slots that the row asks for.
+// The proof of one catalog row, with the fewest slots that the row asks for and something in every block.
 Proof proof_of(const CatalogRow& row, int n, int root = 0, int slices = 1);
 
-// What was seen on the way, for the busiest rank.
+// What was seen on the way; bytes are those of the busiest rank.
 struct ProofStats {
   int hops = 0;  // messages on the longest chain
   uint64_t sent_bytes = 0, received_bytes = 0;
-  uint64_t messages = 0, steps_run = 0;  // of all ranks
+  uint64_t messages = 0;
+  uint64_t steps_without_data =
+      0;  // of all lanes: steps that had nothing but empty slices, so nothing is proven of them
 };
 
 // The measures of the first order, or the counterexample: rank, step, slice, block, what arrived and what was expected.

@@ -49,7 +49,7 @@ CollLayout table_layout(const Proof& proof, int me, SimRank& rank) {
   return proof.coll == Coll::AllGather ? all_gather_v_layout(n, me, table) : reduce_scatter_v_layout(n, me, table);
 }
 
-// In place, where the smaller buffer lies in the larger: the own block.
+// In place, the smaller buffer lies in the larger at the own block.
 uint64_t own_block(const Proof& proof, int me, const SimRank& rank) {
   return proof.lengths.empty() ? me * proof.bytes : rank.input_offsets[me];
 }
@@ -83,7 +83,10 @@ void SimFifo::push() {
 }
 
 SimJob::SimJob(const Proof& wanted)
-    : proof(wanted), expressions(proof.n), ranks(proof.n), fifo_of_(proof.channels * proof.n * (proof.n + 1), -1) {
+    : proof(wanted),
+      expressions(proof.n),
+      ranks(proof.n),
+      fifo_of_(size_t(proof.channels) * proof.n * (proof.n + 1), -1) {
   for (int me = 0; me < proof.n; ++me) {
     SimRank& rank = ranks[me];
     rank.layout = proof.lengths.empty() ? coll_layout(proof.coll, proof.n, me, proof.root, proof.bytes)
@@ -94,8 +97,8 @@ SimJob::SimJob(const Proof& wanted)
       rank.output_begin = rank.input_cells;
     } else if (rank.layout.input_blocks != 0 && rank.layout.output_blocks != 0) {
       const uint64_t own = own_block(proof, me, rank) / proof.cell_bytes;
-      if (rank.layout.input_blocks < rank.layout.output_blocks) rank.input_begin = own;
-      if (rank.layout.input_blocks > rank.layout.output_blocks) rank.output_begin = own;
+      if (proof.coll == Coll::AllGather || proof.coll == Coll::Gather) rank.input_begin = own;
+      if (proof.coll == Coll::ReduceScatter || proof.coll == Coll::Scatter) rank.output_begin = own;
     }
     rank.memory.resize(std::max(rank.input_begin + rank.input_cells, rank.output_begin + rank.output_cells));
   }
@@ -117,7 +120,7 @@ void SimJob::reset() {
 
 SimFifo& SimJob::fifo(int sender, int receiver, int channel) {
   const int n = proof.n;
-  int& index = fifo_of_[(channel * n + sender) * (n + 1) + (receiver == kFan ? n : receiver)];
+  int& index = fifo_of_[(size_t(channel) * n + sender) * (n + 1) + (receiver == kFan ? n : receiver)];
   if (index < 0) {
     index = static_cast<int>(fifos_.size());
     const size_t readers = receiver == kFan ? n : 1;
@@ -146,7 +149,8 @@ SimLane::SimLane(SimJob& job, AnySchedule the_schedule, const ScheduleArgs& args
               .blocks = job.proof.blocks,
               .slices = job.proof.slices,
               .slice_bytes = job.proof.slice_bytes},
-      rounds_(job.ranks[args.me].layout.rounds(tiling_)) {}
+      rounds_(job.ranks[args.me].layout.rounds(tiling_)),
+      had_data_(schedule.steps()) {}
 
 std::string SimLane::where() const {
   return fmt::format("rank {}, channel {}, part {}, round {}, step {}, slice {}", args_.me, args_.channel, args_.part,
@@ -318,6 +322,7 @@ void SimLane::keep(const Range& to) {
 }
 
 void SimLane::apply(const Step& step, const Cursor& at) {
+  had_data_[at.step] = true;
   if (job_.failed() || !check_ranges(step, at)) return;
   SimRank& rank = job_.ranks[args_.me];
   const Range in = step.src != Buffer::None ? source(step, at) : target(step, at);

@@ -4,6 +4,7 @@
 // which lanes run and the check of the result are in prove.cc.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <span>
@@ -90,6 +91,7 @@ class SimLane {
   // "rank 1, channel 0, part 0, round 0, step 2, slice 0"
   std::string where() const;
   std::string why_blocked();
+  uint64_t steps_without_data() const { return std::count(had_data_.begin(), had_data_.end(), false); }
 
   uint64_t rounds() const { return rounds_; }
   int slices(const Step& step) const { return tiling_.slices * step.blocks; }
@@ -120,7 +122,8 @@ class SimLane {
   ScheduleArgs args_;
   Tiling tiling_;
   uint64_t rounds_;
-  int hops_ = 0;  // messages on the longest chain that led here
+  int hops_ = 0;                // messages on the longest chain that led here
+  std::vector<bool> had_data_;  // by step
   std::vector<std::span<const Value>> operands_;
   std::vector<Value> result_;
 };
