@@ -68,10 +68,7 @@ TUTTI_INLINE void accumulate(const Call& call, typename F::Wide (&total)[kVector
     for (int v = 0; v < kVectors; ++v) total[v] = F::combine(total[v], load(source, v));
   }
   if constexpr (op == ReduceOp::Sum) {
-    if (call.post != nullptr) [[unlikely]] {
-#pragma GCC unroll 16
-      for (int v = 0; v < kVectors; ++v) total[v] = F::divide(total[v], *call.post);
-    }
+    if (call.post != nullptr) [[unlikely]] F::divide(total, *call.post);
   }
 }
 
@@ -117,7 +114,7 @@ template <class T, ReduceOp op>
 
 // Bytes until the destination to align on (the first streamed one, else the first) begins a vector; clears the streamed
 // bit of destinations that lie differently, since non-temporal stores need alignment.
-TUTTI_INLINE size_t choose_head(Call& call, size_t element_bytes) {
+[[gnu::noinline]] size_t choose_head(Call& call, size_t element_bytes) {
   const int first = call.streamed != 0 ? __builtin_ctz(call.streamed) : 0;
   const auto misalignment = [&](int d) { return reinterpret_cast<uintptr_t>(call.destinations[d]) % kVectorBytes; };
   const size_t head = (kVectorBytes - misalignment(first)) % kVectorBytes;

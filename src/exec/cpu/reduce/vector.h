@@ -129,10 +129,6 @@ TUTTI_INLINE Vec<uint16_t, 16> narrow_half(Vec<float, 16> low, Vec<float, 16> hi
   return (Vec<uint16_t, 16>)_mm_unpacklo_epi64(_mm_cvtps_ph((__m128)low, _MM_FROUND_TO_NEAREST_INT),
                                                _mm_cvtps_ph((__m128)high, _MM_FROUND_TO_NEAREST_INT));
 }
-// The low 16 bits of each lane; the high ones are zero.
-TUTTI_INLINE Vec<uint16_t, 16> narrow_lanes(Vec<uint32_t, 16> low, Vec<uint32_t, 16> high) {
-  return (Vec<uint16_t, 16>)_mm_packus_epi32((__m128i)low, (__m128i)high);
-}
 #if defined(__AVX512BW__)
 TUTTI_INLINE void widen_half(Vec<uint16_t, 64> h, Vec<float, 64>& low, Vec<float, 64>& high) {
   low = (Vec<float, 64>)_mm512_cvtph_ps(_mm512_castsi512_si256((__m512i)h));
@@ -143,10 +139,6 @@ TUTTI_INLINE Vec<uint16_t, 64> narrow_half(Vec<float, 64> low, Vec<float, 64> hi
       _mm512_castsi256_si512(_mm512_cvtps_ph((__m512)low, _MM_FROUND_TO_NEAREST_INT)),
       _mm512_cvtps_ph((__m512)high, _MM_FROUND_TO_NEAREST_INT), 1);
 }
-TUTTI_INLINE Vec<uint16_t, 64> narrow_lanes(Vec<uint32_t, 64> low, Vec<uint32_t, 64> high) {
-  return (Vec<uint16_t, 64>)_mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16((__m512i)low)),
-                                               _mm512_cvtepi32_epi16((__m512i)high), 1);
-}
 #else
 TUTTI_INLINE void widen_half(Vec<uint16_t, 32> h, Vec<float, 32>& low, Vec<float, 32>& high) {
   low = (Vec<float, 32>)_mm256_cvtph_ps(_mm256_castsi256_si128((__m256i)h));
@@ -156,9 +148,26 @@ TUTTI_INLINE Vec<uint16_t, 32> narrow_half(Vec<float, 32> low, Vec<float, 32> hi
   return (Vec<uint16_t, 32>)_mm256_set_m128i(_mm256_cvtps_ph((__m256)high, _MM_FROUND_TO_NEAREST_INT),
                                              _mm256_cvtps_ph((__m256)low, _MM_FROUND_TO_NEAREST_INT));
 }
-TUTTI_INLINE Vec<uint16_t, 32> narrow_lanes(Vec<uint32_t, 32> low, Vec<uint32_t, 32> high) {
-  constexpr int kUndoLaneOrder = 0xd8;  // the pack works within 128-bit lanes: quarters 0 2 1 3 -> 0 1 2 3
-  return (Vec<uint16_t, 32>)_mm256_permute4x64_epi64(_mm256_packus_epi32((__m256i)low, (__m256i)high), kUndoLaneOrder);
+#endif
+// From memory, by halves: the conversion of a register costs a shuffle more.
+template <int B>
+TUTTI_INLINE void load_half(const char* from, Vec<float, B>& low, Vec<float, B>& high);
+template <>
+TUTTI_INLINE void load_half<16>(const char* from, Vec<float, 16>& low, Vec<float, 16>& high) {
+  low = (Vec<float, 16>)_mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+  high = (Vec<float, 16>)_mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from + 8)));
+}
+#if defined(__AVX512BW__)
+template <>
+TUTTI_INLINE void load_half<64>(const char* from, Vec<float, 64>& low, Vec<float, 64>& high) {
+  low = (Vec<float, 64>)_mm512_cvtph_ps((__m256i)load<uint16_t, 32>(from));
+  high = (Vec<float, 64>)_mm512_cvtph_ps((__m256i)load<uint16_t, 32>(from + 32));
+}
+#else
+template <>
+TUTTI_INLINE void load_half<32>(const char* from, Vec<float, 32>& low, Vec<float, 32>& high) {
+  low = (Vec<float, 32>)_mm256_cvtph_ps((__m128i)load<uint16_t, 16>(from));
+  high = (Vec<float, 32>)_mm256_cvtph_ps((__m128i)load<uint16_t, 16>(from + 16));
 }
 #endif
 #else
