@@ -87,35 +87,36 @@ TUTTI_INLINE void store_word(char* to, uint64_t value) {
   __builtin_memcpy(to, &word, sizeof(T));
 }
 
-// The first `n` bytes of a vector, 0 < n < 16, the rest zero. Reads nothing else: two words that may overlap cover any
-// length. Not a masked load: one that follows a narrower store to the same line waits for it to reach the cache, and
-// small calls read what the caller has just written.
-TUTTI_INLINE Vec<uint64_t, 16> load_part(const char* from, size_t n) {
-  if (n >= 8) {
-    const uint64_t last = load_word<uint64_t>(from + n - 8);
-    return Vec<uint64_t, 16>{load_word<uint64_t>(from), last >> (127 - 8 * n) >> 1};  // n == 8: shifts all 64 bits out
+// What is shorter than a vector: 8 or 4 bytes (WordPart), or 1 to 3 (BytePart); the rest of the vector is zero. Nothing
+// else is touched. Not a masked load: one that follows a narrower store to the same place waits until that has reached
+// the cache, and small calls read what the caller has just written.
+struct WordPart {
+  size_t bytes;
+  TUTTI_INLINE Vec<uint64_t, 16> load(const char* from) const {
+    return Vec<uint64_t, 16>{bytes == 8 ? load_word<uint64_t>(from) : load_word<uint32_t>(from), 0};
   }
-  if (n >= 4) {
-    return Vec<uint64_t, 16>{load_word<uint32_t>(from) | load_word<uint32_t>(from + n - 4) << (8 * (n - 4)), 0};
+  TUTTI_INLINE void store(char* to, Vec<uint64_t, 16> v) const {
+    if (bytes == 8) {
+      store_word<uint64_t>(to, v[0]);
+    } else {
+      store_word<uint32_t>(to, v[0]);
+    }
   }
-  return Vec<uint64_t, 16>{load_word<uint8_t>(from) | load_word<uint8_t>(from + n / 2) << (8 * (n / 2)) |
-                               load_word<uint8_t>(from + n - 1) << (8 * (n - 1)),
-                           0};
-}
-TUTTI_INLINE void store_part(char* to, Vec<uint64_t, 16> v, size_t n) {
-  const uint64_t low = v[0], high = v[1];
-  if (n >= 8) {
-    store_word<uint64_t>(to, low);
-    if (n > 8) store_word<uint64_t>(to + n - 8, low >> (8 * (n - 8)) | high << (8 * (16 - n)));
-  } else if (n >= 4) {
-    store_word<uint32_t>(to, low);
-    store_word<uint32_t>(to + n - 4, low >> (8 * (n - 4)));
-  } else {
-    store_word<uint8_t>(to, low);
-    store_word<uint8_t>(to + n / 2, low >> (8 * (n / 2)));
-    store_word<uint8_t>(to + n - 1, low >> (8 * (n - 1)));
+};
+struct BytePart {
+  size_t bytes;
+  TUTTI_INLINE Vec<uint64_t, 16> load(const char* from) const {
+    // First, middle and last byte, which may be the same one.
+    return Vec<uint64_t, 16>{load_word<uint8_t>(from) | load_word<uint8_t>(from + bytes / 2) << (8 * (bytes / 2)) |
+                                 load_word<uint8_t>(from + bytes - 1) << (8 * (bytes - 1)),
+                             0};
   }
-}
+  TUTTI_INLINE void store(char* to, Vec<uint64_t, 16> v) const {
+    store_word<uint8_t>(to, v[0]);
+    store_word<uint8_t>(to + bytes / 2, v[0] >> (8 * (bytes / 2)));
+    store_word<uint8_t>(to + bytes - 1, v[0] >> (8 * (bytes - 1)));
+  }
+};
 
 #if defined(__F16C__)
 // Halves of a vector of float16, widened; and back, rounded to nearest even.
