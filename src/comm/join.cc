@@ -21,6 +21,7 @@
 #include "transports/inproc/inproc_transport.h"
 #include "transports/shm/shm_transport.h"
 //TCP#include "transports/tcp/tcp_transport.h"
+#include "tutti/tutti.h"
 
 namespace tutti {
 namespace {
@@ -150,6 +151,7 @@ Result<std::unique_ptr<Communicator>> Communicator::join(JoinOptions rendezvous,
   const MachineFacts mine = MachineFacts::read();
   const Bytes info = mine.encode();
   rendezvous.info = info;
+  rendezvous.library_version = TUTTI_VERSION_CODE;
   rendezvous.config_text = fmt::format(
       "TUTTI_ALGO={}\nTUTTI_PROTO={}\nTUTTI_TRANSPORTS={}\nTUTTI_MIN_CHANNELS={}\nTUTTI_MAX_CHANNELS={}\n"
       "TUTTI_SLICE_BYTES={}\nTUTTI_BUFFER_BYTES={}\n",

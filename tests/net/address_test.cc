@@ -49,7 +49,9 @@ TEST(SocketAddress, ListsRoundTripAndEveryTruncationFails) {
     ByteReader reader(std::span(writer.bytes()).first(size));
     const auto decoded = decode_addresses(reader);
     EXPECT_EQ(reader.finished(), size == writer.size());
-    if (reader.finished()) EXPECT_EQ(decoded, list);
+    if (reader.finished()) {
+      EXPECT_EQ(decoded, list);
+    }
   }
   EXPECT_EQ(text_of(list), "192.0.2.1:5, [2001:db8::1]:6");
 }
