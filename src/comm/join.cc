@@ -23,6 +23,7 @@
 #include "transports/inproc/inproc_transport.h"
 #include "transports/shm/shm_transport.h"
 #include "transports/tcp/tcp_transport.h"
+#include "tutti/tutti.h"
 
 namespace tutti {
 namespace {
@@ -265,6 +266,7 @@ Result<std::unique_ptr<Communicator>> Communicator::join(JoinOptions rendezvous,
   // 1 Who is there.
   const Bytes facts = MachineFacts::read().encode();
   rendezvous.info = facts;
+  rendezvous.library_version = TUTTI_VERSION_CODE;
   rendezvous.config_text = fmt::format(
       "TUTTI_ALGO={}\nTUTTI_PROTO={}\nTUTTI_TRANSPORTS={}\nTUTTI_MIN_CHANNELS={}\nTUTTI_MAX_CHANNELS={}\n"
       "TUTTI_SLICE_BYTES={}\nTUTTI_BUFFER_BYTES={}\n",
