@@ -65,6 +65,7 @@ class GlooPeer : public OrdinaryPeer {
         return run([&] { return gloo::allgather(o), 0; });
       }
       case Collective::ReduceScatter: {
+        if (p.ranks == 1) return "in place only: nothing is done for one rank";
         p.input_in_recv = true;
         gloo::ReduceScatterHalvingDoubling<float> algorithm(context_, {recv}, static_cast<int>(p.send_count),
                                                             std::vector<int>(p.ranks, static_cast<int>(p.chunk)));

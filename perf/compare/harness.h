@@ -268,7 +268,9 @@ void run_cell(Peer& peer, Control& control, const Options& options, Output& outp
       return "";
     };
     const std::string reason = peer.with_operation(problem, variant, send, recv, measure);
-    if (!reason.empty()) output.unsupported(name, problem.bytes, asked, reason);
+    if (reason.empty()) continue;
+    output.unsupported(name, problem.bytes, asked, reason);
+    break;
   }
   control.barrier();
   peer.release(send, room);
