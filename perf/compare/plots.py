@@ -48,7 +48,9 @@ def caption(picture, result, y):
     picture.text(20, y, f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}", 10, colour="#555")
     picture.text(20, y + 14, f"{result['date']}, commit {result['commit']}, medians of {result['options']['rounds']} "
                              "interleaved rounds, float32 sum", 10, colour="#555")
-    picture.text(20, y + 28, result["command"], 10, colour="#555")
+    longest = int(picture.width / 6.2)
+    command = result["command"]
+    picture.text(20, y + 28, command if len(command) <= longest else command[:longest - 4] + " ...", 10, colour="#555")
 
 
 def heat_colour(ratio):
@@ -82,25 +84,29 @@ def heat_panel(picture, view, subject, group, x, y):
             fill, ink = heat_colour(ratio.value)
             picture.rect(left, top, CELL_WIDTH - 1, CELL_HEIGHT - 1, fill, FAINT)
             picture.text(left + CELL_WIDTH / 2, top + 15, f"{ratio.value:.2f}", 11, "middle", ink)
-    return 24 + len(collectives) * CELL_HEIGHT
+    return panel_height(view, group)
+
+
+def panel_height(view, group):
+    return 24 + len(view.collectives(group)) * CELL_HEIGHT + 34
 
 
 def heat_map(result):
     view = Results(result)
     panels = [(s, g) for g in view.groups() for s in view.subjects() if view.ratios(s, g)]
     columns = max((len(view.sizes(g)) for _, g in panels), default=4)
-    height = 60 + sum(50 + len(view.collectives(g)) * CELL_HEIGHT + 24 for _, g in panels) + 60
-    picture = Picture(max(640, LABELS + columns * CELL_WIDTH + 40), height)
+    height = 60 + sum(panel_height(view, g) for _, g in panels) + 50
+    picture = Picture(max(700, LABELS + columns * CELL_WIDTH + 40), height)
     picture.text(20, 28, "Time of the best peer / own time (above 1: faster than every peer)", 15, bold=True)
     y = 60
     for subject, group in panels:
-        y += heat_panel(picture, view, subject, group, 20, y) + 34
+        y += heat_panel(picture, view, subject, group, 20, y)
     caption(picture, result, height - 44)
     return picture.svg()
 
 
-class Axis:
-    """A logarithmic scale between two values."""
+class LogAxis:
+    """A logarithmic scale between two values; ticks at the powers of ten."""
 
     def __init__(self, low, high, begin, end):
         self.low, self.high = math.log(low), math.log(max(high, low * 1.01))
@@ -109,26 +115,43 @@ class Axis:
     def at(self, value):
         return self.begin + (math.log(value) - self.low) / (self.high - self.low) * (self.end - self.begin)
 
-    def decades(self):
+    def ticks(self):
         first, last = math.ceil(self.low / math.log(10) - 1e-9), math.floor(self.high / math.log(10) + 1e-9)
         return [10.0**power for power in range(first, last + 1)]
 
 
+class LinearAxis:
+    """From zero to a value; about five round ticks."""
+
+    def __init__(self, high, begin, end):
+        self.high, self.begin, self.end = high, begin, end
+
+    def at(self, value):
+        return self.begin + value / self.high * (self.end - self.begin)
+
+    def ticks(self):
+        decade = 10.0 ** math.floor(math.log10(self.high / 5))
+        step = next(decade * nice for nice in (1, 2, 5, 10) if decade * nice >= self.high / 5)
+        return [i * step for i in range(int(self.high / step) + 1)]
+
+
 PANEL_WIDTH, PANEL_HEIGHT = 420, 210
+RATES_FROM = 4 << 10  # bytes; below, a bandwidth says nothing
 
 
-def line_panel(picture, title, series, colours, x, y, unit, tick_text):
-    """series: {name: [(size, value, note)]}."""
+def line_panel(picture, title, series, colours, x, y, unit):
+    """series: {name: [(size, value, note)]}. Times on a logarithmic scale, rates on a linear one."""
     points = [p for line in series.values() for p in line]
     picture.text(x + 50, y + 14, f"{title}, {unit}", 12, bold=True)
     if not points:
         picture.text(x + 60, y + 60, "no figures", 11, colour="#777")
         return
-    across = Axis(min(p[0] for p in points), max(p[0] for p in points), x + 50, x + PANEL_WIDTH - 20)
-    up = Axis(min(p[1] for p in points) / 1.2, max(p[1] for p in points) * 1.2, y + PANEL_HEIGHT - 24, y + 24)
-    for tick in up.decades():
+    across = LogAxis(min(p[0] for p in points), max(p[0] for p in points), x + 50, x + PANEL_WIDTH - 20)
+    least, most, bottom, top = min(p[1] for p in points), max(p[1] for p in points), y + PANEL_HEIGHT - 24, y + 24
+    up = LogAxis(least / 1.2, most * 1.2, bottom, top) if unit == "us" else LinearAxis(most * 1.05, bottom, top)
+    for tick in up.ticks():
         picture.line([(x + 50, up.at(tick)), (x + PANEL_WIDTH - 20, up.at(tick))], FAINT, 0.6)
-        picture.text(x + 45, up.at(tick) + 4, tick_text(tick), 9, "end")
+        picture.text(x + 45, up.at(tick) + 4, f"{tick:g}", 9, "end")
     for size in sorted({p[0] for p in points}):
         picture.line([(across.at(size), up.begin), (across.at(size), up.begin + 4)], INK, 0.8)
         picture.text(across.at(size), up.begin + 15, size_text(size).replace(" ", "").replace("iB", ""), 9, "middle")
@@ -165,9 +188,10 @@ def lines(result, group):
             times[name] = [(a, f.median, f"{name} {size_text(a)}: {time_text(f.median)} us") for a, f in found]
             if group[0] > 1:
                 rates[name] = [(a, r, f"{name} {size_text(a)}: {r:.2f} GB/s")
-                               for a, r in ((a, f.bus_gbps(collective, group[0])) for a, f in found)]
+                               for a, r in ((a, f.bus_gbps(collective, group[0])) for a, f in found)
+                               if a >= RATES_FROM]
         top = legend + row * (PANEL_HEIGHT + 16)
-        line_panel(picture, collective, times, colours, 10, top, "us", lambda t: f"{t:g}")
-        line_panel(picture, collective, rates, colours, 10 + PANEL_WIDTH, top, "bus GB/s", lambda t: f"{t:g}")
+        line_panel(picture, collective, times, colours, 10, top, "us")
+        line_panel(picture, collective, rates, colours, 10 + PANEL_WIDTH, top, "bus GB/s")
     caption(picture, result, height - 44)
     return picture.svg()

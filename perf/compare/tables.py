@@ -4,7 +4,6 @@
 from results import Results, geometric_mean
 
 UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
-KINDS_OF_BUFFER = {"rewritten": "input rewritten before and output read after each call", "untouched": "untouched buffers"}
 BANDWIDTH_FROM = 256 << 10  # below, a bandwidth says nothing
 
 
@@ -25,14 +24,15 @@ def ratio_text(ratio):
     return f"{ratio.value:.2f}x ({ratio.low:.2f}..{ratio.high:.2f})"
 
 
-def table(header, rows):
-    lines = ["| " + " | ".join(header) + " |", "| --- |" + " ---: |" * (len(header) - 1)]
+def table(header, rows, words=1):
+    """The first `words` columns hold words, the others numbers."""
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * words + " ---: |" * (len(header) - words)]
     return lines + ["| " + " | ".join(row) + " |" for row in rows] + [""]
 
 
 def group_title(group):
     ranks, buffers = group
-    return f"{ranks} rank{'s' if ranks > 1 else ''}, {KINDS_OF_BUFFER.get(buffers, buffers)}"
+    return f"{ranks} rank{'s' if ranks > 1 else ''}, {buffers} buffers"
 
 
 def heading(result):
@@ -50,9 +50,10 @@ def heading(result):
     return lines
 
 
-def peers_section(result):
-    rows = [[f"`{p['name']}`", p["title"], p["version"] or "-", p["status"] or "measured"] for p in result["peers"]]
-    return ["## Who took part", ""] + table(["name", "what", "version", "state"], rows)
+def peers_section(view):
+    state = lambda p: p["status"] or ("measured" if view.measured(p["name"]) else "no figures, see below")
+    rows = [[f"`{p['name']}`", p["title"], p["version"] or "-", state(p)] for p in view.result["peers"]]
+    return ["## Who took part", ""] + table(["name", "what", "version", "state"], rows, words=4)
 
 
 def summary_section(view):
@@ -69,7 +70,8 @@ def summary_section(view):
                          f"{worst.value:.2f}x {collective} {size_text(asked)} (`{worst.best.peer}`)"])
     header = ["group", "of", "cells", "geometric mean", "cells >= 1.5x", "cells < 0.95x", "least"]
     return ["## Against the best peer of each cell", "",
-            "Ratio = time of the best peer / own time: above 1 is faster than every peer.", ""] + table(header, rows)
+            "Ratio = time of the best peer / own time: above 1 is faster than every peer. Rewritten buffers: the input is "
+            "written before and the output read after each call, outside the measured time.", ""] + table(header, rows, words=2)
 
 
 def ratio_sections(view):
@@ -170,6 +172,6 @@ def missing_section(view):
 def markdown(result, pictures=()):
     view = Results(result)
     lines = heading(result) + [f"![{name}]({name})" for name in pictures] + [""]
-    lines += summary_section(view) + peers_section(result) + floors_section(view) + missing_section(view)
+    lines += summary_section(view) + peers_section(view) + floors_section(view) + missing_section(view)
     lines += ratio_sections(view) + time_sections(view)
     return "\n".join(lines)
