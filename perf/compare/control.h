@@ -3,8 +3,9 @@
 // Control: the drivers' own side channel between the ranks of one host, in shared memory.
 //
 // Barriers, maxima and small exchanges of the benchmark go through it and never through the library under test: every
-// peer is started and judged by the same code, and no peer's barrier leaves its ranks more or less skewed than another's.
-// While a rank waits here it calls `progress`, because an MPI library may owe its peers work that it does only when called.
+// peer is started and judged by the same code, and no peer's barrier leaves its ranks more or less skewed than
+// another's. While a rank waits here it calls `progress`, because an MPI library may owe its peers work that it does
+// only when called.
 #ifndef TUTTI_PERF_COMPARE_CONTROL_H_
 #define TUTTI_PERF_COMPARE_CONTROL_H_
 

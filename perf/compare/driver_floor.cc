@@ -8,8 +8,8 @@
 //   --kind staged   2-rank AllReduce of ordinary private buffers through cached shared slots
 //   --kind mapped   2-rank AllReduce when each process can address the other's buffers
 //
-// staged and mapped are peers like any other: same cells, same checks, same batches. They have variants, because what is
-// fastest depends on the size; the floor of a cell is its best variant.
+// staged and mapped are peers like any other: same cells, same checks, same batches. They have variants, because what
+// is fastest depends on the size; the floor of a cell is its best variant.
 #include <linux/memfd.h>
 #include <sys/syscall.h>
 
@@ -26,7 +26,7 @@ struct alignas(64) Line {
 };
 
 struct alignas(64) Counter {
-  std::atomic<uint64_t> value;  // written by one rank only; grows for ever
+  std::atomic<uint64_t> value;                                             // written by one rank only; grows for ever
   void publish(uint64_t v) { value.store(v, std::memory_order_release); }  // pairs with wait_for()
   void wait_for(uint64_t v) const {
     while (value.load(std::memory_order_acquire) < v) {
@@ -69,8 +69,10 @@ class StagedFloor : public OrdinaryPeer {
     const size_t slice = parse_size(variant.substr(0, variant.find('/'))) / sizeof(float);
     const bool stream = variant.ends_with("/nt");
     return run([=, this, count = p.recv_count] {
-      if (stream) all_reduce<Store::NonTemporal>(send, recv, count, slice);
-      else all_reduce<Store::Ordinary>(send, recv, count, slice);
+      if (stream)
+        all_reduce<Store::NonTemporal>(send, recv, count, slice);
+      else
+        all_reduce<Store::Ordinary>(send, recv, count, slice);
       return 0;
     });
   }
@@ -154,7 +156,9 @@ class MappedFloor : public OrdinaryPeer {
   std::string with_operation(Problem& p, const std::string& variant, float*, float*, Run& run) {
     if (p.collective != Collective::AllReduce || p.ranks != 2) return "the floor is an AllReduce of 2 ranks";
     const size_t padded = padded_size(p.recv_count * sizeof(float));
-    const auto buffer = [&](size_t region, int rank) { return reinterpret_cast<float*>(regions_[region] + rank * padded); };
+    const auto buffer = [&](size_t region, int rank) {
+      return reinterpret_cast<float*>(regions_[region] + rank * padded);
+    };
     const float *a = buffer(0, 0), *b = buffer(0, 1);
     float *first = buffer(1, 0), *second = buffer(1, 1);
     const size_t cut = first_half(p.recv_count);
@@ -162,7 +166,8 @@ class MappedFloor : public OrdinaryPeer {
     return run([=, this, stream = variant == "nt"] {
       meet();  // both inputs are written, both outputs are free
       if (stream) {
-        add_to_both<Store::NonTemporal, Store::NonTemporal>(first + begin, second + begin, a + begin, b + begin, length);
+        add_to_both<Store::NonTemporal, Store::NonTemporal>(first + begin, second + begin, a + begin, b + begin,
+                                                            length);
         stores_done();
       } else {
         add_to_both<Store::Ordinary, Store::Ordinary>(first + begin, second + begin, a + begin, b + begin, length);

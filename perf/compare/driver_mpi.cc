@@ -31,7 +31,8 @@ class MpiPeer : public OrdinaryPeer {
         return run([=] { return MPI_Allgather(send, chunk, MPI_FLOAT, recv, chunk, MPI_FLOAT, world); });
       case Collective::ReduceScatter:
         return run([=] { return MPI_Reduce_scatter_block(send, recv, chunk, MPI_FLOAT, MPI_SUM, world); });
-      case Collective::Broadcast: return run([=] { return MPI_Bcast(recv, whole, MPI_FLOAT, 0, world); });
+      case Collective::Broadcast:
+        return run([=] { return MPI_Bcast(recv, whole, MPI_FLOAT, 0, world); });
       case Collective::AllToAll:
         return run([=] { return MPI_Alltoall(send, chunk, MPI_FLOAT, recv, chunk, MPI_FLOAT, world); });
       case Collective::Reduce:

@@ -59,16 +59,20 @@ class TuttiPeer : public OrdinaryPeer {
     switch (p.collective) {
       case Collective::AllReduce:
         return run([=] { return tuttiAllReduce(send, recv, whole, type, TUTTI_SUM, comm, nullptr); });
-      case Collective::AllGather: return run([=] { return tuttiAllGather(send, recv, chunk, type, comm, nullptr); });
+      case Collective::AllGather:
+        return run([=] { return tuttiAllGather(send, recv, chunk, type, comm, nullptr); });
       case Collective::ReduceScatter:
         return run([=] { return tuttiReduceScatter(send, recv, chunk, type, TUTTI_SUM, comm, nullptr); });
       case Collective::Broadcast:
         return run([=] { return tuttiBroadcast(recv, recv, whole, type, 0, comm, nullptr); });
-      case Collective::AllToAll: return run([=] { return tuttiAllToAll(send, recv, chunk, type, comm, nullptr); });
+      case Collective::AllToAll:
+        return run([=] { return tuttiAllToAll(send, recv, chunk, type, comm, nullptr); });
       case Collective::Reduce:
         return run([=] { return tuttiReduce(send, recv, whole, type, TUTTI_SUM, 0, comm, nullptr); });
-      case Collective::Gather: return run([=] { return tuttiGather(send, recv, chunk, type, 0, comm, nullptr); });
-      case Collective::Scatter: return run([=] { return tuttiScatter(send, recv, chunk, type, 0, comm, nullptr); });
+      case Collective::Gather:
+        return run([=] { return tuttiGather(send, recv, chunk, type, 0, comm, nullptr); });
+      case Collective::Scatter:
+        return run([=] { return tuttiScatter(send, recv, chunk, type, 0, comm, nullptr); });
       case Collective::SendRecv:
         return run([=, next = p.next(), previous = p.previous()] {
           tuttiGroupStart();

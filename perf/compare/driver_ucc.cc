@@ -67,12 +67,17 @@ class UccPeer : public OrdinaryPeer {
   template <class Run>
   std::string with_operation(Problem& p, const std::string&, float* send, float* recv, Run& run) {
     static constexpr std::pair<Collective, ucc_coll_type_t> kTypes[] = {
-        {Collective::AllReduce, UCC_COLL_TYPE_ALLREDUCE},         {Collective::AllGather, UCC_COLL_TYPE_ALLGATHER},
-        {Collective::ReduceScatter, UCC_COLL_TYPE_REDUCE_SCATTER}, {Collective::Broadcast, UCC_COLL_TYPE_BCAST},
-        {Collective::AllToAll, UCC_COLL_TYPE_ALLTOALL},           {Collective::Reduce, UCC_COLL_TYPE_REDUCE},
-        {Collective::Gather, UCC_COLL_TYPE_GATHER},               {Collective::Scatter, UCC_COLL_TYPE_SCATTER},
+        {Collective::AllReduce, UCC_COLL_TYPE_ALLREDUCE},
+        {Collective::AllGather, UCC_COLL_TYPE_ALLGATHER},
+        {Collective::ReduceScatter, UCC_COLL_TYPE_REDUCE_SCATTER},
+        {Collective::Broadcast, UCC_COLL_TYPE_BCAST},
+        {Collective::AllToAll, UCC_COLL_TYPE_ALLTOALL},
+        {Collective::Reduce, UCC_COLL_TYPE_REDUCE},
+        {Collective::Gather, UCC_COLL_TYPE_GATHER},
+        {Collective::Scatter, UCC_COLL_TYPE_SCATTER},
     };
-    const auto row = std::find_if(std::begin(kTypes), std::end(kTypes), [&](auto& r) { return r.first == p.collective; });
+    const auto row =
+        std::find_if(std::begin(kTypes), std::end(kTypes), [&](auto& r) { return r.first == p.collective; });
     if (row == std::end(kTypes)) return "UCC has no point-to-point calls";
     const auto buffer = [](float* memory, size_t count) {
       return ucc_coll_buffer_info_t{memory, count, UCC_DT_FLOAT32, UCC_MEMORY_TYPE_HOST};

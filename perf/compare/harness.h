@@ -2,9 +2,9 @@
 //
 // The measuring part of every driver: batches, verification, one JSON line per cell on standard output.
 //
-// A batch is a barrier and then K operations back to back; its time is the slowest rank's time / K. K is chosen so that a
-// batch takes about 8 ms (K = 1 for large sizes), and the figure of a cell is the median of its batches. Every cell is
-// compared with the exact expected output before and after timing; with rewritten buffers after every single call.
+// A batch is a barrier and then K operations back to back; its time is the slowest rank's time / K. K is chosen so that
+// a batch takes about 8 ms (K = 1 for large sizes), and the figure of a cell is the median of its batches. Every cell
+// is compared with the exact expected output before and after timing; with rewritten buffers after every single call.
 //
 // A driver supplies a Peer:
 //
@@ -14,9 +14,10 @@
 //   std::string last_error();
 //   template <class Run> std::string with_operation(Problem&, variant, send, recv, run)
 //
-// with_operation prepares the call, then runs `run(once)`, where once() performs one operation and returns 0 for success.
-// It returns "" or the reason why the peer has no such operation. It may set problem.input_in_recv (an in-place operation).
-// `run` is a template argument so that the timed loop contains the library's call and nothing indirect.
+// with_operation prepares the call, then runs `run(once)`, where once() performs one operation and returns 0 for
+// success. It returns "" or the reason why the peer has no such operation. It may set problem.input_in_recv (an
+// in-place operation). `run` is a template argument so that the timed loop contains the library's call and nothing
+// indirect.
 #ifndef TUTTI_PERF_COMPARE_HARNESS_H_
 #define TUTTI_PERF_COMPARE_HARNESS_H_
 
@@ -66,7 +67,8 @@ struct Timing {
 
 inline constexpr int kMinBatches = 4, kMaxBatches = 20, kMaxPerBatch = 20000;
 
-// batch(k) performs k operations and returns this rank's {time in the operations, time on the wall}, both per operation.
+// batch(k) performs k operations and returns this rank's {time in the operations, time on the wall}, both per
+// operation.
 struct BatchTime {
   double inside_us;
   double wall_us;
@@ -124,18 +126,21 @@ class Output {
 
   void driver(const std::string& version, int ranks) {
     if (!speaks_) return;
-    std::printf("{\"version\":\"%s\",\"ranks\":%d,\"clock_us\":%.4f}\n", escape(version).c_str(), ranks, clock_cost_us());
+    std::printf("{\"version\":\"%s\",\"ranks\":%d,\"clock_us\":%.4f}\n", escape(version).c_str(), ranks,
+                clock_cost_us());
     std::fflush(stdout);
   }
-  void cell(std::string_view collective, size_t bytes, size_t asked, const std::string& variant, Timing timing, long wrong) {
+  void cell(std::string_view collective, size_t bytes, size_t asked, const std::string& variant, Timing timing,
+            long wrong) {
     if (!speaks_) return;
     std::vector<double>& t = timing.batches_us;
     double sum = 0;
     for (const double v : t) sum += v;
-    std::printf("{\"collective\":\"%.*s\",\"bytes\":%zu,\"asked\":%zu,\"variant\":\"%s\",\"median_us\":%.4f,\"min_us\":%.4f,"
-                "\"mean_us\":%.4f,\"per_batch\":%d,\"batches\":%zu,\"wrong\":%ld}\n",
-                static_cast<int>(collective.size()), collective.data(), bytes, asked, variant.c_str(), median(t),
-                *std::min_element(t.begin(), t.end()), sum / t.size(), timing.per_batch, t.size(), wrong);
+    std::printf(
+        "{\"collective\":\"%.*s\",\"bytes\":%zu,\"asked\":%zu,\"variant\":\"%s\",\"median_us\":%.4f,\"min_us\":%.4f,"
+        "\"mean_us\":%.4f,\"per_batch\":%d,\"batches\":%zu,\"wrong\":%ld}\n",
+        static_cast<int>(collective.size()), collective.data(), bytes, asked, variant.c_str(), median(t),
+        *std::min_element(t.begin(), t.end()), sum / t.size(), timing.per_batch, t.size(), wrong);
     std::fflush(stdout);
   }
   void unsupported(std::string_view collective, size_t bytes, size_t asked, const std::string& reason) {
@@ -236,7 +241,8 @@ class Cell {
 };
 
 template <class Peer>
-void run_cell(Peer& peer, Control& control, const Options& options, Output& output, Collective collective, size_t asked) {
+void run_cell(Peer& peer, Control& control, const Options& options, Output& output, Collective collective,
+              size_t asked) {
   Problem problem = make_problem(collective, control.ranks(), control.rank(), asked);
   const std::string_view name = name_of(collective);
   // Room for either side, so that an operation may turn out to be in place.
@@ -259,12 +265,13 @@ void run_cell(Peer& peer, Control& control, const Options& options, Output& outp
       bool failed = false;
       long wrong = cell.checked_call(control, once, failed);
       if (control.max(failed) != 0) return peer.last_error();
-      Timing timing = options.rewritten
-                          ? cell.time_rewritten(control, options, once, problem.input_in_recv && peer.returns_early(), wrong)
-                          : cell.time_untouched(control, options, once);
+      Timing timing = options.rewritten ? cell.time_rewritten(control, options, once,
+                                                              problem.input_in_recv && peer.returns_early(), wrong)
+                                        : cell.time_untouched(control, options, once);
       wrong += cell.checked_call(control, once, timing.failed);
       if (control.max(timing.failed) != 0) control.fail("a call failed while it was timed: " + peer.last_error());
-      output.cell(name, problem.bytes, asked, variant, timing, static_cast<long>(control.sum(static_cast<double>(wrong))));
+      output.cell(name, problem.bytes, asked, variant, timing,
+                  static_cast<long>(control.sum(static_cast<double>(wrong))));
       return "";
     };
     const std::string reason = peer.with_operation(problem, variant, send, recv, measure);

@@ -66,7 +66,8 @@ def run_driver(argv, environment, stall_seconds, on_line=lambda line: None):
                 arrived.put(text)
             arrived.put(None)
 
-        threading.Thread(target=read, daemon=True).start()
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
         try:
             while (text := arrived.get(timeout=stall_seconds)) is not None:
                 if text.startswith("{"):
@@ -79,6 +80,8 @@ def run_driver(argv, environment, stall_seconds, on_line=lambda line: None):
             run.failure = f"unreadable line: {error}"
         finally:
             end_session(process)
+            reader.join()  # all writers of the pipe have ended
+            process.stdout.close()
         run.seconds = time.monotonic() - begin
         if not run.failure and process.returncode != 0:
             errors.seek(0)

@@ -28,7 +28,8 @@ struct Options {
 };
 
 inline constexpr char kUsage[] =
-    "options: --ranks N  --collectives a,b  --sizes 8,1K,64M  --buffers untouched|rewritten  --windows  --pin even|none\n"
+    "options: --ranks N  --collectives a,b  --sizes 8,1K,64M  --buffers untouched|rewritten  --windows  --pin "
+    "even|none\n"
     "         --batch-ms X  --budget-ms X  --scratch DIR  --kind lines|memcpy|staged|mapped (driver_floor)\n";
 
 [[noreturn]] inline void usage_error(const std::string& what) {
@@ -76,16 +77,26 @@ inline Options parse_options(int argc, char** argv) {
     }
     if (i + 1 == argc) usage_error("what is " + std::string(name) + "?");
     const char* value = argv[++i];
-    if (name == "--ranks") o.ranks = std::atoi(value);
-    else if (name == "--collectives") collectives = value;
-    else if (name == "--sizes") sizes = value;
-    else if (name == "--buffers") buffers = value;
-    else if (name == "--pin") pin = value;
-    else if (name == "--batch-ms") o.batch_us = std::atof(value) * 1e3;
-    else if (name == "--budget-ms") o.budget_us = std::atof(value) * 1e3;
-    else if (name == "--scratch") o.scratch = value;
-    else if (name == "--kind") o.kind = value;
-    else usage_error("unknown option " + std::string(name));
+    if (name == "--ranks")
+      o.ranks = std::atoi(value);
+    else if (name == "--collectives")
+      collectives = value;
+    else if (name == "--sizes")
+      sizes = value;
+    else if (name == "--buffers")
+      buffers = value;
+    else if (name == "--pin")
+      pin = value;
+    else if (name == "--batch-ms")
+      o.batch_us = std::atof(value) * 1e3;
+    else if (name == "--budget-ms")
+      o.budget_us = std::atof(value) * 1e3;
+    else if (name == "--scratch")
+      o.scratch = value;
+    else if (name == "--kind")
+      o.kind = value;
+    else
+      usage_error("unknown option " + std::string(name));
   }
   if (o.ranks < 1 || o.ranks > 64) usage_error("--ranks must be 1 to 64");
   if (buffers != "untouched" && buffers != "rewritten") usage_error("--buffers must be untouched or rewritten");

@@ -2,9 +2,9 @@
 //
 // What a cell of the comparison computes: collective, sizes, input values, exact expected output.
 //
-// Every driver uses these rules, so every peer works on the same bytes. The figures' sizes follow the usual convention of
-// collective benchmarks: `bytes` is the larger side of the collective (all-gather: the gathered output; reduce-scatter: the
-// whole input). Not here: timing (harness.h), how a library is called (driver_*.cc).
+// Every driver uses these rules, so every peer works on the same bytes. The figures' sizes follow the usual convention
+// of collective benchmarks: `bytes` is the larger side of the collective (all-gather: the gathered output;
+// reduce-scatter: the whole input). Not here: timing (harness.h), how a library is called (driver_*.cc).
 #ifndef TUTTI_PERF_COMPARE_PROBLEM_H_
 #define TUTTI_PERF_COMPARE_PROBLEM_H_
 
@@ -24,10 +24,14 @@ struct CollectiveName {
   std::string_view name;
 };
 inline constexpr CollectiveName kCollectives[] = {
-    {Collective::AllReduce, "all_reduce"},         {Collective::AllGather, "all_gather"},
-    {Collective::ReduceScatter, "reduce_scatter"}, {Collective::Broadcast, "broadcast"},
-    {Collective::AllToAll, "alltoall"},            {Collective::Reduce, "reduce"},
-    {Collective::Gather, "gather"},                {Collective::Scatter, "scatter"},
+    {Collective::AllReduce, "all_reduce"},
+    {Collective::AllGather, "all_gather"},
+    {Collective::ReduceScatter, "reduce_scatter"},
+    {Collective::Broadcast, "broadcast"},
+    {Collective::AllToAll, "alltoall"},
+    {Collective::Reduce, "reduce"},
+    {Collective::Gather, "gather"},
+    {Collective::Scatter, "scatter"},
     {Collective::SendRecv, "sendrecv"},
 };
 
@@ -42,11 +46,11 @@ struct Problem {
   Collective collective;
   int ranks;
   int rank;
-  size_t chunk;       // elements of one rank's share where the collective has shares
-  size_t send_count;  // elements of this rank's input, in the send buffer unless `input_in_recv`
-  size_t recv_count;  // elements of this rank's output buffer
-  size_t bytes;       // the size the figure stands for; >= the size asked for when that cannot be shared evenly
-  bool input_in_recv; // in place: this rank's input is written to the receive buffer
+  size_t chunk;        // elements of one rank's share where the collective has shares
+  size_t send_count;   // elements of this rank's input, in the send buffer unless `input_in_recv`
+  size_t recv_count;   // elements of this rank's output buffer
+  size_t bytes;        // the size the figure stands for; >= the size asked for when that cannot be shared evenly
+  bool input_in_recv;  // in place: this rank's input is written to the receive buffer
 
   bool is_root() const { return rank == 0; }
   int next() const { return (rank + 1) % ranks; }
@@ -62,16 +66,27 @@ inline Problem make_problem(Collective collective, int ranks, int rank, size_t b
   switch (collective) {
     case Collective::AllReduce:
     case Collective::Reduce:
-    case Collective::SendRecv: return p;
+    case Collective::SendRecv:
+      return p;
     case Collective::Broadcast:  // in place, because MPI and UCC offer nothing else
       p.send_count = root ? whole : 0;
       p.input_in_recv = true;
       return p;
-    case Collective::AllGather: p.send_count = chunk, p.recv_count = shared; break;
-    case Collective::ReduceScatter: p.send_count = shared, p.recv_count = chunk; break;
-    case Collective::AllToAll: p.send_count = p.recv_count = shared; break;
-    case Collective::Gather: p.send_count = chunk, p.recv_count = root ? shared : 0; break;
-    case Collective::Scatter: p.send_count = root ? shared : 0, p.recv_count = chunk; break;
+    case Collective::AllGather:
+      p.send_count = chunk, p.recv_count = shared;
+      break;
+    case Collective::ReduceScatter:
+      p.send_count = shared, p.recv_count = chunk;
+      break;
+    case Collective::AllToAll:
+      p.send_count = p.recv_count = shared;
+      break;
+    case Collective::Gather:
+      p.send_count = chunk, p.recv_count = root ? shared : 0;
+      break;
+    case Collective::Scatter:
+      p.send_count = root ? shared : 0, p.recv_count = chunk;
+      break;
   }
   p.bytes = shared * sizeof(float);
   return p;
@@ -82,7 +97,8 @@ inline Problem make_problem(Collective collective, int ranks, int rank, size_t b
 //   input(rank, version)[i] = kPattern[(i + phase(rank, version)) mod 1009],   kPattern = a permutation of 1 .. 1009
 //
 // 1009 is prime: shares of a power of two start at different places of the pattern, so a swapped share is seen. Sums of
-// up to 16,000 ranks stay below 2^24 and are exact in float32. The version tells one call's data from the previous call's.
+// up to 16,000 ranks stay below 2^24 and are exact in float32. The version tells one call's data from the previous
+// call's.
 inline constexpr size_t kPeriod = 1009;
 using Pattern = std::array<float, kPeriod>;
 
@@ -124,14 +140,24 @@ inline std::vector<Expected> expected_output(const Problem& p) {
   };
   const size_t my_share = static_cast<size_t>(p.rank) * p.chunk;
   switch (p.collective) {
-    case Collective::AllReduce: out.push_back({0, p.recv_count, sum_of_all(0)}); break;
+    case Collective::AllReduce:
+      out.push_back({0, p.recv_count, sum_of_all(0)});
+      break;
     case Collective::Reduce:
       if (p.is_root()) out.push_back({0, p.recv_count, sum_of_all(0)});
       break;
-    case Collective::Broadcast: out.push_back({0, p.recv_count, {{0, 0}}}); break;
-    case Collective::ReduceScatter: out.push_back({0, p.recv_count, sum_of_all(my_share)}); break;
-    case Collective::Scatter: out.push_back({0, p.recv_count, {{0, my_share}}}); break;
-    case Collective::SendRecv: out.push_back({0, p.recv_count, {{p.previous(), 0}}}); break;
+    case Collective::Broadcast:
+      out.push_back({0, p.recv_count, {{0, 0}}});
+      break;
+    case Collective::ReduceScatter:
+      out.push_back({0, p.recv_count, sum_of_all(my_share)});
+      break;
+    case Collective::Scatter:
+      out.push_back({0, p.recv_count, {{0, my_share}}});
+      break;
+    case Collective::SendRecv:
+      out.push_back({0, p.recv_count, {{p.previous(), 0}}});
+      break;
     case Collective::AllGather:
       for (int r = 0; r < p.ranks; ++r) out.push_back({r * p.chunk, p.chunk, {{r, 0}}});
       break;

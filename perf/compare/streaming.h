@@ -3,7 +3,8 @@
 // Copy and sum loops with ordinary or non-temporal stores, for the floors. Leaf header: the only one with vector types.
 //
 // A non-temporal store does not read the line it replaces, which saves a third of the traffic of a copy that misses the
-// caches, and costs when the line would have been in a cache. Callers order such stores before a flag with stores_done().
+// caches, and costs when the line would have been in a cache. Callers order such stores before a flag with
+// stores_done().
 #ifndef TUTTI_PERF_COMPARE_STREAMING_H_
 #define TUTTI_PERF_COMPARE_STREAMING_H_
 
@@ -62,8 +63,10 @@ inline void stores_done() {
 
 template <Store kind>
 inline void put(float* p, Vec value) {
-  if constexpr (kind == Store::NonTemporal) value.stream(p);
-  else value.store(p);
+  if constexpr (kind == Store::NonTemporal)
+    value.stream(p);
+  else
+    value.store(p);
 }
 
 inline bool vector_aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % sizeof(Vec) == 0; }
