@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Making, asking and destroying communicators.
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <cstring>
 
 #include "api/checks.h"
@@ -112,7 +115,7 @@ tuttiResult_t tuttiCommInitEnv(tuttiComm_t* comm, const tuttiConfig_t* config) {
     *comm = nullptr;
     TUTTI_ASSIGN_OR_RETURN(CommOptions options, read_config(function, config));
     TUTTI_TRY(env_status());
-    TUTTI_ASSIGN_OR_RETURN(const Launch launch, Launch::parse(read_environment));
+    TUTTI_ASSIGN_OR_RETURN(const Launch launch, Launch::parse(environment_variable));
     return join_later(comm, launch.ranks, launch.rank, std::move(options), [launch]() -> Result<JoinOptions> {
       return rendezvous_at(launch, launch_secret(launch, env().job_secret));
     });

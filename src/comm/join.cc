@@ -20,7 +20,7 @@
 #include "net/wire.h"
 #include "transports/inproc/inproc_transport.h"
 #include "transports/shm/shm_transport.h"
-#include "transports/tcp/tcp_transport.h"
+//TCP#include "transports/tcp/tcp_transport.h"
 
 namespace tutti {
 namespace {
@@ -236,9 +236,9 @@ Result<std::unique_ptr<Communicator>> Communicator::join(JoinOptions rendezvous,
       }
     }
     if (n > 1 && !summary.mapped && allowed.tcp) {
-      TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<TcpTransport> tcp, make_tcp_transport(bootstrap, environment.buffer_bytes));
-      limit(tcp->limits());
-      transports.push_back(std::move(tcp));
+//TCP      TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<TcpTransport> tcp, make_tcp_transport(bootstrap, environment.buffer_bytes));
+//TCP      limit(tcp->limits());
+//TCP      transports.push_back(std::move(tcp));
     }
     return {};
   };
