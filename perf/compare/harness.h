@@ -65,7 +65,7 @@ struct Timing {
   bool failed = false;
 };
 
-inline constexpr int kMinBatches = 4, kMaxBatches = 20, kMaxPerBatch = 20000;
+inline constexpr int kMinBatches = 4, kMaxBatches = 20, kMaxPerBatch = 20000, kLooksAtPace = 4;
 
 // batch(k) performs k operations and returns this rank's {time in the operations, time on the wall}, both per
 // operation.
@@ -76,17 +76,23 @@ struct BatchTime {
 
 template <class Batch>
 Timing time_batches(Control& control, const Options& options, Batch&& batch) {
-  // Two looks at the pace: a few single operations, then a whole batch by that estimate (which is also the warm-up).
+  // The pace: a few single operations, then batches by that estimate (which are also the warm-up) until K settles. The
+  // least time counts, because a disturbed estimate would leave too few operations in a batch.
   double pace_us = 1e30;
   for (int i = 0; i < 3; ++i) {
     control.barrier();
     pace_us = std::min(pace_us, batch(1).wall_us);
   }
+  pace_us = control.max(pace_us);
   const auto operations_in = [](double time_us, double pace) {
     return static_cast<int>(std::clamp(time_us / std::max(pace, 1e-3), 1.0, double{kMaxPerBatch}));
   };
-  pace_us = control.max(pace_us);
-  pace_us = control.max(batch(operations_in(options.batch_us, pace_us)).wall_us);
+  for (int look = 0; look < kLooksAtPace; ++look) {
+    const int operations = operations_in(options.batch_us, pace_us);
+    control.barrier();
+    pace_us = std::min(pace_us, control.max(batch(operations).wall_us));
+    if (operations_in(options.batch_us, pace_us) < 1.5 * operations) break;
+  }
 
   Timing timing;
   timing.per_batch = operations_in(options.batch_us, pace_us);
