@@ -324,10 +324,14 @@ void product(int n, int transport, const std::function<void(const Batch&)>& each
         Point p{};
         // All cases of this world, counted like an odometer over the case dimensions.
         p[0] = n - 1, p[1] = mode, p[2] = transport, p[3] = algorithm, p[4] = proto;
-        for (int d = kDims - 1; d >= kWorldDims;) {
+        for (int d = kDims - 3; d >= kWorldDims;) {
           Case one = case_of(p);
+          // Alignment and stream vary with everything else instead of multiplying it.
+          const uint64_t dice = copied(static_cast<uint64_t>(n), algorithm * kProtos + proto, seed);
+          one.shift = one.coll == kBarrier ? 0 : static_cast<int>(dice >> 8) & 1,
+          one.on_stream = static_cast<int>(dice >> 9) & 1;
           if (valid(batch.world, one)) one.seed = seed++, batch.cases.push_back(one);
-          for (d = kDims - 1; d >= kWorldDims; --d) {
+          for (d = kDims - 3; d >= kWorldDims; --d) {
             if (++p[static_cast<size_t>(d)] < kDimSizes[static_cast<size_t>(d)]) break;
             p[static_cast<size_t>(d)] = 0;
           }
