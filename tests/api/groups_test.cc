@@ -96,15 +96,21 @@ TEST(Groups, CarrySeveralCommunicatorsWhoseOrderDiffersBetweenRanks) {
     tuttiComm_t first = nullptr, second = nullptr;
     ASSERT_OK(tuttiCommInitRank(&first, 3, page.await(), rank));
     tuttiUniqueId id{};
-    if (rank == 2) ASSERT_OK(tuttiGetUniqueId(&id));
+    if (rank == 2) {
+      ASSERT_OK(tuttiGetUniqueId(&id));
+    }
     ASSERT_OK(tuttiBroadcast(&id, &id, sizeof id, TUTTI_INT8, 2, first, nullptr));
     ASSERT_OK(tuttiCommInitRank(&second, 3, id, 2 - rank));
     for (int turn = 0; turn < 20; ++turn) {
       std::vector<int> in(5000, rank + turn), sum(5000), from(5000, rank);
       ASSERT_OK(tuttiGroupStart());
       for (const int which : {rank % 2, 1 - rank % 2}) {
-        if (which == 0) EXPECT_OK(tuttiAllReduce(in.data(), sum.data(), 5000, TUTTI_INT32, TUTTI_SUM, first, nullptr));
-        if (which == 1) EXPECT_OK(tuttiBroadcast(from.data(), from.data(), 5000, TUTTI_INT32, 0, second, nullptr));
+        if (which == 0) {
+          EXPECT_OK(tuttiAllReduce(in.data(), sum.data(), 5000, TUTTI_INT32, TUTTI_SUM, first, nullptr));
+        }
+        if (which == 1) {
+          EXPECT_OK(tuttiBroadcast(from.data(), from.data(), 5000, TUTTI_INT32, 0, second, nullptr));
+        }
       }
       ASSERT_OK(tuttiGroupEnd());
       EXPECT_EQ(sum, std::vector<int>(5000, 3 + 3 * turn));
@@ -140,8 +146,12 @@ TEST(Groups, MatchSeveralMessagesOfAPairInIssueOrder) {
     for (size_t i = 0; i < 5; ++i) data.emplace_back(counts[i], rank == 0 ? 1.5 * static_cast<double>(i) : -1);
     ASSERT_OK(tuttiGroupStart());
     for (size_t i = 0; i < 5; ++i) {
-      if (rank == 0) EXPECT_OK(tuttiSend(data[i].data(), counts[i], TUTTI_FLOAT64, 1, comm, nullptr));
-      if (rank == 1) EXPECT_OK(tuttiRecv(data[i].data(), counts[i], TUTTI_FLOAT64, 0, comm, nullptr));
+      if (rank == 0) {
+        EXPECT_OK(tuttiSend(data[i].data(), counts[i], TUTTI_FLOAT64, 1, comm, nullptr));
+      }
+      if (rank == 1) {
+        EXPECT_OK(tuttiRecv(data[i].data(), counts[i], TUTTI_FLOAT64, 0, comm, nullptr));
+      }
     }
     ASSERT_OK(tuttiGroupEnd());
     for (size_t i = 0; i < 5; ++i) EXPECT_EQ(data[i], std::vector<double>(counts[i], 1.5 * static_cast<double>(i)));

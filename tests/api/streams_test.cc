@@ -141,7 +141,9 @@ TEST(Streams, OfOneCommunicatorRunItsOperationsInIssueOrder) {
     for (int turn = 0; turn < 10; ++turn) {
       tuttiStream_t a = streams[(rank + turn) % 2], b = streams[(rank + turn + 1) % 2];
       int value = rank + 1;
-      if (turn < 3) EXPECT_OK(tuttiStreamAddCallback(a, nap, nullptr));
+      if (turn < 3) {
+        EXPECT_OK(tuttiStreamAddCallback(a, nap, nullptr));
+      }
       EXPECT_OK(tuttiAllReduce(&value, &value, 1, TUTTI_INT32, TUTTI_SUM, comm, a));   // 3
       EXPECT_OK(tuttiAllReduce(&value, &value, 1, TUTTI_INT32, TUTTI_PROD, comm, b));  // 9
       EXPECT_OK(tuttiAllReduce(&value, &value, 1, TUTTI_INT32, TUTTI_SUM, comm, a));   // 18
