@@ -62,7 +62,10 @@ class Communicator {
   Status look(const LaneSet& lanes, const Request& request, const Waiter& waiter);
 
   Connections& connections() { return connections_; }
+  // The buffer of a barrier, which is an AllReduce of one word.
+  uint64_t* barrier_word() { return &barrier_word_; }
 
+  bool failed() const { return failed_.load(std::memory_order_relaxed); }
   // The first failure of a call that had started; every later call returns it. Ok while there is none.
   Status failure() const;
   void fail(const Status& status);
@@ -98,6 +101,7 @@ class Communicator {
   Connections connections_;
   std::vector<Shelf> shelves_;  // direct-mapped by the hash of the shape
   std::unordered_map<uint64_t, std::unique_ptr<LaneSet>> peer_lanes_;
+  uint64_t barrier_word_ = 0;
   uint64_t issued_ = 0;
   std::atomic<uint64_t> completed_{0};
   std::atomic<bool> failed_{false};

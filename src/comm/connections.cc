@@ -58,14 +58,16 @@ Status Connections::provide_step(const Step& step, int channel, Use use) {
   }
   if (step.to.none()) return {};
   if (fans && step.to.fan) {
-    if (ports.fan_send == nullptr) TUTTI_ASSIGN_OR_RETURN(ports.fan_send, fan_->fan_send_end(channel));
+    if (ports.fan_send == nullptr) {
+      TUTTI_ASSIGN_OR_RETURN(ports.fan_send, fan_->fan_send_end(channel));
+    }
     return {};
   }
   for (int i = 0; i < step.to.size(n_); ++i) {
     const int peer = step.to.at(i, me_);
     SendEnd*& end = ports.send[static_cast<size_t>(peer)];
-    if (end == nullptr)
-      TUTTI_ASSIGN_OR_RETURN(end, by_rank_[static_cast<size_t>(peer)]->send_end(peer, channel, use));
+    if (end != nullptr) continue;
+    TUTTI_ASSIGN_OR_RETURN(end, by_rank_[static_cast<size_t>(peer)]->send_end(peer, channel, use));
   }
   return {};
 }

@@ -37,25 +37,14 @@ LaneCall Communicator::lane_call(const Request& request, const Plan& plan) const
     call.pre = request.scale;
     if (request.average) call.post = Scale::divide(static_cast<uint32_t>(n_));
   }
-  const uint64_t bytes = request.bytes();
-  switch (request.coll) {
-    case Coll::AllReduce:
-    case Coll::Reduce:
-    case Coll::Broadcast:
-    case Coll::SendRecv:
-      call.in = call.out = Layout::region(bytes);
-      break;
-    case Coll::AllGather:
-    case Coll::ReduceScatter:
-    case Coll::AllToAll:
-    case Coll::Gather:
-    case Coll::Scatter:
-      call.in = call.out = Layout::strided(bytes, bytes);
-      break;
-  }
   if (const BlockTables* tables = request.tables.get()) {
-    if (!tables->in_lengths.empty()) call.in = Layout::table(tables->in_offsets.data(), tables->in_lengths.data());
-    if (!tables->out_lengths.empty()) call.out = Layout::table(tables->out_offsets.data(), tables->out_lengths.data());
+    const BlockTable in{tables->in_offsets.data(), tables->in_lengths.data()};
+    const BlockTable out{tables->out_offsets.data(), tables->out_lengths.data()};
+    call.layout = request.coll == Coll::AllGather       ? all_gather_v_layout(n_, rank_, out)
+                  : request.coll == Coll::ReduceScatter ? reduce_scatter_v_layout(n_, rank_, in)
+                                                        : all_to_all_v_layout(n_, in, out);
+  } else {
+    call.layout = coll_layout(request.coll, n_, rank_, request.root, request.bytes());
   }
   return call;
 }
@@ -69,10 +58,9 @@ Result<std::unique_ptr<LaneSet>> Communicator::build(const Plan& plan, const Req
       args.channel = channel;
       args.part = request.point_to_point() ? (request.is_send ? 0 : 1) : part;
       const AnySchedule schedule = make_schedule(plan.coll, plan.algo, args);
-      TUTTI_TRY(std::visit([&](const auto& typed) { return connections_.provide(typed, channel, use); }, schedule));
+      TUTTI_TRY(std::visit([&](const auto& typed) { return connections_.provide(typed, channel, use); }, schedule.kind));
     }
   }
-  args.channel = 0;
   return std::make_unique<LaneSet>(plan, args, connections_.ports(use));
 }
 

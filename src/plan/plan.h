@@ -40,6 +40,7 @@ struct Summary {
   int ranks_per_core = 1;          // on the fullest host, rounded up
   bool mapped = true;              // every pair maps its slots: LL and fan-out exist
   uint64_t slot_capacity = 0;      // bytes of Simple slots of the smallest connection
+  uint64_t ll_slots = 0;           // LL slots of the smallest connection
   int most_channels = 1;           // what every connection offers
   uint64_t cache_bytes = 0;        // L2 per core, on the smallest
   // Restrictions by environment and configuration, as text; parsed by the planner.

@@ -6,14 +6,15 @@
 // what it does while a lane is blocked (lane_set.h, waiter.h).
 #pragma once
 
+#include <fmt/core.h>
+
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "algo/collective.h"
-#include "algo/layout.h"
-#include "algo/step.h"
+#include "algo/catalog.h"
 #include "exec/cpu/reduce/reduce.h"
 #include "exec/run_schedule.h"
 #include "transports/transport.h"
@@ -32,7 +33,7 @@ struct Ports {
 struct LaneCall {
   const std::byte* input = nullptr;
   std::byte* output = nullptr;
-  Layout in, out;
+  CollLayout layout;
   int me = 0, n = 1;
   uint32_t element_bytes = 1;
   uint32_t identity = 0;      // hash of what was called, carried by every slot
@@ -52,9 +53,7 @@ class CpuLane {
 
   void bind(const LaneCall& call) {
     call_ = &call;
-    rounds_ = call.in.rounds(tiling_, call.n);
-    const uint64_t out_rounds = call.out.rounds(tiling_, call.n);
-    if (out_rounds > rounds_) rounds_ = out_rounds;
+    rounds_ = call.layout.rounds(tiling_);
     forget_progress();
     mismatched_ = -1;
   }
@@ -121,7 +120,7 @@ class CpuLane {
     int destinations = 0;
     uint32_t streamed = 0;
     if (step.dst_block >= 0) {
-      const Piece where = call_->out.piece(tiling_, step.dst_block, step.blocks, cursor.round, cursor.slice);
+      const Piece where = call_->layout.output.piece(tiling_, step.dst_block, step.blocks, cursor.round, cursor.slice);
       streamed = call_->stream_output ? 1 : 0;
       destinations_[destinations++] = call_->output + where.offset;
     }
@@ -132,12 +131,15 @@ class CpuLane {
     if (step.reduce || scale_in) {
       Reduction reduction{sources_.data(), sources, -1, destinations_.data(), destinations, streamed,
                           what.bytes / call_->element_bytes, {}, {}};
+      if (destinations > kMostDestinations) reduction.destination_count = 1;  // the rest gets copies below
       if (scale_in) {
         reduction.scaled_source = scaled;
         reduction.pre = call_->pre;
       }
       if (step.last && call_->has_post) reduction.post = call_->post;
       call_->reduce(reduction);
+      for (int i = reduction.destination_count; i < destinations; i += kMostDestinations)
+        copy_bytes(&destinations_[i], std::min(destinations - i, kMostDestinations), 0, destinations_[0], what.bytes);
       return;
     }
     void** first = destinations_.data();
@@ -145,7 +147,8 @@ class CpuLane {
       ++first, --destinations;
       streamed >>= 1;
     }
-    if (destinations > 0) copy_bytes(first, destinations, streamed, sources_[0], what.bytes);
+    for (; destinations > 0; first += kMostDestinations, destinations -= kMostDestinations, streamed = 0)
+      copy_bytes(first, std::min(destinations, kMostDestinations), streamed, sources_[0], what.bytes);
   }
 
   void post(const Step& step, const Cursor& cursor) {
@@ -193,6 +196,8 @@ class CpuLane {
   }
 
  private:
+  static constexpr int kMostDestinations = 32;  // of one reduction or copy: one bit each in Reduction::streamed
+
   void forget_progress() { received_ = sendable_ = 0; }
 
   bool fans_out(const Step& step) const { return step.to.fan && !ports_.fan_receive.empty(); }
@@ -216,9 +221,9 @@ class CpuLane {
   // The slice on the wire: of the source block where there is one, else of the block it is kept in.
   Piece piece(const Step& step, const Cursor& cursor) const {
     if (step.src == Buffer::Input)
-      return call_->in.piece(tiling_, step.src_block, step.blocks, cursor.round, cursor.slice);
+      return call_->layout.input.piece(tiling_, step.src_block, step.blocks, cursor.round, cursor.slice);
     const int block = step.src == Buffer::Output ? step.src_block : step.dst_block;
-    return call_->out.piece(tiling_, block, step.blocks, cursor.round, cursor.slice);
+    return call_->layout.output.piece(tiling_, block, step.blocks, cursor.round, cursor.slice);
   }
   const std::byte* local_address(const Step& step, const Piece& what) const {
     return (step.src == Buffer::Input ? call_->input : call_->output) + what.offset;

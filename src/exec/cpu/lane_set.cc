@@ -56,11 +56,12 @@ LaneSet::LaneSet(const Plan& plan, const ScheduleArgs& args, const std::vector<s
     for (int part = 0; part < plan.parts; ++part) {
       ScheduleArgs mine = args;
       mine.channel = channel;
-      mine.part = part;
+      if (plan.coll != Coll::SendRecv) mine.part = part;  // there the part is the direction
       const Tiling tiling{channel, plan.channels, plan.blocks, plan.slices, plan.slice_bytes};
       const SlotCut cut{plan.slice_bytes, plan.slots};
       const Ports& channel_ports = *ports[static_cast<size_t>(channel)];
-      visit_schedule(plan.coll, plan.algo, mine, [&](const auto& schedule) {
+      const AnySchedule any = make_schedule(plan.coll, plan.algo, mine);
+      const auto add = [&](const auto& schedule) {
         using Schedule = std::decay_t<decltype(schedule)>;
         if (plan.proto == Proto::LL) {
           lanes_.push_back(
@@ -69,7 +70,8 @@ LaneSet::LaneSet(const Plan& plan, const ScheduleArgs& args, const std::vector<s
           lanes_.push_back(
               std::make_unique<TypedLaneRun<Schedule, Proto::Simple>>(schedule, channel_ports, tiling, cut, args.n));
         }
-      });
+      };
+      std::visit(add, any.kind);
     }
   }
   done_.resize(lanes_.size());

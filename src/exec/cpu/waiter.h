@@ -25,7 +25,7 @@ class Waiter {
   using Clock = std::chrono::steady_clock;
   static constexpr int kPollsOversubscribed = 20;
   static constexpr int kPollsDedicated = 1000;   // about 50 us of polling between two looks at anything else
-  static constexpr int kSpinRounds = 4;          // idle rounds of kPollsDedicated before the first yield
+  static constexpr uint64_t kSpinRounds = 4;          // idle rounds of kPollsDedicated before the first yield
   static constexpr int kSleepAfterMs = 20;
   static constexpr int kShortestSleepUs = 50;
   static constexpr int kLongestSleepUs = 1000;
@@ -67,7 +67,7 @@ class Waiter {
 
  private:
   const int polls_;
-  const int spin_rounds_;
+  const uint64_t spin_rounds_;
   uint64_t idle_rounds_ = 0;
   long sleep_us_ = kShortestSleepUs;
   Clock::time_point idle_since_{};

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// The three kinds of job.
+#include "job.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include "calls.h"
+#include "launcher.h"
+
+namespace tutti::perf {
+namespace {
+
+class Alone : public Job {
+ public:
+  Outcome all_gather(const void* mine, size_t bytes, void* all) override {
+    std::memcpy(all, mine, bytes);
+    return {};
+  }
+};
+
+// A child of --ranks: the parent relays (see launcher.h).
+class LocalJob : public Job {
+ public:
+  LocalJob(int process, int processes, int socket) : socket_(socket) {
+    process_ = process;
+    processes_ = processes;
+  }
+  ~LocalJob() override { ::close(socket_); }
+
+  Outcome all_gather(const void* mine, size_t bytes, void* all) override {
+    const FrameHeader header{bytes};
+    std::vector<char> frame(sizeof header + bytes);
+    std::memcpy(frame.data(), &header, sizeof header);
+    std::memcpy(frame.data() + sizeof header, mine, bytes);
+    if (!send_all(frame.data(), frame.size()) || !recv_all(static_cast<char*>(all), bytes * processes_)) {
+      return Outcome::failure("the parent process is gone");
+    }
+    return {};
+  }
+
+ private:
+  bool send_all(const char* data, size_t bytes) {
+    while (bytes > 0) {
+      const ssize_t done = ::send(socket_, data, bytes, MSG_NOSIGNAL);
+      if (done < 0 && errno == EINTR) continue;
+      if (done <= 0) return false;
+      data += done;
+      bytes -= static_cast<size_t>(done);
+    }
+    return true;
+  }
+  bool recv_all(char* data, size_t bytes) {
+    while (bytes > 0) {
+      const ssize_t done = ::recv(socket_, data, bytes, 0);
+      if (done < 0 && errno == EINTR) continue;
+      if (done <= 0) return false;
+      data += done;
+      bytes -= static_cast<size_t>(done);
+    }
+    return true;
+  }
+  int socket_;
+};
+
+// RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT: the library joins, and its communicator carries what we exchange.
+class EnvironmentJob : public Job {
+ public:
+  ~EnvironmentJob() override {
+    if (comm_ != nullptr) (void)tuttiCommDestroy(comm_);
+  }
+  Outcome join() {
+    const Outcome joined = checked(tuttiCommInitEnv(&comm_, nullptr), "tuttiCommInitEnv", comm_);
+    if (!joined.ok()) return joined;
+    const Outcome ranked = checked(tuttiCommRank(comm_, &process_), "tuttiCommRank", comm_);
+    return ranked.ok() ? checked(tuttiCommCount(comm_, &processes_), "tuttiCommCount", comm_) : ranked;
+  }
+  Outcome all_gather(const void* mine, size_t bytes, void* all) override {
+    return checked(tuttiAllGather(mine, all, bytes, TUTTI_UINT8, comm_, nullptr), "tuttiAllGather", comm_);
+  }
+  tuttiComm_t communicator() const override { return comm_; }
+
+ private:
+  tuttiComm_t comm_ = nullptr;
+};
+
+}  // namespace
+
+Outcome join_job(std::unique_ptr<Job>* job) {
+  if (const char* local = std::getenv(kLocalJobVariable)) {
+    int process = 0, processes = 0, socket = 0;
+    if (std::sscanf(local, "%d/%d/%d", &process, &processes, &socket) != 3) {
+      return Outcome::failure(std::string(kLocalJobVariable) + " is set by --ranks only; unset it", kExitUsage);
+    }
+    ::unsetenv(kLocalJobVariable);
+    *job = std::make_unique<LocalJob>(process, processes, socket);
+    return {};
+  }
+  if (std::getenv("RANK") != nullptr && std::getenv("WORLD_SIZE") != nullptr) {
+    auto environment = std::make_unique<EnvironmentJob>();
+    const Outcome joined = environment->join();
+    *job = std::move(environment);
+    return joined;
+  }
+  *job = std::make_unique<Alone>();
+  return {};
+}
+
+}  // namespace tutti::perf

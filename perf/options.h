@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command line: nccl-tests' options with its names and defaults, and a few of our own with long names only.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "collectives.h"
+#include "outcome.h"
+#include "sizes.h"
+#include "types.h"
+
+namespace tutti::perf {
+
+enum class Average { Rank0, Mean, Min, Max };                     // -a
+enum class Blocking { No, WaitAndBarrier, Wait, OuterBarrier };   // -z
+enum class Registration { None, Local, Window };                  // -R
+
+constexpr int kAllRoots = -1;
+
+struct Options {
+  int threads = 1;           // -t
+  int ranks_per_thread = 1;  // -g
+  Ladder ladder;             // -b -e -i -f
+  int iterations = 20;       // -n
+  int warmup = 1;            // -w
+  int aggregated = 1;        // -m
+  int cycles = 1;            // -N, 0: for ever
+  int checks = 1;            // -c
+  std::vector<const OpInfo*> ops;
+  std::vector<const TypeInfo*> types;
+  int root = 0;
+  Blocking blocking = Blocking::No;
+  bool null_stream = true;  // -y
+  bool parallel_init = false;
+  bool cpu_time = false;
+  bool timestamps = false;
+  bool memory = false;
+  bool per_iteration = false;
+  int per_iteration_skip = 0;
+  Average average = Average::Mean;
+  Registration registration = Registration::None;
+  int unalign = 0;        // elements
+  int timeout_s = 0;      // 0: none
+  std::string json_path;  // empty: none
+  double min_bandwidth = -1;  // GB/s that the average must reach within 10 %; -1: not checked
+  Traffic traffic;
+  int local_ranks = 0;  // --ranks; 0: no processes are started
+  bool pin = true;
+  std::vector<std::string> notes;  // what was asked for and makes no sense here
+};
+
+struct ParsedOptions {
+  Options options;
+  bool stop = false;  // help or version: print `text` and end well
+  std::string text;
+  Outcome outcome;
+};
+
+ParsedOptions parse_options(const Collective& collective, int argc, const char* const* argv);
+
+}  // namespace tutti::perf
