@@ -23,11 +23,12 @@ constexpr int members(int n) { return 1 << floor_log2(n); }
 constexpr int folded(int n) { return members(n) != n; }
 
 // Slots. A chain or a tree needs one slot. Who sends a step's slices before receiving needs them all; who relays while
-// everyone else does too needs one more. Runs of half of the blocks go out at once in the first halving and in the last
-// doubling.
+// everyone else does too needs one more (a tour of two ranks relays nothing). Runs of half of the blocks go out at once
+// in the first halving and in the last doubling.
 constexpr int any_slots(int, int) { return 1; }
 constexpr int exchange_slots(int n, int slices) { return n == 1 ? 1 : slices; }
 constexpr int relay_slots(int n, int slices) { return n == 1 ? 1 : slices + 1; }
+constexpr int tour_slots(int n, int slices) { return n > 2 ? slices + 1 : exchange_slots(n, slices); }
 constexpr int run_slots(int n, int slices) { return std::max(members(n) / 2, 1) * slices; }
 constexpr int halving_slots(int n, int slices) { return std::max(run_slots(n, slices), relay_slots(n, slices)); }
 
@@ -39,6 +40,7 @@ constexpr int height(int n) { return ceil_log2(n); }
 constexpr int twice_height(int n) { return 2 * ceil_log2(n); }
 constexpr int two_hops(int n) { return n > 1 ? 2 : 0; }
 constexpr int doublings(int n) { return floor_log2(n) + 2 * folded(n); }
+constexpr int exchanges(int n) { return n > 2 ? n : n - 1; }  // each has a pair, from three ranks on
 constexpr int twice_doublings(int n) { return 2 * floor_log2(n) + 2 * folded(n); }
 
 // Bytes.
@@ -85,16 +87,16 @@ constexpr CatalogRow kCatalog[] = {
      one_hop, block, but_one, but_one, make<DirectAllGather>},
     {Coll::AllGather, Algo::Doubling, kBoth, kPowerOfTwo | kSingleRound, one, one, run_slots,  //
      height, but_one, but_one, but_one, make<DoublingAllGather>},
-    {Coll::AllGather, Algo::Ring, kBoth, kNothing, one, one, relay_slots,  //
+    {Coll::AllGather, Algo::Ring, kBoth, kNothing, one, one, tour_slots,  //
      chain, but_one, but_one, but_one, make<RingAllGather>},
 
     {Coll::ReduceScatter, Algo::Direct, kBoth, kNothing, one, one, exchange_slots,  //
      one_hop, but_one, but_one, but_one, make<DirectReduceScatter>},
-    {Coll::ReduceScatter, Algo::Ring, kBoth, kNothing, one, one, relay_slots,  //
+    {Coll::ReduceScatter, Algo::Ring, kBoth, kNothing, one, one, tour_slots,  //
      chain, but_one, but_one, but_one, make<RingReduceScatter>},
 
     {Coll::AllToAll, Algo::Pairwise, kBoth, kNothing, one, one, exchange_slots,  //
-     chain, but_one, but_one, but_one, make<PairwiseAllToAll>},
+     exchanges, but_one, but_one, but_one, make<PairwiseAllToAll>},
     {Coll::Gather, Algo::Direct, kBoth, kNothing, one, one, any_slots,  //
      one_hop, block, block, but_one, make<DirectGather>},
     {Coll::Scatter, Algo::Direct, kBoth, kNothing, one, one, any_slots,  //

@@ -68,7 +68,7 @@ struct CatalogRow {
   int (*blocks)(int n);             // what Tiling::blocks must be
   int (*slots)(int n, int slices);  // fewest slots per connection with which no lane waits for itself
 
-  int (*hops)(int n);  // dependent exchanges: messages on the longest chain
+  int (*hops)(int n);  // messages on the longest chain, at most
   double (*sent)(int n);
   double (*sent_pairs)(int n);  // the same where fan-out goes pair by pair
   double (*received)(int n);

@@ -22,8 +22,8 @@ Status set_operator(const char* function, const Communicator& comm, tuttiRedOp_t
   } else {
     const Communicator::UserOperator* found = comm.find_operator(static_cast<int>(op) - TUTTI_NUM_OPS);
     const auto made_for = found != nullptr ? static_cast<uint32_t>(found->type) : 0;
-    TUTTI_TRY(check_user_operator(function, op, found != nullptr ? &made_for : nullptr,
-                                  static_cast<uint32_t>(request.type)));
+    TUTTI_TRY(
+        check_user_operator(function, op, found != nullptr ? &made_for : nullptr, static_cast<uint32_t>(request.type)));
     request.prescaled = true;
     request.scale = found->scale;
   }
@@ -31,7 +31,8 @@ Status set_operator(const char* function, const Communicator& comm, tuttiRedOp_t
 }
 
 Status submit_on(const char* function, tuttiComm_t comm, tuttiStream_t stream, Request request) {
-  if (stream == nullptr) [[likely]] return submit(comm->comm, nullptr, std::move(request));
+  if (stream == nullptr) [[likely]]
+    return submit(comm->comm, nullptr, std::move(request));
   TUTTI_ASSIGN_OR_RETURN(const std::shared_ptr<Stream> found, find_stream(function, stream));
   return submit(comm->comm, found, std::move(request));
 }
@@ -51,8 +52,9 @@ template <Status (*check)(const Call&)>
 tuttiResult_t run(const Uniform& u, tuttiComm_t comm, tuttiStream_t stream) {
   return entry(u.function, [&]() -> Status {
     TUTTI_TRY(check_comm(u.function, comm));
-    const Call call{u.function, u.send, u.recv, u.count, static_cast<uint32_t>(u.type), static_cast<uint32_t>(u.op),
-                    u.root, comm->size, comm->rank};
+    const Call call{
+        u.function, u.send,     u.recv,    u.count, static_cast<uint32_t>(u.type), static_cast<uint32_t>(u.op),
+        u.root,     comm->size, comm->rank};
     TUTTI_TRY(check(call));
     Request request;
     request.coll = u.coll;
@@ -130,8 +132,8 @@ tuttiResult_t tuttiSend(const void* send, size_t count, tuttiDataType_t type, in
   const char* const function = __func__;
   return entry(function, [&]() -> Status {
     TUTTI_TRY(check_comm(function, comm));
-    TUTTI_TRY(check_send({function, send, nullptr, count, static_cast<uint32_t>(type), TUTTI_SUM, peer, comm->size,
-                          comm->rank}));
+    TUTTI_TRY(check_send(
+        {function, send, nullptr, count, static_cast<uint32_t>(type), TUTTI_SUM, peer, comm->size, comm->rank}));
     Request request;
     request.coll = Coll::SendRecv;
     request.input = send;
@@ -148,8 +150,8 @@ tuttiResult_t tuttiRecv(void* recv, size_t count, tuttiDataType_t type, int peer
   const char* const function = __func__;
   return entry(function, [&]() -> Status {
     TUTTI_TRY(check_comm(function, comm));
-    TUTTI_TRY(check_recv({function, nullptr, recv, count, static_cast<uint32_t>(type), TUTTI_SUM, peer, comm->size,
-                          comm->rank}));
+    TUTTI_TRY(check_recv(
+        {function, nullptr, recv, count, static_cast<uint32_t>(type), TUTTI_SUM, peer, comm->size, comm->rank}));
     Request request;
     request.coll = Coll::SendRecv;
     request.output = recv;
@@ -282,9 +284,10 @@ tuttiResult_t tuttiRedOpDestroy(tuttiRedOp_t op, tuttiComm_t comm) {
   return entry(function, [&]() -> Status {
     TUTTI_TRY(check_comm(function, comm));
     if (op < TUTTI_NUM_OPS || !comm->comm->remove_operator(static_cast<int>(op) - TUTTI_NUM_OPS)) {
-      return invalid_argument("{}: op {} is not a living operator of this communicator: pass one made by "
-                              "tuttiRedOpCreatePreMulSum, once",
-                              function, static_cast<int>(op));
+      return invalid_argument(
+          "{}: op {} is not a living operator of this communicator: pass one made by "
+          "tuttiRedOpCreatePreMulSum, once",
+          function, static_cast<int>(op));
     }
     return {};
   });

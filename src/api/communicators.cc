@@ -21,7 +21,8 @@ namespace {
 static_assert(sizeof(tuttiUniqueId) == kUniqueIdBytes);
 
 Status not_available(const char* function) {
-  return invalid_usage("{}: not available in version {}.{}.{} of Tutti", function, TUTTI_MAJOR, TUTTI_MINOR, TUTTI_PATCH);
+  return invalid_usage("{}: not available in version {}.{}.{} of Tutti", function, TUTTI_MAJOR, TUTTI_MINOR,
+                       TUTTI_PATCH);
 }
 
 // The caller's configuration, with defaults for what its header did not have.
@@ -32,9 +33,10 @@ Result<CommOptions> read_config(const char* function, const tuttiConfig_t* confi
   tuttiConfig_t full = TUTTI_CONFIG_INITIALIZER;
   std::memcpy(&full, config, std::min(config->size, sizeof full));
   if (full.blocking == 0)
-    return invalid_usage("{}: non-blocking communicators (config.blocking = 0) are not available in this version: set "
-                         "blocking to 1",
-                         function);
+    return invalid_usage(
+        "{}: non-blocking communicators (config.blocking = 0) are not available in this version: set "
+        "blocking to 1",
+        function);
   if (full.device != TUTTI_DEVICE_CPU && full.device != TUTTI_UNDEFINED_INT)
     return invalid_usage("{}: config.device is {}, but this version has no CUDA device support: use TUTTI_DEVICE_CPU",
                          function, full.device);
@@ -128,9 +130,10 @@ tuttiResult_t tuttiCommInitAll(tuttiComm_t* comms, int ndev, const int* devices)
     TUTTI_TRY(check_init(function, comms, ndev, 0));
     for (int i = 0; devices != nullptr && i < ndev; ++i) {
       if (devices[i] != TUTTI_DEVICE_CPU)
-        return invalid_usage("{}: devices[{}] is {}, but this version has no CUDA device support: use TUTTI_DEVICE_CPU "
-                             "or pass NULL",
-                             function, i, devices[i]);
+        return invalid_usage(
+            "{}: devices[{}] is {}, but this version has no CUDA device support: use TUTTI_DEVICE_CPU "
+            "or pass NULL",
+            function, i, devices[i]);
     }
     tuttiUniqueId id;
     TUTTI_TRY(env_status());

@@ -26,7 +26,8 @@ tuttiResult_t entry(const char* function, Body&& body) {
   } catch (const std::bad_alloc&) {
     status = system_error("{}: out of memory", function);
   }
-  if (status.ok()) [[likely]] return TUTTI_SUCCESS;
+  if (status.ok()) [[likely]]
+    return TUTTI_SUCCESS;
   poison_group(status);
   return report_failure(status);
 }

@@ -61,16 +61,25 @@ tuttiResult_t tuttiGetVersion(int* version) {
 
 const char* tuttiGetErrorString(tuttiResult_t result) {
   switch (result) {
-    case TUTTI_SUCCESS: return "success";
-    case TUTTI_CUDA_ERROR: return "a CUDA call failed";
-    case TUTTI_SYSTEM_ERROR: return "a system call failed";
-    case TUTTI_INTERNAL_ERROR: return "internal error: please report it";
-    case TUTTI_INVALID_ARGUMENT: return "invalid argument";
-    case TUTTI_INVALID_USAGE: return "invalid usage";
-    case TUTTI_REMOTE_ERROR: return "a peer failed or cannot be reached";
-    case TUTTI_IN_PROGRESS: return "in progress";
+    case TUTTI_SUCCESS:
+      return "success";
+    case TUTTI_CUDA_ERROR:
+      return "a CUDA call failed";
+    case TUTTI_SYSTEM_ERROR:
+      return "a system call failed";
+    case TUTTI_INTERNAL_ERROR:
+      return "internal error: please report it";
+    case TUTTI_INVALID_ARGUMENT:
+      return "invalid argument";
+    case TUTTI_INVALID_USAGE:
+      return "invalid usage";
+    case TUTTI_REMOTE_ERROR:
+      return "a peer failed or cannot be reached";
+    case TUTTI_IN_PROGRESS:
+      return "in progress";
     case TUTTI_NUM_RESULTS:
-    case TUTTI_RESULT_FORCE_32: break;
+    case TUTTI_RESULT_FORCE_32:
+      break;
   }
   return "unknown result code";
 }

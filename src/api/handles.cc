@@ -61,7 +61,8 @@ void retire_comm_handle(tuttiComm_t handle) {
 
 Status explain_comm_handle(const char* function, tuttiComm_t handle) {
   if (handle == nullptr) {
-    return invalid_argument("{}: comm is NULL: pass a communicator made by tuttiCommInitRank or its relatives", function);
+    return invalid_argument("{}: comm is NULL: pass a communicator made by tuttiCommInitRank or its relatives",
+                            function);
   }
   switch (handle->state.load(std::memory_order_acquire)) {
     case tuttiComm::State::Destroyed:

@@ -2,8 +2,8 @@
 // Memory: allocation for buffers that peers can reach, and registration of the user's own.
 //
 // tuttiMemAlloc gives page-aligned shared anonymous memory, populated at once, so that what runs out runs out here and
-// not in the middle of a collective. Collectives over such windows come with their own issue; until then registration is
-// legal and gains nothing, as its documentation says.
+// not in the middle of a collective. Collectives over such windows come with their own issue; until then registration
+// is legal and gains nothing, as its documentation says.
 #include <sys/mman.h>
 
 #include <cerrno>
@@ -90,9 +90,10 @@ tuttiResult_t tuttiCommDeregister(tuttiComm_t comm, void* handle) {
     const std::lock_guard lock(all.mutex);
     const auto found = all.registrations.find(handle);
     if (found == all.registrations.end() || found->second != comm) {
-      return invalid_argument("{}: handle is not a living registration of this communicator: pass what "
-                              "tuttiCommRegister gave, once",
-                              function);
+      return invalid_argument(
+          "{}: handle is not a living registration of this communicator: pass what "
+          "tuttiCommRegister gave, once",
+          function);
     }
     delete static_cast<char*>(found->first);
     all.registrations.erase(found);

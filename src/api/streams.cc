@@ -65,7 +65,8 @@ tuttiResult_t tuttiStreamWaitEvent(tuttiStream_t stream, tuttiEvent_t event) {
 tuttiResult_t tuttiStreamAddCallback(tuttiStream_t stream, void (*callback)(void* user), void* user) {
   return entry(__func__, [&]() -> Status {
     TUTTI_ASSIGN_OR_RETURN(const std::shared_ptr<Stream> found, need_stream("tuttiStreamAddCallback", stream));
-    TUTTI_TRY(check_not_null("tuttiStreamAddCallback", "callback", reinterpret_cast<const void*>(callback), "a function"));
+    TUTTI_TRY(
+        check_not_null("tuttiStreamAddCallback", "callback", reinterpret_cast<const void*>(callback), "a function"));
     found->enqueue([callback, user]() -> Status {
       callback(user);
       return {};

@@ -61,6 +61,7 @@ class Join {
         request_(std::move(request)) {}
   Status take_answer();
   Result<Poll> connect_tree();
+  Status listen_to_server();
 
   Phase phase_ = Phase::Dial;
   int64_t timeout_ms_;
@@ -147,8 +148,14 @@ Result<Poll> Join::advance() {
     }
   }
   if (phase_ == Phase::ConnectTree) {
+    TUTTI_TRY(listen_to_server());
     TUTTI_ASSIGN_OR_RETURN(const Poll connected, connect_tree());
-    if (connected == Poll::Done) phase_ = Phase::Done;
+    if (connected == Poll::Done) {
+      // Best effort: a byte fits into the socket, and if the rendezvous is gone, the others will be told.
+      (void)write_some(server_.get(), std::span(&kConnected, 1), kServer).ok();
+      server_.reset();
+      phase_ = Phase::Done;
+    }
   }
   if (phase_ == Phase::Done) return Poll::Done;
   if (!deadline_.passed()) return Poll::Pending;
@@ -166,7 +173,7 @@ Result<Poll> Join::advance() {
 Status Join::take_answer() {
   Bootstrap& bootstrap = *bootstrap_;
   TUTTI_ASSIGN_OR_RETURN(std::vector<TableEntry> table, parse_answer(answer_.take(), bootstrap.size()));
-  server_.reset();
+  answer_ = FrameReader(kMaxAnswerBytes);
   for (size_t rank = 0; rank < table.size(); ++rank) {
     bootstrap.members_[rank] = std::move(table[rank].member);
     bootstrap.addresses_.push_back(std::move(table[rank].addresses));
@@ -182,6 +189,14 @@ Status Join::take_answer() {
     if (child < bootstrap.size()) bootstrap.neighbours_.push_back({child, UniqueFd()});
   }
   return {};
+}
+
+// Until we say that we are connected it stays, and speaks only if another rank failed.
+Status Join::listen_to_server() {
+  TUTTI_ASSIGN_OR_RETURN(const Poll received, answer_.advance(server_.get(), kServer));
+  if (received == Poll::Pending) return {};
+  TUTTI_TRY(parse_answer(answer_.take(), bootstrap_->size()));
+  return remote_error("{} sent the table of ranks twice", kServer);
 }
 
 Result<Poll> Join::connect_tree() {
@@ -209,7 +224,7 @@ void Join::wait() {
     timeout_ms = dialer_->poll_ms(timeout_ms);
   }
   if (phase_ == Phase::SendRequest) items.push_back({server_.get(), POLLOUT, 0});
-  if (phase_ == Phase::AwaitAnswer) items.push_back({server_.get(), POLLIN, 0});
+  if (phase_ == Phase::AwaitAnswer || phase_ == Phase::ConnectTree) items.push_back({server_.get(), POLLIN, 0});
   if (const Status waited = wait_on(items, timeout_ms); !waited.ok()) {
     log_warn(Subsystem::Bootstrap, "{}", waited.message());  // advance() then runs into its own error
   }

@@ -24,7 +24,6 @@
 #include "bootstrap/unique_id.h"
 #include "net/dialer.h"
 #include "net/peer_listener.h"
-#include "tutti/tutti.h"
 
 namespace tutti {
 
@@ -45,7 +44,7 @@ struct JoinOptions {
   uint64_t config_digest = 0;
   std::string config_text;
   std::span<const std::byte> info;  // mine, for all: at most kMaxInfoBytes
-  uint32_t library_version = TUTTI_VERSION_CODE;
+  uint32_t library_version = 0;     // TUTTI_VERSION_CODE: must be equal as well
 
   // Timeout from the environment table.
   static JoinOptions with(const UniqueId& id, int ranks, int rank);

@@ -54,6 +54,8 @@ struct TableEntry {
 // The answer: the table of all ranks in rank order, or why there is none.
 Bytes encode_table(std::span<const JoinRequest> by_rank);
 Bytes encode_refusal(const Status& why);
+// What a rank says last: it has its connections, the rendezvous is not needed any more.
+inline constexpr std::byte kConnected{0xC0};
 Result<std::vector<TableEntry>> parse_answer(std::span<const std::byte> bytes, int ranks);
 
 // What keeps these ranks (in order of arrival) from ever being one communicator; empty if nothing does. Names the odd

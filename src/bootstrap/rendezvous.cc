@@ -57,7 +57,8 @@ void Rendezvous::run() {
 }
 
 void Rendezvous::wait() {
-  int timeout_ms = deadline_.poll_ms(kIdleMs);
+  // Once the deadline of lingering is over, only answers are waited for.
+  int timeout_ms = deadline_.passed() ? kIdleMs : deadline_.poll_ms(kIdleMs);
   std::vector<pollfd> items;
   if (door_) {
     door_->add_poll(items);
@@ -65,8 +66,9 @@ void Rendezvous::wait() {
   }
   for (const auto& visitor : visitors_) {
     const bool writing = visitor->phase == Visitor::Phase::Answering;
+    const bool hurried = writing || visitor->phase == Visitor::Phase::Reading;
     items.push_back({visitor->guest.fd.get(), static_cast<short>(writing ? POLLOUT : POLLIN), 0});
-    if (visitor->phase != Visitor::Phase::Waiting) timeout_ms = visitor->deadline.poll_ms(timeout_ms);
+    if (hurried) timeout_ms = visitor->deadline.poll_ms(timeout_ms);
   }
   if (const Status waited = wait_on(items, timeout_ms); !waited.ok()) refuse(waited);
 }
@@ -85,22 +87,36 @@ void Rendezvous::admit() {
 
 void Rendezvous::advance(Visitor& visitor) {
   if (visitor.phase == Visitor::Phase::Reading) read_request(visitor);
-  if (visitor.phase == Visitor::Phase::Waiting) {
-    // Nothing is to come until we answer: readable means gone.
-    std::byte unexpected;
-    const auto count = read_some(visitor.guest.fd.get(), std::span(&unexpected, 1), visitor.text);
-    if (!count.ok() || *count > 0) {
-      visitor.phase = Visitor::Phase::Gone;
-      if (phase_ == Phase::Gathering) {
-        refuse(remote_error("{} left before all ranks had joined: it failed or was stopped, see its own message",
-                            visitor.text));
-      }
-    }
-  }
+  if (visitor.phase == Visitor::Phase::Waiting || visitor.phase == Visitor::Phase::Connecting) listen_to(visitor);
   if (visitor.phase == Visitor::Phase::Answering) {
     const auto sent = visitor.writer->advance(visitor.guest.fd.get(), visitor.text);
-    if (!sent.ok() || *sent == Poll::Done || visitor.deadline.passed()) visitor.phase = Visitor::Phase::Gone;
+    if (!sent.ok() || visitor.deadline.passed()) {
+      lose(visitor);
+    } else if (*sent == Poll::Done && visitor.answer != answer_) {
+      answer(visitor);  // the table was on its way when things went wrong
+    } else if (*sent == Poll::Done) {
+      visitor.phase = phase_ == Phase::Answering ? Visitor::Phase::Connecting : Visitor::Phase::Gone;
+    }
   }
+}
+
+// A rank that waits for the table has nothing to say, one that has it says kConnected: anything else means it is gone.
+void Rendezvous::listen_to(Visitor& visitor) {
+  std::byte word{};
+  const auto count = read_some(visitor.guest.fd.get(), std::span(&word, 1), visitor.text);
+  if (count.ok() && *count == 0) return;
+  if (count.ok() && visitor.phase == Visitor::Phase::Connecting && word == kConnected) {
+    visitor.phase = Visitor::Phase::Gone;
+  } else {
+    lose(visitor);
+  }
+}
+
+void Rendezvous::lose(Visitor& visitor) {
+  visitor.phase = Visitor::Phase::Gone;
+  if (phase_ == Phase::Settling) return;  // the conflict is the cause
+  refuse(remote_error("{} left before all ranks were connected: it failed or was stopped, see its own message",
+                      visitor.text));
 }
 
 void Rendezvous::read_request(Visitor& visitor) {
@@ -145,36 +161,39 @@ void Rendezvous::decide() {
     if (static_cast<int>(requests_.size()) == requests_.front().ranks) {
       std::ranges::sort(requests_, {}, [](const JoinRequest& request) { return request.member.rank; });
       door_.reset();
-      finish(Phase::Answering, encode_table(requests_));
+      answer_all(Phase::Answering, encode_table(requests_));
     } else if (deadline_.passed()) {
       refuse(missing_ranks(requests_, patience_ms_));
     }
   } else if (phase_ == Phase::Answering && visitors_.empty()) {
     phase_ = Phase::Over;
   } else if (phase_ == Phase::Lingering && deadline_.passed()) {
-    phase_ = Phase::Over;
+    const bool answering = std::ranges::any_of(
+        visitors_, [](const auto& visitor) { return visitor->phase == Visitor::Phase::Answering; });
+    if (!answering) phase_ = Phase::Over;
   }
 }
 
 void Rendezvous::answer(Visitor& visitor) {
+  visitor.answer = answer_;
   visitor.writer.emplace(answer_);
   visitor.phase = Visitor::Phase::Answering;
   visitor.deadline = Deadline::in_ms(kVisitorMs);
 }
 
-void Rendezvous::finish(Phase phase, const Bytes& message) {
+void Rendezvous::answer_all(Phase phase, const Bytes& message) {
   phase_ = phase;
   deadline_ = phase == Phase::Lingering ? Deadline::in_ms(options_.linger_ms) : Deadline::never();
   answer_ = make_frame(message);
   for (auto& visitor : visitors_) {
-    if (visitor->phase == Visitor::Phase::Waiting) answer(*visitor);
+    if (visitor->phase == Visitor::Phase::Waiting || visitor->phase == Visitor::Phase::Connecting) answer(*visitor);
   }
 }
 
 void Rendezvous::refuse(const Status& why) {
-  if (phase_ != Phase::Gathering && phase_ != Phase::Settling) return;
+  if (phase_ == Phase::Lingering || phase_ == Phase::Over) return;
   log_warn(Subsystem::Bootstrap, "the rendezvous failed: {}", why.message());
-  finish(Phase::Lingering, encode_refusal(why));
+  answer_all(Phase::Lingering, encode_refusal(why));
 }
 
 Status Rendezvous::run_in_background(std::unique_ptr<Rendezvous> rendezvous) {

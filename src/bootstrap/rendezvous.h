@@ -5,11 +5,13 @@
 // rank and answers all with the table of all, or all with the reason why there is none. Afterwards the ranks talk to
 // each other directly (bootstrap.h) and the thread ends.
 //
-//   Gathering --all here, no conflict--> Answering --all answered--> over
-//       |--conflict--> Settling --a moment later--> Lingering --linger_ms--> over
-//       '--a rank missing at the timeout, or gone---^
+//   Gathering --all here, no conflict--> Answering --all connected--> over
+//       |                                    '--a rank gone before it was connected--v
+//       |--conflict--> Settling --a moment later----------------------------> Lingering --linger_ms--> over
+//       '--a rank missing at the timeout, or gone-----------------------------------^
 //
-// Settling waits for more requests, so that "most have 8, but rank 3 has 4" names the odd one and not the majority.
+// A rank keeps its connection here until it is connected with its neighbours, and then says so with one byte (its own
+// end could not tell a rank that is done from one that died). Settling waits for more requests, so that "most have 8, but rank 3 has 4" names the odd one and not the majority.
 // Lingering tells ranks that come late what happened.
 #pragma once
 
@@ -48,7 +50,7 @@ class Rendezvous {
  private:
   enum class Phase : uint8_t { Gathering, Settling, Answering, Lingering, Over };
   struct Visitor {
-    enum class Phase : uint8_t { Reading, Waiting, Answering, Gone };
+    enum class Phase : uint8_t { Reading, Waiting, Answering, Connecting, Gone };
     explicit Visitor(Guest arrived);
 
     Guest guest;
@@ -56,6 +58,7 @@ class Rendezvous {
     Deadline deadline;  // Reading, Answering
     FrameReader reader{kMaxRequestBytes};
     std::optional<FrameWriter> writer;
+    Frame answer;  // what the writer sends
     std::string text;  // for messages
   };
 
@@ -64,9 +67,11 @@ class Rendezvous {
   void admit();
   void advance(Visitor& visitor);
   void read_request(Visitor& visitor);
+  void listen_to(Visitor& visitor);
+  void lose(Visitor& visitor);
   void decide();
   void answer(Visitor& visitor);
-  void finish(Phase phase, const Bytes& message);
+  void answer_all(Phase phase, const Bytes& message);
   void refuse(const Status& why);
 
   Options options_;

@@ -99,7 +99,9 @@ class Communicator {
   // Destroyed in reverse: plans before connections, connections before the sockets of the bootstrap.
   std::unique_ptr<Bootstrap> bootstrap_;
   Connections connections_;
-  std::vector<Shelf> shelves_;  // direct-mapped by the hash of the shape
+  // Shapes remembered, direct-mapped by their hash: a colliding shape plans again, so memory stays bounded.
+  static constexpr size_t kShelves = 256;
+  std::vector<Shelf> shelves_ = std::vector<Shelf>(kShelves);
   std::unordered_map<uint64_t, std::unique_ptr<LaneSet>> peer_lanes_;
   uint64_t barrier_word_ = 0;
   uint64_t issued_ = 0;

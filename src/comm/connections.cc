@@ -17,15 +17,17 @@ Result<Connections> Connections::create(int me, int n, std::vector<std::unique_p
       break;
     }
     if (made.by_rank_[static_cast<size_t>(peer)] == nullptr) {
-      return invalid_usage("rank {} cannot reach rank {}: no transport that TUTTI_TRANSPORTS allows connects them; "
-                           "allow tcp, or shm for ranks of one host",
-                           me, peer);
+      return invalid_usage(
+          "rank {} cannot reach rank {}: no transport that TUTTI_TRANSPORTS allows connects them; "
+          "allow tcp, or shm for ranks of one host",
+          me, peer);
     }
   }
   for (const auto& transport : made.transports_) {
     if (!transport->mapped()) made.network_.push_back(transport.get());
     bool everybody = n > 1 && transport->mapped();
-    for (int peer = 0; peer < n; ++peer) everybody &= peer == me || made.by_rank_[static_cast<size_t>(peer)] == transport.get();
+    for (int peer = 0; peer < n; ++peer)
+      everybody &= peer == me || made.by_rank_[static_cast<size_t>(peer)] == transport.get();
     if (everybody) made.fan_ = transport.get();
   }
   return made;

@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <cstring>
 #include <map>
 
 #include "base/env.h"
@@ -20,12 +22,11 @@
 #include "net/wire.h"
 #include "transports/inproc/inproc_transport.h"
 #include "transports/shm/shm_transport.h"
-//TCP#include "transports/tcp/tcp_transport.h"
+#include "transports/tcp/tcp_transport.h"
+#include "tutti/tutti.h"
 
 namespace tutti {
 namespace {
-
-constexpr size_t kShelves = 256;
 
 // What a rank knows of its machine and all need to know.
 struct MachineFacts {
@@ -84,22 +85,18 @@ struct Allowed {
   bool inproc = true, shm = true, tcp = true;
 
   static Result<Allowed> parse(std::string_view text) {
-    if (text.empty() || text == "auto") return Allowed{};
-    const bool exclude = text.front() == '^';
-    Allowed allowed{exclude, exclude, exclude};
-    std::string_view rest = exclude ? text.substr(1) : text;
-    while (!rest.empty()) {
-      const std::string_view one = rest.substr(0, rest.find(','));
-      rest = one.size() < rest.size() ? rest.substr(one.size() + 1) : std::string_view();
-      bool* named = one == "inproc" ? &allowed.inproc : one == "shm" ? &allowed.shm : one == "tcp" ? &allowed.tcp : nullptr;
-      if (named == nullptr) {
-        return invalid_argument("TUTTI_TRANSPORTS: '{}' is not known; use auto, or some of inproc, shm, tcp (or ^ and "
-                                "those to leave out)",
-                                one);
+    for (std::string_view rest = text; !rest.empty();) {
+      std::string_view one = rest.substr(0, rest.find(','));
+      rest.remove_prefix(std::min(one.size() + 1, rest.size()));
+      if (one.substr(0, 1) == "^") one.remove_prefix(1);
+      if (one != "auto" && one != "inproc" && one != "shm" && one != "tcp") {
+        return invalid_argument(
+            "TUTTI_TRANSPORTS: '{}' is not known; use auto, or some of inproc, shm, tcp (with ^: "
+            "all but these)",
+            one);
       }
-      *named = !exclude;
     }
-    return allowed;
+    return Allowed{filter_admits(text, "inproc"), filter_admits(text, "shm"), filter_admits(text, "tcp")};
   }
 };
 
@@ -118,7 +115,8 @@ Result<std::vector<Bytes>> exchange(Bootstrap& bootstrap, const Status& mine, st
     const std::string text = reader.text(kMostWord);
     const std::span<const std::byte> theirs = reader.sized(kMostWord);
     payloads.emplace_back(theirs.begin(), theirs.end());
-    if (!reader.finished()) return error(Code::InternalError, "rank {} sent a malformed word during initialisation", rank);
+    if (!reader.finished())
+      return error(Code::InternalError, "rank {} sent a malformed word during initialisation", rank);
     if (static_cast<int>(rank) == bootstrap.rank()) {
       TUTTI_TRY(mine);
     } else if (code != Code::Ok) {
@@ -128,17 +126,135 @@ Result<std::vector<Bytes>> exchange(Bootstrap& bootstrap, const Status& mine, st
   return payloads;
 }
 
+template <size_t kSize>
+std::array<std::byte, kSize> as_bytes(const std::array<uint8_t, kSize>& numbers) {
+  std::array<std::byte, kSize> bytes;
+  std::transform(numbers.begin(), numbers.end(), bytes.begin(),
+                 [](uint8_t one) { return static_cast<std::byte>(one); });
+  return bytes;
+}
+
+// The ranks by host, and which of them share memory. Equal on all ranks.
+class Hosts {
+ public:
+  Hosts(const std::vector<Member>& members, const Allowed& allowed) : members_(members), allowed_(allowed) {
+    for (const Member& member : members) by_host_[member.host].push_back(member.rank);
+  }
+  const std::map<HostId, std::vector<int>>& all() const { return by_host_; }
+  const std::vector<int>& of(int rank) const { return by_host_.at(members_[static_cast<size_t>(rank)].host); }
+  // Through the memory of one process, or through a memory object.
+  bool by_process(const std::vector<int>& ranks) const {
+    const Member& first = members_[static_cast<size_t>(ranks.front())];
+    return allowed_.inproc && std::all_of(ranks.begin(), ranks.end(), [&](int rank) {
+             return members_[static_cast<size_t>(rank)].same_process(first);
+           });
+  }
+  bool share_memory(const std::vector<int>& ranks) const {
+    return ranks.size() > 1 && (by_process(ranks) || allowed_.shm);
+  }
+
+ private:
+  const std::vector<Member>& members_;
+  const Allowed allowed_;
+  std::map<HostId, std::vector<int>> by_host_;
+};
+
+void tighten(Summary& summary, const TransportLimits& limits) {
+  summary.slot_capacity = std::min(summary.slot_capacity, limits.capacity);
+  summary.ll_slots = std::min(summary.ll_slots, limits.ll_slots);
+  summary.most_channels = std::min(summary.most_channels, limits.channels);
+}
+
+ArenaShape arena_shape(size_t local_ranks) { return {static_cast<int>(local_ranks), 0, env().buffer_bytes}; }
+
+Result<std::unique_ptr<TcpTransport>> open_tcp(Bootstrap& bootstrap, const Hosts& hosts) {
+  TcpOptions options;
+  options.secret = bootstrap.secret();
+  options.tag = bootstrap.tag();
+  options.me = bootstrap.rank();
+  options.listener = &bootstrap.listener();
+  options.buffer_bytes = env().buffer_bytes;
+  options.connect_timeout_ms = env().timeout;
+  const std::vector<int>& here = hosts.of(bootstrap.rank());
+  for (const Member& member : bootstrap.members()) {
+    TcpPeer peer{{}, member.text()};
+    // Ranks that share memory do not need sockets.
+    const bool mapped = hosts.share_memory(here) && std::find(here.begin(), here.end(), member.rank) != here.end();
+    if (!mapped && member.rank != bootstrap.rank()) {
+      const std::span<const SocketAddress> addresses = bootstrap.addresses_of(member.rank);
+      peer.addresses.assign(addresses.begin(), addresses.end());
+    }
+    options.peers.push_back(std::move(peer));
+  }
+  return TcpTransport::create(std::move(options));
+}
+
+// One rank's transports in the making: those that are ready, and the shared memory that needs its leader's offer.
+struct Preparation {
+  std::vector<std::unique_ptr<Transport>> ready;
+  std::unique_ptr<ShmSetup> shm;
+
+  Status begin(Bootstrap& bootstrap, const Hosts& hosts, const Allowed& allowed, bool need_network) {
+    const HostGroup group{bootstrap.rank(), hosts.of(bootstrap.rank())};
+    if (hosts.share_memory(group.ranks)) {
+      TUTTI_ASSIGN_OR_RETURN(const ArenaLayout layout, ArenaLayout::compute(arena_shape(group.ranks.size())));
+      if (hosts.by_process(group.ranks)) {
+        TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<Transport> inproc,
+                               InprocTransport::create(as_bytes(bootstrap.tag().bytes), group, layout));
+        ready.push_back(std::move(inproc));
+      } else {
+        const ShmKey key{as_bytes(bootstrap.secret().bytes), as_bytes(bootstrap.tag().bytes)};
+        TUTTI_ASSIGN_OR_RETURN(ShmSetup setup, ShmSetup::begin(key, group, layout));
+        shm = std::make_unique<ShmSetup>(std::move(setup));
+      }
+    }
+    if (need_network && allowed.tcp) {
+      TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<Transport> tcp, open_tcp(bootstrap, hosts));
+      ready.push_back(std::move(tcp));
+    }
+    return {};
+  }
+  std::span<const std::byte> offer() const {
+    return shm != nullptr ? std::as_bytes(std::span(&shm->offer(), 1)) : std::span<const std::byte>();
+  }
+  Status finish(const std::vector<Bytes>& offers, int leader) {
+    if (shm == nullptr) return {};
+    ShmOffer offer;
+    const Bytes& leaders = offers[static_cast<size_t>(leader)];
+    if (leaders.size() != sizeof offer)
+      return error(Code::InternalError, "the leader of this host, rank {}, offered no memory", leader);
+    std::memcpy(&offer, leaders.data(), sizeof offer);
+    TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<Transport> mapped, shm->finish(offer, Deadline::in_ms(env().init_timeout)));
+    ready.insert(ready.begin(), std::move(mapped));
+    return {};
+  }
+};
+
+// All ranks have to derive the same view of the job, or they would plan differently.
+Status compare_digests(const Bootstrap& bootstrap, const std::vector<Bytes>& digests) {
+  const size_t me = static_cast<size_t>(bootstrap.rank());
+  for (size_t rank = 0; rank < digests.size(); ++rank) {
+    if (digests[rank] != digests[me]) {
+      return error(Code::InternalError, "{} derived another view of the job than {}: please report it",
+                   bootstrap.members()[rank].text(), bootstrap.members()[me].text());
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Communicator>> Communicator::join(JoinOptions rendezvous, const CommOptions& options) {
   TUTTI_TRY(env_status());
-  for (const std::string& name : unknown_env())
-    log_warn(Subsystem::Init, "{} is set but not a variable of Tutti; `tutti env` lists them", name);
+  for (const std::string& unknown : unknown_env())
+    log_warn(Subsystem::Init, "{} is set but not a variable of Tutti; `tutti env` lists them", unknown);
   const Env& environment = env();
-  const std::string transports_text = options.transports.empty() ? environment.transports : options.transports;
-  TUTTI_ASSIGN_OR_RETURN(const Allowed allowed, Allowed::parse(transports_text));
+  const std::string transports = options.transports.empty() ? environment.transports : options.transports;
+  TUTTI_ASSIGN_OR_RETURN(const Allowed allowed, Allowed::parse(transports));
 
   std::unique_ptr<Communicator> comm(new Communicator);
+  comm->timeout_ms_ = environment.timeout;
+  comm->poll_count_ = static_cast<int>(environment.poll_count);
   Summary& summary = comm->summary_;
   summary.algorithms = environment.algorithm;
   summary.protocols = environment.protocol;
@@ -147,142 +263,62 @@ Result<std::unique_ptr<Communicator>> Communicator::join(JoinOptions rendezvous,
   summary.slice_bytes = environment.slice_bytes;
   TUTTI_TRY(check_restrictions(summary));
 
-  const MachineFacts mine = MachineFacts::read();
-  const Bytes info = mine.encode();
-  rendezvous.info = info;
+  // 1 Who is there.
+  const Bytes facts = MachineFacts::read().encode();
+  rendezvous.info = facts;
+  rendezvous.library_version = TUTTI_VERSION_CODE;
   rendezvous.config_text = fmt::format(
       "TUTTI_ALGO={}\nTUTTI_PROTO={}\nTUTTI_TRANSPORTS={}\nTUTTI_MIN_CHANNELS={}\nTUTTI_MAX_CHANNELS={}\n"
       "TUTTI_SLICE_BYTES={}\nTUTTI_BUFFER_BYTES={}\n",
-      summary.algorithms, summary.protocols, transports_text, summary.min_channels, summary.max_channels,
+      summary.algorithms, summary.protocols, transports, summary.min_channels, summary.max_channels,
       summary.slice_bytes, environment.buffer_bytes);
   rendezvous.config_digest = std::hash<std::string>{}(rendezvous.config_text);
-
-  // 1 Who is there.
   TUTTI_ASSIGN_OR_RETURN(comm->bootstrap_, Bootstrap::join(rendezvous));
   Bootstrap& bootstrap = *comm->bootstrap_;
-  const int me = comm->rank_ = bootstrap.rank();
-  const int n = comm->n_ = bootstrap.size();
-  comm->name_ = options.name.empty() ? fmt::format("comm-{:02x}{:02x}{:02x}{:02x}", bootstrap.tag().bytes[0],
-                                                   bootstrap.tag().bytes[1], bootstrap.tag().bytes[2],
-                                                   bootstrap.tag().bytes[3])
+  comm->rank_ = bootstrap.rank();
+  comm->n_ = summary.n = bootstrap.size();
+  const auto& tag = bootstrap.tag().bytes;
+  comm->name_ = options.name.empty() ? fmt::format("comm-{:02x}{:02x}{:02x}{:02x}", tag[0], tag[1], tag[2], tag[3])
                                      : options.name;
-  comm->timeout_ms_ = environment.timeout;
-  comm->poll_count_ = static_cast<int>(environment.poll_count);
-  comm->shelves_.resize(kShelves);
-
-  std::vector<MachineFacts> facts;
-  for (const Bytes& one : bootstrap.infos()) {
-    TUTTI_ASSIGN_OR_RETURN(MachineFacts decoded, MachineFacts::decode(one));
-    facts.push_back(std::move(decoded));
-  }
 
   // 2 Hosts, and what their ranks share.
-  const std::vector<Member>& members = bootstrap.members();
-  std::map<HostId, std::vector<int>> hosts;
-  for (const Member& member : members) hosts[member.host].push_back(member.rank);
-  const HostGroup group{me, hosts[members[static_cast<size_t>(me)].host]};
-  const auto one_process = [&](const std::vector<int>& ranks) {
-    return std::all_of(ranks.begin(), ranks.end(), [&](int rank) {
-      return members[static_cast<size_t>(rank)].same_process(members[static_cast<size_t>(ranks.front())]);
-    });
-  };
-  const auto maps = [&](const std::vector<int>& ranks) {
-    return ranks.size() > 1 && ((allowed.inproc && one_process(ranks)) || allowed.shm);
-  };
-
-  summary.n = n;
-  summary.hosts = static_cast<int>(hosts.size());
-  summary.mapped = n == 1 || (hosts.size() == 1 && maps(group.ranks));
-  summary.cache_bytes = UINT64_MAX;
-  for (const MachineFacts& one : facts) summary.cache_bytes = std::min(summary.cache_bytes, one.cache_bytes);
-  summary.slot_capacity = UINT64_MAX;
-  summary.ll_slots = UINT64_MAX;
-  summary.most_channels = INT32_MAX;
-  const auto limit = [&](const TransportLimits& limits) {
-    summary.slot_capacity = std::min(summary.slot_capacity, limits.capacity);
-    summary.ll_slots = std::min(summary.ll_slots, limits.ll_slots);
-    summary.most_channels = std::min(summary.most_channels, limits.channels);
-  };
-  for (const auto& [host, ranks] : hosts) {
-    summary.ranks_per_core = std::max(summary.ranks_per_core, ranks_per_core(ranks, facts));
-    if (!maps(ranks)) continue;
-    TUTTI_ASSIGN_OR_RETURN(const ArenaLayout layout,
-                           ArenaLayout::compute({static_cast<int>(ranks.size()), 0, environment.buffer_bytes}));
-    limit(layout.limits());
+  std::vector<MachineFacts> machines;
+  for (const Bytes& one : bootstrap.infos()) {
+    TUTTI_ASSIGN_OR_RETURN(MachineFacts decoded, MachineFacts::decode(one));
+    machines.push_back(std::move(decoded));
+  }
+  const Hosts hosts(bootstrap.members(), allowed);
+  const std::vector<int>& here = hosts.of(comm->rank_);
+  summary.hosts = static_cast<int>(hosts.all().size());
+  summary.mapped = comm->n_ == 1 || (summary.hosts == 1 && hosts.share_memory(here));
+  for (const MachineFacts& one : machines) summary.cache_bytes = std::min(summary.cache_bytes, one.cache_bytes);
+  for (const auto& [host, ranks] : hosts.all()) {
+    summary.ranks_per_core = std::max(summary.ranks_per_core, ranks_per_core(ranks, machines));
+    if (comm->n_ > 1 && !hosts.share_memory(ranks)) continue;
+    TUTTI_ASSIGN_OR_RETURN(const ArenaLayout layout, ArenaLayout::compute(arena_shape(ranks.size())));
+    tighten(summary, layout.limits());
+  }
+  Preparation preparation;
+  const Status begun = preparation.begin(bootstrap, hosts, allowed, !summary.mapped);
+  for (const auto& transport : preparation.ready) {
+    if (!transport->mapped()) tighten(summary, transport->limits());
   }
 
-  std::vector<std::unique_ptr<Transport>> transports;
-  std::unique_ptr<ShmSetup> shm;
-  Status prepared;
-  const Deadline deadline = Deadline::in_ms(environment.init_timeout);
-  const auto prepare = [&]() -> Status {
-    if (maps(group.ranks)) {
-      TUTTI_ASSIGN_OR_RETURN(const ArenaLayout layout,
-                             ArenaLayout::compute({static_cast<int>(group.ranks.size()), 0, environment.buffer_bytes}));
-      if (allowed.inproc && one_process(group.ranks)) {
-        CommunicatorTag tag;
-        std::transform(bootstrap.tag().bytes.begin(), bootstrap.tag().bytes.end(), tag.begin(),
-                       [](uint8_t byte) { return static_cast<std::byte>(byte); });
-        TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<Transport> inproc, InprocTransport::create(tag, group, layout));
-        transports.push_back(std::move(inproc));
-      } else {
-        ShmKey key;
-        std::transform(bootstrap.secret().bytes.begin(), bootstrap.secret().bytes.end(), key.secret.begin(),
-                       [](uint8_t byte) { return static_cast<std::byte>(byte); });
-        std::transform(bootstrap.tag().bytes.begin(), bootstrap.tag().bytes.end(), key.tag.begin(),
-                       [](uint8_t byte) { return static_cast<std::byte>(byte); });
-        TUTTI_ASSIGN_OR_RETURN(ShmSetup setup, ShmSetup::begin(key, group, layout));
-        shm = std::make_unique<ShmSetup>(std::move(setup));
-      }
-    }
-    if (n > 1 && !summary.mapped && allowed.tcp) {
-//TCP      TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<TcpTransport> tcp, make_tcp_transport(bootstrap, environment.buffer_bytes));
-//TCP      limit(tcp->limits());
-//TCP      transports.push_back(std::move(tcp));
-    }
-    return {};
-  };
-  prepared = prepare();
-
-  // 3 and 4 Everybody is prepared; fetch the leader's memory.
-  if (n > 1) {
-    const std::span<const std::byte> offer =
-        shm != nullptr ? std::as_bytes(std::span(&shm->offer(), 1)) : std::span<const std::byte>();
-    TUTTI_ASSIGN_OR_RETURN(const std::vector<Bytes> offers, exchange(bootstrap, prepared, offer));
-    Status mapped;
-    if (shm != nullptr) {
-      const Bytes& leaders = offers[static_cast<size_t>(group.ranks.front())];
-      ShmOffer from_leader;
-      if (leaders.size() == sizeof from_leader) {
-        memcpy(&from_leader, leaders.data(), sizeof from_leader);
-        Result<std::unique_ptr<ShmTransport>> finished = shm->finish(from_leader, deadline);
-        mapped = finished.status();
-        if (finished.ok()) transports.insert(transports.begin(), std::move(*finished));
-      } else {
-        mapped = error(Code::InternalError, "the leader of this host, rank {}, offered no memory", group.ranks.front());
-      }
-    }
-    // 5 Everybody is ready and will plan alike.
+  // 3 to 5 Everybody is prepared; map the leader's memory; everybody has, and will plan alike.
+  if (comm->n_ > 1) {
+    TUTTI_ASSIGN_OR_RETURN(const std::vector<Bytes> offers, exchange(bootstrap, begun, preparation.offer()));
+    const Status finished = preparation.finish(offers, here.front());
     const uint64_t digest = summary_digest(summary);
     TUTTI_ASSIGN_OR_RETURN(const std::vector<Bytes> digests,
-                           exchange(bootstrap, mapped, std::as_bytes(std::span(&digest, 1))));
-    for (size_t rank = 0; rank < digests.size(); ++rank) {
-      if (digests[rank].size() != sizeof digest || memcmp(digests[rank].data(), &digest, sizeof digest) != 0) {
-        return error(Code::InternalError, "{} derived another view of the job than {}: please report it",
-                     members[rank].text(), members[static_cast<size_t>(me)].text());
-      }
-    }
-  } else {
-    TUTTI_TRY(prepared);
-    summary.slot_capacity = 2 << 20;
-    summary.ll_slots = 64;
-    summary.most_channels = 1;
+                           exchange(bootstrap, finished, std::as_bytes(std::span(&digest, 1))));
+    TUTTI_TRY(compare_digests(bootstrap, digests));
   }
+  TUTTI_TRY(begun);
 
-  TUTTI_ASSIGN_OR_RETURN(comm->connections_, Connections::create(me, n, std::move(transports)));
+  TUTTI_ASSIGN_OR_RETURN(comm->connections_, Connections::create(comm->rank_, comm->n_, std::move(preparation.ready)));
   log_info(Subsystem::Init, "{}: {} of {}, {} host(s), {} rank(s) here, {} rank(s) per core, {}", comm->name_,
-           members[static_cast<size_t>(me)].text(), n, summary.hosts, group.ranks.size(), summary.ranks_per_core,
-           summary.mapped ? "all slots mapped" : "over a network");
+           bootstrap.members()[static_cast<size_t>(comm->rank_)].text(), comm->n_, summary.hosts, here.size(),
+           summary.ranks_per_core, summary.mapped ? "all slots mapped" : "over a network");
   return comm;
 }
 

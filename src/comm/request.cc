@@ -27,9 +27,12 @@ uint32_t call_identity(const Request& request) {
 
 std::string describe(const Request& request) {
   const std::string_view what = request.point_to_point() ? (request.is_send ? "send" : "recv") : name(request.coll);
-  std::string text = fmt::format("{}{} of {} {}", what, request.tables ? "_v" : "", request.count, type_name(request.type));
+  std::string text =
+      fmt::format("{}{} of {} {}", what, request.tables ? "_v" : "", request.count, type_name(request.type));
   if (reduces(request.coll))
-    text += fmt::format(" ({})", request.prescaled ? "pre-multiplied sum" : request.average ? "avg" : op_name(request.op));
+    text += fmt::format(" ({})", request.prescaled ? "pre-multiplied sum"
+                                 : request.average ? "avg"
+                                                   : op_name(request.op));
   if (request.point_to_point()) text += fmt::format(" {} rank {}", request.is_send ? "to" : "from", request.root);
   if (rooted(request.coll)) text += fmt::format(" with root {}", request.root);
   return text;

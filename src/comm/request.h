@@ -26,12 +26,12 @@ struct Request {
   uint64_t count = 0;  // elements of the region or of one block
   DataType type = DataType::Uint8;
   ReduceOp op = ReduceOp::Sum;
-  bool average = false;     // Sum, then divided by n
-  bool prescaled = false;   // each input multiplied by `scale` first
+  bool average = false;    // Sum, then divided by n
+  bool prescaled = false;  // each input multiplied by `scale` first
   bool user_operator = false;
   Scale scale;
-  int root = 0;             // SendRecv: the peer
-  bool is_send = false;     // SendRecv only
+  int root = 0;                         // SendRecv: the peer
+  bool is_send = false;                 // SendRecv only
   std::unique_ptr<BlockTables> tables;  // V collectives only
 
   bool point_to_point() const { return coll == Coll::SendRecv; }

@@ -8,15 +8,12 @@
 namespace tutti {
 namespace {
 
-// Shapes remembered per communicator. Direct-mapped: a colliding shape plans again, so memory stays bounded.
-constexpr size_t kShelves = 256;
-
 uint64_t shape_key(const Request& request) {
   return static_cast<uint64_t>(request.coll) | static_cast<uint64_t>(request.tables != nullptr) << 8 |
          static_cast<uint64_t>(static_cast<uint32_t>(request.root)) << 32 | uint64_t{1} << 16;
 }
-size_t shelf_index(uint64_t key, uint64_t bytes) {
-  return ((key ^ bytes * 0x9E3779B97F4A7C15u) * 0xBF58476D1CE4E5B9u >> 40) % kShelves;
+uint64_t shape_hash(uint64_t key, uint64_t bytes) {
+  return (key ^ bytes * 0x9E3779B97F4A7C15u) * 0xBF58476D1CE4E5B9u >> 40;
 }
 
 }  // namespace
@@ -58,7 +55,8 @@ Result<std::unique_ptr<LaneSet>> Communicator::build(const Plan& plan, const Req
       args.channel = channel;
       args.part = request.point_to_point() ? (request.is_send ? 0 : 1) : part;
       const AnySchedule schedule = make_schedule(plan.coll, plan.algo, args);
-      TUTTI_TRY(std::visit([&](const auto& typed) { return connections_.provide(typed, channel, use); }, schedule.kind));
+      TUTTI_TRY(
+          std::visit([&](const auto& typed) { return connections_.provide(typed, channel, use); }, schedule.kind));
     }
   }
   return std::make_unique<LaneSet>(plan, args, connections_.ports(use));
@@ -79,7 +77,7 @@ Result<LaneSet*> Communicator::make_lanes(const Request& request, Shelf& shelf, 
 
 Result<LaneSet*> Communicator::start_collective(const Request& request) {
   const uint64_t key = shape_key(request), bytes = request.bytes();
-  Shelf& shelf = shelves_[shelf_index(key, bytes)];
+  Shelf& shelf = shelves_[shape_hash(key, bytes) % kShelves];
   LaneSet* lanes = shelf.lanes.get();
   if (shelf.key != key || shelf.bytes != bytes) [[unlikely]] {
     TUTTI_ASSIGN_OR_RETURN(lanes, make_lanes(request, shelf, key));
@@ -105,7 +103,8 @@ Result<LaneSet*> Communicator::start_point_to_point(const Request& request) {
 }
 
 Status Communicator::run(const Request& request) {
-  if (failed_.load(std::memory_order_relaxed)) [[unlikely]] return failure();
+  if (failed_.load(std::memory_order_relaxed)) [[unlikely]]
+    return failure();
   const uint64_t ticket = issue();
   Waiter waiter(oversubscribed(), poll_count_);
   while (!turn(ticket)) {  // calls on streams come first

@@ -66,8 +66,7 @@ Advance Batch::advance(Communicator& comm, Strand& strand, Status& status) {
   while (!strand.done()) {
     const Request& call = strand.calls[strand.next];
     if (strand.lanes == nullptr) {
-      Result<LaneSet*> started =
-          call.point_to_point() ? comm.start_point_to_point(call) : comm.start_collective(call);
+      Result<LaneSet*> started = call.point_to_point() ? comm.start_point_to_point(call) : comm.start_collective(call);
       if (!started.ok()) {
         status = started.status();
         return Advance::Done;

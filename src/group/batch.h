@@ -39,7 +39,7 @@ class Batch {
   struct Work {
     Communicator* comm;
     uint64_t ticket = 0;
-    std::vector<Strand> strands;       // the collectives first
+    std::vector<Strand> strands;  // the collectives first
     std::vector<Request> self_sends, self_receives;
     bool started = false, done = false;
     Status status;

@@ -107,7 +107,8 @@ void poison_group(const Status& status) {
 
 Status group_end() {
   GroupState& state = group();
-  if (state.depth == 0) return invalid_usage("tuttiGroupEnd: no group is open in this thread: call tuttiGroupStart first");
+  if (state.depth == 0)
+    return invalid_usage("tuttiGroupEnd: no group is open in this thread: call tuttiGroupStart first");
   if (--state.depth > 0) return {};
   std::vector<Entry> entries = std::exchange(state.entries, {});
   std::vector<std::function<Status()>> inits = std::exchange(state.inits, {});

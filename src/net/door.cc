@@ -10,6 +10,8 @@
 namespace tutti {
 namespace {
 
+constexpr int kAcceptBatch = 64;  // between two rounds of handshakes
+
 // All addresses of one family need no wildcard of the other: a host without IPv6 cannot even make one.
 Result<UniqueFd> listen_for(const std::vector<SocketAddress>& addresses, uint16_t port) {
   if (addresses.size() == 1) return listen_tcp(addresses[0].with_port(port));
@@ -29,7 +31,7 @@ Result<Door> Door::open(Options options, const std::vector<SocketAddress>& addre
 }
 
 Status Door::poll() {
-  TUTTI_TRY(accept_all());
+  TUTTI_TRY(accept_some());
   for (size_t i = 0; i < strangers_.size();) {
     Stranger& stranger = strangers_[i];
     const auto step = stranger.handshake.advance(stranger.fd.get(), stranger.caller.text());
@@ -50,8 +52,8 @@ Status Door::poll() {
   return {};
 }
 
-Status Door::accept_all() {
-  while (true) {
+Status Door::accept_some() {
+  for (int i = 0; i < kAcceptBatch && !full(); ++i) {
     SocketAddress caller;
     auto accepted = accept_tcp(listener_.get(), caller);
     if (!accepted.ok()) {
@@ -67,8 +69,14 @@ Status Door::accept_all() {
       strangers_.pop_front();
     }
     strangers_.push_back({std::move(*accepted), caller, Handshake::as_listener(options_.secret, options_.tag),
-                          Deadline::in_ms(options_.handshake_ms)});
+                          Deadline::in_ms(options_.handshake_ms), Deadline::in_ms(options_.stay_ms)});
   }
+  return {};
+}
+
+// Thousands of ranks may dial at once, so nobody is dropped for a newcomer before it had time to prove itself.
+bool Door::full() const {
+  return strangers_.size() >= options_.most_strangers && !strangers_.front().stay.passed();
 }
 
 // A flood of strangers must not become a flood of log lines: the 1st, 2nd, 4th, 8th ... is told.
@@ -86,11 +94,15 @@ std::optional<Guest> Door::next() {
 }
 
 void Door::add_poll(std::vector<pollfd>& items) const {
-  items.push_back({listener_.get(), POLLIN, 0});
+  if (!full()) items.push_back({listener_.get(), POLLIN, 0});
   for (const Stranger& stranger : strangers_) items.push_back({stranger.fd.get(), stranger.handshake.events(), 0});
 }
 
 // Deadlines are all of the same length, so the oldest passes first.
-int Door::poll_ms(int most) const { return strangers_.empty() ? most : strangers_.front().deadline.poll_ms(most); }
+int Door::poll_ms(int most) const {
+  if (strangers_.empty()) return most;
+  const Stranger& oldest = strangers_.front();
+  return full() ? oldest.stay.poll_ms(most) : oldest.deadline.poll_ms(most);
+}
 
 }  // namespace tutti

@@ -35,7 +35,8 @@ class Door {
     CommTag tag;
     std::string owner;            // for messages: "rank 3", "the rendezvous"
     int64_t handshake_ms = 10'000;
-    size_t most_strangers = 512;  // unproven connections at a time; the oldest goes first
+    size_t most_strangers = 512;  // unproven connections at a time; more wait in the kernel's queue
+    int64_t stay_ms = 1000;       // when there are so many, the oldest goes after this long
   };
 
   // Listens where ranks that have these addresses are reached: on the one address if there is only one, else on all
@@ -58,11 +59,13 @@ class Door {
     SocketAddress caller;
     Handshake handshake;
     Deadline deadline;
+    Deadline stay;
   };
 
   Door(Options options, UniqueFd listener, uint16_t port)
       : options_(std::move(options)), listener_(std::move(listener)), port_(port) {}
-  Status accept_all();
+  Status accept_some();
+  bool full() const;
   void note_stranger(const Stranger& stranger, const std::string& reason);
 
   Options options_;

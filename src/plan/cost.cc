@@ -17,21 +17,21 @@ namespace tutti {
 namespace {
 
 struct LinkCost {
-  double exchange_us;   // a dependent exchange
-  double message_us;    // per slot and peer
-  double write_gbps;    // into a slot or a socket, per rank
-  double read_gbps;     // out of it
+  double exchange_us;  // a dependent exchange
+  double message_us;   // per slot and peer
+  double write_gbps;   // into a slot or a socket, per rank
+  double read_gbps;    // out of it
 };
 
-// Constants fitted on a 2-core Xeon (AVX-512, 2 MiB L2 per core), medians of interleaved rounds; docs/performance.md has
-// the derivation and the commands.
+// Constants fitted on a 2-core Xeon (AVX-512, 2 MiB L2 per core), medians of interleaved rounds; docs/performance.md
+// has the derivation and the commands.
 constexpr LinkCost kMappedLL = {0.14, 0.02, 12.0, 12.0};
 constexpr LinkCost kMappedSimple = {0.25, 0.05, 21.0, 26.0};
 constexpr LinkCost kTcp = {5.0, 3.0, 2.6, 2.6};
-constexpr double kSwitchUs = 0.75;        // sched_yield to another rank of the core
-constexpr double kCombineGbps = 60.0;     // one more source in a reduction
-constexpr double kCachedGbps = 80.0;      // user buffers that stay in the L2
-constexpr double kMemoryGbps = 20.0;      // user buffers that do not
+constexpr double kSwitchUs = 0.75;     // sched_yield to another rank of the core
+constexpr double kCombineGbps = 60.0;  // one more source in a reduction
+constexpr double kCachedGbps = 80.0;   // user buffers that stay in the L2
+constexpr double kMemoryGbps = 20.0;   // user buffers that do not
 
 }  // namespace
 

@@ -17,11 +17,11 @@ struct Plan {
   Algo algo = Algo::Ring;
   Proto proto = Proto::Simple;
   int channels = 1;
-  int parts = 1;             // lanes per channel
-  int blocks = 1;            // blocks a Region is cut into in each round
-  int slices = 1;            // slices of one block in one round
-  uint64_t slice_bytes = 0;  // also the size of a slot
-  uint64_t slots = 2;        // slots a Simple connection is cut into
+  int parts = 1;               // lanes per channel
+  int blocks = 1;              // blocks a Region is cut into in each round
+  int slices = 1;              // slices of one block in one round
+  uint64_t slice_bytes = 0;    // also the size of a slot
+  uint64_t slots = 2;          // slots a Simple connection is cut into
   bool stream_output = false;  // non-temporal stores to the user's output
   double predicted_us = 0;
 };
@@ -37,12 +37,12 @@ struct Shape {
 struct Summary {
   int n = 1;
   int hosts = 1;
-  int ranks_per_core = 1;          // on the fullest host, rounded up
-  bool mapped = true;              // every pair maps its slots: LL and fan-out exist
-  uint64_t slot_capacity = 0;      // bytes of Simple slots of the smallest connection
-  uint64_t ll_slots = 0;           // LL slots of the smallest connection
-  int most_channels = 1;           // what every connection offers
-  uint64_t cache_bytes = 0;        // L2 per core, on the smallest
+  int ranks_per_core = 1;               // on the fullest host, rounded up
+  bool mapped = true;                   // every pair maps its slots: LL and fan-out exist
+  uint64_t slot_capacity = UINT64_MAX;  // bytes of Simple slots of the smallest connection
+  uint64_t ll_slots = UINT64_MAX;       // LL slots of the smallest connection
+  int most_channels = INT32_MAX;        // what every connection offers
+  uint64_t cache_bytes = UINT64_MAX;    // L2 per core, on the smallest
   // Restrictions by environment and configuration, as text; parsed by the planner.
   std::string algorithms = "auto";
   std::string protocols = "auto";

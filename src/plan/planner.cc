@@ -2,8 +2,8 @@
 // Planner: turns a Summary and a Shape into a Plan.
 //
 // Pure: touches no device and no network, so the whole decision is tested from tables. Candidates come from the catalog
-// (src/algo/catalog.h), their predicted time from cost.cc, restrictions from the Summary. Called by the communicator for
-// the first call of a shape; exec/ receives the result.
+// (src/algo/catalog.h), their predicted time from cost.cc, restrictions from the Summary. Called by the communicator
+// for the first call of a shape; exec/ receives the result.
 #include <algorithm>
 #include <bit>
 
@@ -40,11 +40,14 @@ uint64_t block_bytes(const Shape& shape, const CatalogRow& row, int n, int chann
 }
 
 uint64_t simple_slice(const Summary& summary, uint64_t block, uint64_t fewest_slots) {
-  uint64_t most = summary.ranks_per_core <= 1 ? kSliceDedicated : summary.ranks_per_core <= 2 ? kSliceShared : kSliceCrowded;
+  uint64_t most = summary.ranks_per_core <= 1   ? kSliceDedicated
+                  : summary.ranks_per_core <= 2 ? kSliceShared
+                                                : kSliceCrowded;
   if (summary.slice_bytes > 0) most = ceil_div(summary.slice_bytes, kTileAlign) * kTileAlign;
   // Powers of two, so that calls of similar sizes share a cut of the slots.
   const uint64_t wanted = std::bit_ceil(std::max(block, kSmallestSlice));
-  const uint64_t fits = std::bit_floor(std::max(summary.slot_capacity / std::max<uint64_t>(fewest_slots, 2), kTileAlign));
+  const uint64_t fits =
+      std::bit_floor(std::max(summary.slot_capacity / std::max<uint64_t>(fewest_slots, 2), kTileAlign));
   return std::min({most, wanted, fits});
 }
 
@@ -72,7 +75,8 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
   if (row.needs & kSingleRound) plan.channels = 1;
 
   candidate.lost = unfit(summary, shape, row, proto);
-  const uint64_t block = shape.ragged && shape.bytes == 0 ? kRaggedSlice : block_bytes(shape, row, summary.n, plan.channels);
+  const uint64_t block =
+      shape.ragged && shape.bytes == 0 ? kRaggedSlice : block_bytes(shape, row, summary.n, plan.channels);
   const auto fewest = static_cast<uint64_t>(row.slots(summary.n, plan.slices));
   if (proto == Proto::LL) {
     plan.slice_bytes = kLLPayloadBytes;
@@ -90,8 +94,8 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
   // What the ranks of a core write together has to exceed its cache before bypassing it pays.
   const auto sharing = static_cast<uint64_t>(summary.ranks_per_core);
   const uint64_t written = shape.bytes * static_cast<uint64_t>(writes_blocks(shape.coll) ? summary.n : 1);
-  plan.stream_output = proto == Proto::Simple &&
-                       (sharing > 1 ? written * sharing > summary.cache_bytes : written >= kStreamAbove);
+  plan.stream_output =
+      proto == Proto::Simple && (sharing > 1 ? written * sharing > summary.cache_bytes : written >= kStreamAbove);
   plan.predicted_us = predict_us(summary, shape, row, plan);
   return candidate;
 }
@@ -115,11 +119,11 @@ Result<std::vector<Candidate>> plan_candidates(const Summary& summary, const Sha
       excluded += fmt::format("; {}/{}: {}", name(candidate.plan.algo), name(candidate.plan.proto), candidate.lost);
     return invalid_usage("no algorithm is left for {} on {} ranks{}", name(shape.coll), summary.n, excluded);
   }
-  std::stable_sort(fit.begin(), fit.end(), [](const Candidate& a, const Candidate& b) {
-    return a.plan.predicted_us < b.plan.predicted_us;
-  });
+  std::stable_sort(fit.begin(), fit.end(),
+                   [](const Candidate& a, const Candidate& b) { return a.plan.predicted_us < b.plan.predicted_us; });
   for (size_t i = 1; i < fit.size(); ++i)
-    fit[i].lost = fmt::format("{:.2f} times the time of the choice", fit[i].plan.predicted_us / fit[0].plan.predicted_us);
+    fit[i].lost =
+        fmt::format("{:.2f} times the time of the choice", fit[i].plan.predicted_us / fit[0].plan.predicted_us);
   fit.insert(fit.end(), std::make_move_iterator(unfit.begin()), std::make_move_iterator(unfit.end()));
   return fit;
 }
@@ -131,9 +135,10 @@ Result<Plan> make_plan(const Summary& summary, const Shape& shape) {
 
 Result<std::string> explain_plan(const Summary& summary, const Shape& shape) {
   TUTTI_ASSIGN_OR_RETURN(const std::vector<Candidate> candidates, plan_candidates(summary, shape));
-  std::string text = fmt::format("{} of {} bytes{} on {} ranks, {} host(s), {} rank(s) per core, {}\n", name(shape.coll),
-                                 shape.bytes, writes_blocks(shape.coll) ? " per block" : "", summary.n, summary.hosts,
-                                 summary.ranks_per_core, summary.mapped ? "all slots mapped" : "over a network");
+  std::string text =
+      fmt::format("{} of {} bytes{} on {} ranks, {} host(s), {} rank(s) per core, {}\n", name(shape.coll), shape.bytes,
+                  writes_blocks(shape.coll) ? " per block" : "", summary.n, summary.hosts, summary.ranks_per_core,
+                  summary.mapped ? "all slots mapped" : "over a network");
   for (const Candidate& candidate : candidates) {
     const Plan& plan = candidate.plan;
     text += fmt::format("{} {:<16} {:<6} {:>12.2f} us  {} channel(s), {} slot(s) of {} bytes{}{}{}\n",
@@ -149,10 +154,10 @@ Status check_restrictions(const Summary& summary) {
 }
 
 uint64_t summary_digest(const Summary& summary) {
-  const std::string all = fmt::format(
-      "{} {} {} {} {} {} {} {} {} {} {} {} {}", summary.n, summary.hosts, summary.ranks_per_core, summary.mapped,
-      summary.slot_capacity, summary.ll_slots, summary.most_channels, summary.cache_bytes, summary.algorithms,
-      summary.protocols, summary.min_channels, summary.max_channels, summary.slice_bytes);
+  const std::string all = fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {}", summary.n, summary.hosts,
+                                      summary.ranks_per_core, summary.mapped, summary.slot_capacity, summary.ll_slots,
+                                      summary.most_channels, summary.cache_bytes, summary.algorithms, summary.protocols,
+                                      summary.min_channels, summary.max_channels, summary.slice_bytes);
   uint64_t hash = 0xCBF29CE484222325u;  // FNV-1a
   for (const char c : all) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
   return hash;

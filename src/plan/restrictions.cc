@@ -48,7 +48,8 @@ Result<unsigned> parse_list(std::string_view text, const std::string_view (&name
   unsigned mask = 0;
   TUTTI_TRY(split(text, ',', [&](std::string_view one) -> Status {
     const int found = find(names, one);
-    if (found < 0) return invalid_argument("{}: '{}' is not known; use auto, or some of {}", variable, one, known(names));
+    if (found < 0)
+      return invalid_argument("{}: '{}' is not known; use auto, or some of {}", variable, one, known(names));
     mask |= 1u << found;
     return {};
   }));

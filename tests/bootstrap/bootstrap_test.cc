@@ -254,29 +254,42 @@ TEST(Rendezvous, TheRankWithAnotherConfigurationIsNamedWithTheSetting) {
                  {"most have TUTTI_ALGO=auto", "rank 3 (", "has TUTTI_ALGO=ring", "set the same"});
 }
 
-TEST(Rendezvous, ARankThatLeavesIsToldToTheOthersAtOnce) {
-  const UniqueId id = new_id();
-  std::thread leaver([&] {
-    // What a rank does that dies while it waits: proves the secret, sends its request, and is gone.
-    Dialer dialer({.addresses = id.addresses,
-                   .secret = id.secret,
-                   .tag = tag_of(id.secret),
-                   .claim = {1, -1, kPurposeRendezvous},
-                   .peer = "the rendezvous",
-                   .remedy = ""});
-    while (*dialer.advance() == Poll::Pending) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    JoinRequest request;
-    request.library_version = TUTTI_VERSION_CODE;
-    request.byte_order = 1;
-    request.word_bytes = 8;
-    request.ranks = 3;
-    request.member = *this_member(1);
-    const UniqueFd fd = dialer.take();
-    EXPECT_TRUE(write_full(fd.get(), *make_frame(encode_request(request)), Deadline::in_ms(1000), "it").ok());
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
-  });
-  expect_all_say(join_all({ranks_of(id, 3)[0], ranks_of(id, 3)[2]}), Code::RemoteError, {"rank 1 (", "left before"});
+// What a rank does that dies while it joins: proves the secret, sends its request, and is gone after a while.
+void join_and_die(const UniqueId& id, int ranks, int rank) {
+  Dialer dialer({.addresses = id.addresses,
+                 .secret = id.secret,
+                 .tag = tag_of(id.secret),
+                 .claim = {rank, -1, kPurposeRendezvous},
+                 .peer = "the rendezvous",
+                 .remedy = ""});
+  while (*dialer.advance() == Poll::Pending) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  JoinRequest request;
+  request.byte_order = 1;
+  request.word_bytes = 8;
+  request.ranks = ranks;
+  request.member = *this_member(rank);
+  const UniqueFd fd = dialer.take();
+  EXPECT_TRUE(write_full(fd.get(), *make_frame(encode_request(request)), Deadline::in_ms(1000), "it").ok());
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+}
+
+TEST(Rendezvous, ARankThatLeavesWhileOthersAreAwaitedIsToldAtOnce) {
+  ShortRendezvous rendezvous;
+  std::thread leaver([&] { join_and_die(rendezvous.id, 4, 1); });
+  auto options = ranks_of(rendezvous.id, 4);
+  expect_all_say(join_all({options[0], options[2]}), Code::RemoteError, {"rank 1 (", "left before"});
   leaver.join();
+}
+
+TEST(Rendezvous, ARankThatLeavesWithTheTableIsToldAtOnce) {
+  ShortRendezvous rendezvous;
+  std::thread leaver([&] { join_and_die(rendezvous.id, 3, 1); });
+  auto options = ranks_of(rendezvous.id, 3);
+  const auto joined = join_all({options[0], options[2]});
+  leaver.join();
+  // Rank 0 misses its child; rank 2 has all that it needs and finds out at the first exchange.
+  ASSERT_FALSE(joined[0].ok());
+  EXPECT_TRUE(contains(joined[0].status().message(), "rank 1 (")) << joined[0].status().message();
 }
 
 TEST(Rendezvous, ALateRankIsToldWhatHappened) {

@@ -2,6 +2,7 @@
 // What every transport promises (transports/README.md), run against each row of kinds().
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <thread>
 
 #include "tests/transports/stage.h"
@@ -288,6 +289,35 @@ TEST_P(EveryTransport, WaitsNoLongerThanAsked) {
     p.transport->wait(30);
     EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
     p.barrier();
+  });
+}
+
+// A process that is killed in the middle: over sockets the others learn of it at once; over mapped memory liveness is
+// another layer's matter, and the transport must only not hang.
+TEST_P(EveryTransport, OutlivesAKilledPeer) {
+  if (GetParam().ranks != Ranks::Processes) GTEST_SKIP() << "ranks are threads of one process";
+  Setting three = setting(3);
+  three.doomed = 2;
+  perform(three, [&](Player& p) {
+    const SlotCut cut{1024, 8};
+    SendEnd& out = sender(p, (p.me + 1) % 3);
+    ReceiveEnd& in = receiver(p, (p.me + 2) % 3);
+    ASSERT_TRUE(p.send(out, cut, 1000, p.me));
+    ASSERT_TRUE(p.receive(in, cut, 1000, (p.me + 2) % 3));
+    ASSERT_TRUE(p.flush());
+    p.barrier();
+    if (p.me == 2) ::raise(SIGKILL);
+    if (mapped()) {
+      EXPECT_TRUE(p.failure_within(100).ok());
+      return;
+    }
+    if (p.me == 1) (void)p.transport->send_end(2, 1, Use::Collective);  // one more, that will never be there
+    const Status status = p.failure_within(kPatienceMs);
+    EXPECT_EQ(status.code(), Code::RemoteError);
+    EXPECT_NE(status.message().find("rank 2 (process "), std::string::npos) << status.message();
+    EXPECT_NE(status.message().find("127.0.0.1:"), std::string::npos) << status.message();
+    EXPECT_EQ(p.transport->progress().status().message(), status.message());  // it stays failed
+    EXPECT_FALSE(p.transport->send_end(2, 0, Use::Collective).ok());
   });
 }
 

@@ -53,6 +53,9 @@ class Player {
     return until([&] { return transport->flushed(); }, "everything has left");
   }
 
+  // The first error of progress(), or success after `patience_ms`.
+  Status failure_within(int64_t patience_ms);
+
   // One message through a Simple FIFO. Its bytes follow from `seed`.
   bool send(SendEnd& end, SlotCut cut, uint64_t bytes, uint64_t seed, uint32_t identity = 7);
   bool receive(ReceiveEnd& end, SlotCut cut, uint64_t bytes, uint64_t seed, uint32_t identity = 7);
@@ -73,6 +76,8 @@ struct Setting {
   ArenaShape shape{};  // local_ranks is set by the stage
   // Ranks in the communicator; empty: 0 .. ranks - 1.
   std::vector<int> members{};
+  // The one whose process is killed in the test: how it ends does not count.
+  int doomed = -1;
 };
 
 // Runs `body` on every rank, each with its transport made, and takes the transports down after all bodies ended.

@@ -2,8 +2,8 @@
 // CpuLane: one schedule of one channel, carried by a CPU thread through mapped slots or local staging slots.
 //
 // Implements the lane concept of exec/run_schedule.h. Slices are reduced and copied straight between user buffers and
-// slots, so a slice that arrives is read once and a slice that leaves is written once. Not here: who calls advance() and
-// what it does while a lane is blocked (lane_set.h, waiter.h).
+// slots, so a slice that arrives is read once and a slice that leaves is written once. Not here: who calls advance()
+// and what it does while a lane is blocked (lane_set.h, waiter.h).
 #pragma once
 
 #include <fmt/core.h>
@@ -129,8 +129,15 @@ class CpuLane {
 
     const bool scale_in = call_->has_pre && step.src == Buffer::Input;
     if (step.reduce || scale_in) {
-      Reduction reduction{sources_.data(), sources, -1, destinations_.data(), destinations, streamed,
-                          what.bytes / call_->element_bytes, {}, {}};
+      Reduction reduction{sources_.data(),
+                          sources,
+                          -1,
+                          destinations_.data(),
+                          destinations,
+                          streamed,
+                          what.bytes / call_->element_bytes,
+                          {},
+                          {}};
       if (destinations > kMostDestinations) reduction.destination_count = 1;  // the rest gets copies below
       if (scale_in) {
         reduction.scaled_source = scaled;

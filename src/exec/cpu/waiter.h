@@ -4,7 +4,8 @@
 //   ranks <= cores   The peer is running: keep polling, a line arrives within a microsecond. After kSpinRounds idle
 //                    rounds give the core away now and then; the peer may have been descheduled.
 //   ranks > cores    The peer may be waiting for this very core: at most 20 polls, then sched_yield. A yield costs
-//                    0.65 us with somebody to run and 0.19 us without; polling on costs a scheduler slice (milliseconds).
+//                    0.65 us with somebody to run and 0.19 us without; polling on costs a scheduler slice
+//                    (milliseconds).
 //   idle for long    kSleepAfterMs after the last movement the wait is not latency critical any more: sleep, a little
 //                    longer each time, up to kLongestSleepUs. A futex would need a system call of the peer on its fast
 //                    path; measured 10 to 30 times slower under oversubscription.
@@ -24,8 +25,8 @@ class Waiter {
  public:
   using Clock = std::chrono::steady_clock;
   static constexpr int kPollsOversubscribed = 20;
-  static constexpr int kPollsDedicated = 1000;   // about 50 us of polling between two looks at anything else
-  static constexpr uint64_t kSpinRounds = 4;          // idle rounds of kPollsDedicated before the first yield
+  static constexpr int kPollsDedicated = 1000;  // about 50 us of polling between two looks at anything else
+  static constexpr uint64_t kSpinRounds = 4;    // idle rounds of kPollsDedicated before the first yield
   static constexpr int kSleepAfterMs = 20;
   static constexpr int kShortestSleepUs = 50;
   static constexpr int kLongestSleepUs = 1000;

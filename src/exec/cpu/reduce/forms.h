@@ -95,6 +95,19 @@ TUTTI_INLINE Vec<T, B> combine_lanes(Vec<T, B> a, Vec<T, B> b) {
   }
 }
 
+// Truncates toward zero. No instruction set divides integers lane by lane; up to 32 bits the truncated quotient of
+// doubles is exact: a quotient that is no integer is at least 1/n away from the next one, and n < 2^32, |x| <= 2^32.
+template <class T>
+[[gnu::noinline]] void divide_integers(T* lane, int count, const Scale& scale) {
+  if constexpr (sizeof(T) == 8) {
+    const T divisor = static_cast<T>(scale.integer);
+    for (int i = 0; i < count; ++i) lane[i] /= divisor;
+  } else {
+    const double divisor = scale.real;
+    for (int i = 0; i < count; ++i) lane[i] = static_cast<T>(static_cast<double>(lane[i]) / divisor);
+  }
+}
+
 // Elements as stored.
 template <class T, ReduceOp op, int B>
 struct Form {
@@ -110,23 +123,17 @@ struct Form {
     const T factor = kFloating<T> ? static_cast<T>(scale.real) : static_cast<T>(scale.integer);
     return TUTTI_REDUCE_TARGET::multiply<T, B>(v, splat<T, B>(factor));
   }
-  TUTTI_INLINE static Wide divide(Wide v, const Scale& scale) {
+  template <int kVectors>
+  TUTTI_INLINE static void divide(Wide (&v)[kVectors], const Scale& scale) {
     if constexpr (kFloating<T>) {
-      return v / splat<T, B>(static_cast<T>(scale.real));
+      const Wide divisor = splat<T, B>(static_cast<T>(scale.real));
+#pragma GCC unroll 16
+      for (int i = 0; i < kVectors; ++i) v[i] = v[i] / divisor;
     } else {
-      // No instruction set divides integers lane by lane. Up to 32 bits the truncated quotient of doubles is exact: a
-      // quotient that is no integer is at least 1/n away from the next one, and n < 2^32, |x| < 2^32 << 2^53.
-      constexpr int kLanes = B / sizeof(T);
-      T lane[kLanes];
-      __builtin_memcpy(lane, &v, B);
-      if constexpr (sizeof(T) == 8) {
-        const T divisor = static_cast<T>(scale.integer);
-        for (int i = 0; i < kLanes; ++i) lane[i] /= divisor;
-      } else {
-        for (int i = 0; i < kLanes; ++i) lane[i] = static_cast<T>(static_cast<double>(lane[i]) / scale.real);
-      }
-      __builtin_memcpy(&v, lane, B);
-      return v;
+      T lanes[kVectors * B / sizeof(T)];
+      __builtin_memcpy(lanes, v, sizeof(lanes));
+      divide_integers(lanes, kVectors * B / sizeof(T), scale);
+      __builtin_memcpy(v, lanes, sizeof(lanes));
     }
   }
 };
@@ -159,16 +166,16 @@ TUTTI_INLINE Vec<float, B> widen_lane(Vec<uint32_t, B> lane) {
 template <class T, int B>
 TUTTI_INLINE Vec<uint32_t, B> narrow_lane(Vec<float, B> value) {
   const auto bits = as<int32_t>(value);
-  const auto magnitude = bits & 0x7fffffff;
   if constexpr (T::kExponent == 8) {
-    // Truncation after adding just under half, or half where the kept mantissa is odd. NaN might carry away: kept.
-    const auto rounded = as<uint32_t>(bits) + (0x7fffu + ((as<uint32_t>(bits) >> 16) & 1u));
-    return (magnitude > 0x7f800000 ? as<uint32_t>(bits) | 0x400000u : rounded) >> 16;
+    // Truncation after adding just under half, or half where the kept mantissa is odd. A NaN survives it: its low half
+    // is 0, because it came from a bfloat16, from an invalid operation, or from a factor (made so by multiply below).
+    return (as<uint32_t>(bits) + (0x7fffu + ((as<uint32_t>(bits) >> 16) & 1u))) >> 16;
   } else {
     // Above this everything is infinity (then: the first power of two beyond), or saturates.
     constexpr int32_t kLimitCode = T::kSaturate ? T::kTop - 1 : T::kTop;
     constexpr int32_t kLimit = (kLimitCode << (23 - T::kMantissa)) + ((127 - T::kBias) << 23);
     constexpr int32_t kSmallest = (127 - T::kBias + 1) << 23;  // exponent of the smallest normal
+    const auto magnitude = bits & 0x7fffffff;
     const auto limit = splat<int32_t, B>(kLimit);
     const auto clamped = magnitude < limit ? magnitude : limit;
     const auto own = clamped & 0x7f800000;
@@ -193,7 +200,16 @@ struct WideForm {
   static constexpr int kRegisters = T::kParts;
   static constexpr bool kConverts = kHasHalfConversion && T::kExponent != 8;
 
-  TUTTI_INLINE static Wide load(const char* from) { return unpack(TUTTI_REDUCE_TARGET::load<uint64_t, B>(from)); }
+  TUTTI_INLINE static Wide load(const char* from) {
+#if defined(__F16C__)
+    if constexpr (kConverts && T::kBits == 16) {
+      Wide wide;
+      load_half<B>(from, wide.part[0], wide.part[1]);
+      return wide;
+    }
+#endif
+    return unpack(TUTTI_REDUCE_TARGET::load<uint64_t, B>(from));
+  }
 
   TUTTI_INLINE static Wide unpack(Vec<uint64_t, B> raw) {
     Wide wide;
@@ -226,9 +242,9 @@ struct WideForm {
     if constexpr (kConverts && T::kBits == 16) {
       return as<uint64_t>(narrow_half(wide.part[0], wide.part[1]));
     } else if constexpr (kConverts) {
-      const auto even = narrow_lanes(narrow_lane<T, B>(wide.part[0]), narrow_lane<T, B>(wide.part[1]));
-      const auto odd = narrow_lanes(narrow_lane<T, B>(wide.part[2]), narrow_lane<T, B>(wide.part[3]));
-      return as<uint64_t>(even | odd << 8);
+      const auto even = high_byte<T>(narrow_half(half_precise<T>(wide.part[0]), half_precise<T>(wide.part[1])));
+      const auto odd = high_byte<T>(narrow_half(half_precise<T>(wide.part[2]), half_precise<T>(wide.part[3])));
+      return as<uint64_t>(even >> 8 | (odd & uint16_t{0xff00}));
     }
 #endif
     Vec<uint32_t, B> raw = narrow_lane<T, B>(wide.part[0]);
@@ -238,16 +254,20 @@ struct WideForm {
   }
 
   TUTTI_INLINE static Wide multiply(Wide wide, const Scale& scale) {
-    const auto factor = splat<float, B>(static_cast<float>(scale.real));
+    const bool is_nan = scale.real != scale.real;
+    const auto factor = splat<float, B>(is_nan ? __builtin_nanf("") : static_cast<float>(scale.real));
 #pragma GCC unroll 4
     for (int i = 0; i < T::kParts; ++i) wide.part[i] = wide.part[i] * factor;
     return wide;
   }
-  TUTTI_INLINE static Wide divide(Wide wide, const Scale& scale) {
+  template <int kVectors>
+  TUTTI_INLINE static void divide(Wide (&wide)[kVectors], const Scale& scale) {
     const auto divisor = splat<float, B>(static_cast<float>(scale.real));
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) {
 #pragma GCC unroll 4
-    for (int i = 0; i < T::kParts; ++i) wide.part[i] = wide.part[i] / divisor;
-    return wide;
+      for (int i = 0; i < T::kParts; ++i) wide[v].part[i] = wide[v].part[i] / divisor;
+    }
   }
 
  private:
@@ -261,6 +281,37 @@ struct WideForm {
       constexpr uint16_t kMagnitude = 0x3f80, kSignAndMagnitude = 0xbf80, kInfinity = 0x7c00;
       const auto half = as<uint16_t>(as<int16_t>(high) >> 1) & kSignAndMagnitude;
       return (half & kMagnitude) == kMagnitude ? half | kInfinity : half;
+    }
+  }
+
+  // A float32 rounded and clamped to the values of float8 (e4m3: divided by 256), so that float16 holds it exactly.
+  // The anchor is that of narrow_lane, with the sign of the value. NaN passes.
+  template <class F>
+  TUTTI_INLINE static Vec<float, B> half_precise(Vec<float, B> value) {
+    constexpr float kLimit = F::kExponent == 4 ? 448 : 57344;
+    constexpr int32_t kSmallest = (127 - F::kBias + 1) << 23;
+    const auto high = splat<float, B>(kLimit), low = splat<float, B>(-kLimit);
+    value = high < value ? high : value;
+    value = low > value ? low : value;
+    const auto smallest = splat<int32_t, B>(kSmallest);
+    const auto own = as<int32_t>(value) & 0x7f800000;
+    const auto exponent = own < smallest ? smallest : own;
+    const auto sign = as<uint32_t>(value) & 0x80000000u;
+    const auto anchor = as<float>(as<uint32_t>(exponent + ((23 - F::kMantissa) << 23)) | sign);
+    const auto difference = as<uint32_t>((value + anchor) - anchor);
+    const auto rounded = as<float>(difference | sign);  // what rounds to zero keeps its sign
+    if constexpr (F::kExponent == 4) return rounded * 0x1p-8f;
+    return rounded;
+  }
+  // The inverse of half_of.
+  template <class F>
+  TUTTI_INLINE static Vec<uint16_t, B> high_byte(Vec<uint16_t, B> half) {
+    if constexpr (F::kExponent == 5) {
+      return half;
+    } else {
+      constexpr int16_t kInfinity = 0x7c00;
+      const auto code = half << 1 | as<uint16_t>(as<int16_t>(half & 0x7fff) > kInfinity);  // NaN: all ones
+      return (code & 0x7f00) | (half & 0x8000);
     }
   }
 };

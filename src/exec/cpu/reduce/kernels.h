@@ -8,8 +8,8 @@
 //   destination   |head| block | block | ... | block | vector | vector | tail |
 //                      ^ aligned to a vector (long calls)
 //
-// Head and tail, and calls shorter than a vector, go in steps of 16 bytes and one partial vector; the arithmetic is the
-// same code on another width, so every element gets the same bits wherever it lies.
+// Head and tail, and calls shorter than a vector, go in steps of 16, 8 and 4 bytes and one of the rest; the arithmetic
+// is the same code on another width, so every element gets the same bits wherever it lies.
 #pragma once
 
 #include "exec/cpu/reduce/forms.h"
@@ -68,10 +68,8 @@ TUTTI_INLINE void accumulate(const Call& call, typename F::Wide (&total)[kVector
     for (int v = 0; v < kVectors; ++v) total[v] = F::combine(total[v], load(source, v));
   }
   if constexpr (op == ReduceOp::Sum) {
-    if (call.post != nullptr) [[unlikely]] {
-#pragma GCC unroll 16
-      for (int v = 0; v < kVectors; ++v) total[v] = F::divide(total[v], *call.post);
-    }
+    if (call.post != nullptr) [[unlikely]]
+      F::divide(total, *call.post);
   }
 }
 
@@ -98,26 +96,42 @@ TUTTI_INLINE void block(const Call& call, size_t offset) {
   }
 }
 
-// Bytes [from, to), written through the caches.
-template <class T, ReduceOp op>
-[[gnu::noinline]] void edge(const Reduction& r, size_t from, size_t to) {
+template <class T>
+constexpr size_t kElementBytes = sizeof(T);
+template <class S, class K, int E, int M, bool I, bool X>
+constexpr size_t kElementBytes<SmallFloat<S, K, E, M, I, X>> = sizeof(S);
+
+// The `part.bytes` bytes at `offset`.
+template <class T, ReduceOp op, class Part>
+TUTTI_INLINE void partial(const Call& call, size_t offset, Part part) {
   using F = Form<T, op, kEdgeBytes>;
-  const Call call = call_of(r, 0);
-  for (; from + kEdgeBytes <= to; from += kEdgeBytes) block<T, op, kEdgeBytes, 1>(call, from);
-  if (from == to) return;
-  const size_t bytes = to - from;
   typename F::Wide total[1];
   accumulate<F, op, 1>(
       call, total, [=](const void* source, int) __attribute__((always_inline)) {
-        return F::unpack(load_part(at(source, from), bytes));
+        return F::unpack(part.load(at(source, offset)));
       });
   const auto packed = F::pack(total[0]);
-  for (int d = 0; d < call.destination_count; ++d) store_part(at(call.destinations[d], from), packed, bytes);
+  for (int d = 0; d < call.destination_count; ++d) part.store(at(call.destinations[d], offset), packed);
+}
+
+// Bytes [from, to), written through the caches.
+template <class T, ReduceOp op>
+[[gnu::noinline]] void edge(const Reduction& r, size_t from, size_t to) {
+  const Call call = call_of(r, 0);
+  for (; from + kEdgeBytes <= to; from += kEdgeBytes) block<T, op, kEdgeBytes, 1>(call, from);
+  while (from + 4 <= to) {
+    const WordPart part{to - from >= 8 ? size_t{8} : size_t{4}};
+    partial<T, op>(call, from, part);
+    from += part.bytes;
+  }
+  if constexpr (kElementBytes<T> < 4) {
+    if (from != to) partial<T, op>(call, from, BytePart{to - from});
+  }
 }
 
 // Bytes until the destination to align on (the first streamed one, else the first) begins a vector; clears the streamed
 // bit of destinations that lie differently, since non-temporal stores need alignment.
-TUTTI_INLINE size_t choose_head(Call& call, size_t element_bytes) {
+[[gnu::noinline]] size_t choose_head(Call& call, size_t element_bytes) {
   const int first = call.streamed != 0 ? __builtin_ctz(call.streamed) : 0;
   const auto misalignment = [&](int d) { return reinterpret_cast<uintptr_t>(call.destinations[d]) % kVectorBytes; };
   const size_t head = (kVectorBytes - misalignment(first)) % kVectorBytes;
@@ -130,11 +144,6 @@ TUTTI_INLINE size_t choose_head(Call& call, size_t element_bytes) {
   }
   return head;
 }
-
-template <class T>
-constexpr size_t kElementBytes = sizeof(T);
-template <class S, class K, int E, int M, bool I, bool X>
-constexpr size_t kElementBytes<SmallFloat<S, K, E, M, I, X>> = sizeof(S);
 
 template <class T, ReduceOp op>
 [[gnu::noinline]] void bulk(const Reduction& r, size_t bytes) {

@@ -87,35 +87,36 @@ TUTTI_INLINE void store_word(char* to, uint64_t value) {
   __builtin_memcpy(to, &word, sizeof(T));
 }
 
-// The first `n` bytes of a vector, 0 < n < 16, the rest zero. Reads nothing else: two words that may overlap cover any
-// length. Not a masked load: one that follows a narrower store to the same line waits for it to reach the cache, and
-// small calls read what the caller has just written.
-TUTTI_INLINE Vec<uint64_t, 16> load_part(const char* from, size_t n) {
-  if (n >= 8) {
-    const uint64_t last = load_word<uint64_t>(from + n - 8);
-    return Vec<uint64_t, 16>{load_word<uint64_t>(from), last >> (127 - 8 * n) >> 1};  // n == 8: shifts all 64 bits out
+// What is shorter than a vector: 8 or 4 bytes (WordPart), or 1 to 3 (BytePart); the rest of the vector is zero. Nothing
+// else is touched. Not a masked load: one that follows a narrower store to the same place waits until that has reached
+// the cache, and small calls read what the caller has just written.
+struct WordPart {
+  size_t bytes;
+  TUTTI_INLINE Vec<uint64_t, 16> load(const char* from) const {
+    return Vec<uint64_t, 16>{bytes == 8 ? load_word<uint64_t>(from) : load_word<uint32_t>(from), 0};
   }
-  if (n >= 4) {
-    return Vec<uint64_t, 16>{load_word<uint32_t>(from) | load_word<uint32_t>(from + n - 4) << (8 * (n - 4)), 0};
+  TUTTI_INLINE void store(char* to, Vec<uint64_t, 16> v) const {
+    if (bytes == 8) {
+      store_word<uint64_t>(to, v[0]);
+    } else {
+      store_word<uint32_t>(to, v[0]);
+    }
   }
-  return Vec<uint64_t, 16>{load_word<uint8_t>(from) | load_word<uint8_t>(from + n / 2) << (8 * (n / 2)) |
-                               load_word<uint8_t>(from + n - 1) << (8 * (n - 1)),
-                           0};
-}
-TUTTI_INLINE void store_part(char* to, Vec<uint64_t, 16> v, size_t n) {
-  const uint64_t low = v[0], high = v[1];
-  if (n >= 8) {
-    store_word<uint64_t>(to, low);
-    if (n > 8) store_word<uint64_t>(to + n - 8, low >> (8 * (n - 8)) | high << (8 * (16 - n)));
-  } else if (n >= 4) {
-    store_word<uint32_t>(to, low);
-    store_word<uint32_t>(to + n - 4, low >> (8 * (n - 4)));
-  } else {
-    store_word<uint8_t>(to, low);
-    store_word<uint8_t>(to + n / 2, low >> (8 * (n / 2)));
-    store_word<uint8_t>(to + n - 1, low >> (8 * (n - 1)));
+};
+struct BytePart {
+  size_t bytes;
+  TUTTI_INLINE Vec<uint64_t, 16> load(const char* from) const {
+    // First, middle and last byte, which may be the same one.
+    return Vec<uint64_t, 16>{load_word<uint8_t>(from) | load_word<uint8_t>(from + bytes / 2) << (8 * (bytes / 2)) |
+                                 load_word<uint8_t>(from + bytes - 1) << (8 * (bytes - 1)),
+                             0};
   }
-}
+  TUTTI_INLINE void store(char* to, Vec<uint64_t, 16> v) const {
+    store_word<uint8_t>(to, v[0]);
+    store_word<uint8_t>(to + bytes / 2, v[0] >> (8 * (bytes / 2)));
+    store_word<uint8_t>(to + bytes - 1, v[0] >> (8 * (bytes - 1)));
+  }
+};
 
 #if defined(__F16C__)
 // Halves of a vector of float16, widened; and back, rounded to nearest even.
@@ -129,10 +130,6 @@ TUTTI_INLINE Vec<uint16_t, 16> narrow_half(Vec<float, 16> low, Vec<float, 16> hi
   return (Vec<uint16_t, 16>)_mm_unpacklo_epi64(_mm_cvtps_ph((__m128)low, _MM_FROUND_TO_NEAREST_INT),
                                                _mm_cvtps_ph((__m128)high, _MM_FROUND_TO_NEAREST_INT));
 }
-// The low 16 bits of each lane; the high ones are zero.
-TUTTI_INLINE Vec<uint16_t, 16> narrow_lanes(Vec<uint32_t, 16> low, Vec<uint32_t, 16> high) {
-  return (Vec<uint16_t, 16>)_mm_packus_epi32((__m128i)low, (__m128i)high);
-}
 #if defined(__AVX512BW__)
 TUTTI_INLINE void widen_half(Vec<uint16_t, 64> h, Vec<float, 64>& low, Vec<float, 64>& high) {
   low = (Vec<float, 64>)_mm512_cvtph_ps(_mm512_castsi512_si256((__m512i)h));
@@ -143,10 +140,6 @@ TUTTI_INLINE Vec<uint16_t, 64> narrow_half(Vec<float, 64> low, Vec<float, 64> hi
       _mm512_castsi256_si512(_mm512_cvtps_ph((__m512)low, _MM_FROUND_TO_NEAREST_INT)),
       _mm512_cvtps_ph((__m512)high, _MM_FROUND_TO_NEAREST_INT), 1);
 }
-TUTTI_INLINE Vec<uint16_t, 64> narrow_lanes(Vec<uint32_t, 64> low, Vec<uint32_t, 64> high) {
-  return (Vec<uint16_t, 64>)_mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16((__m512i)low)),
-                                               _mm512_cvtepi32_epi16((__m512i)high), 1);
-}
 #else
 TUTTI_INLINE void widen_half(Vec<uint16_t, 32> h, Vec<float, 32>& low, Vec<float, 32>& high) {
   low = (Vec<float, 32>)_mm256_cvtph_ps(_mm256_castsi256_si128((__m256i)h));
@@ -156,9 +149,26 @@ TUTTI_INLINE Vec<uint16_t, 32> narrow_half(Vec<float, 32> low, Vec<float, 32> hi
   return (Vec<uint16_t, 32>)_mm256_set_m128i(_mm256_cvtps_ph((__m256)high, _MM_FROUND_TO_NEAREST_INT),
                                              _mm256_cvtps_ph((__m256)low, _MM_FROUND_TO_NEAREST_INT));
 }
-TUTTI_INLINE Vec<uint16_t, 32> narrow_lanes(Vec<uint32_t, 32> low, Vec<uint32_t, 32> high) {
-  constexpr int kUndoLaneOrder = 0xd8;  // the pack works within 128-bit lanes: quarters 0 2 1 3 -> 0 1 2 3
-  return (Vec<uint16_t, 32>)_mm256_permute4x64_epi64(_mm256_packus_epi32((__m256i)low, (__m256i)high), kUndoLaneOrder);
+#endif
+// From memory, by halves: the conversion of a register costs a shuffle more.
+template <int B>
+TUTTI_INLINE void load_half(const char* from, Vec<float, B>& low, Vec<float, B>& high);
+template <>
+TUTTI_INLINE void load_half<16>(const char* from, Vec<float, 16>& low, Vec<float, 16>& high) {
+  low = (Vec<float, 16>)_mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+  high = (Vec<float, 16>)_mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from + 8)));
+}
+#if defined(__AVX512BW__)
+template <>
+TUTTI_INLINE void load_half<64>(const char* from, Vec<float, 64>& low, Vec<float, 64>& high) {
+  low = (Vec<float, 64>)_mm512_cvtph_ps((__m256i)load<uint16_t, 32>(from));
+  high = (Vec<float, 64>)_mm512_cvtph_ps((__m256i)load<uint16_t, 32>(from + 32));
+}
+#else
+template <>
+TUTTI_INLINE void load_half<32>(const char* from, Vec<float, 32>& low, Vec<float, 32>& high) {
+  low = (Vec<float, 32>)_mm256_cvtph_ps((__m128i)load<uint16_t, 16>(from));
+  high = (Vec<float, 32>)_mm256_cvtph_ps((__m128i)load<uint16_t, 16>(from + 16));
 }
 #endif
 #else
