@@ -1,5 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-# What the library links besides libc: static archives whose symbols stay hidden.
-find_library(SODIUM_STATIC NAMES libsodium.a REQUIRED)
+# What the library links besides libc: static archives whose symbols stay hidden, and headers.
+find_library(SODIUM_STATIC NAMES libsodium.a)
+if(NOT SODIUM_STATIC)
+  message(FATAL_ERROR "libsodium.a not found. Run tools/install-deps; it installs what is missing, or lists it.")
+endif()
+foreach(header fmt/core.h tl/expected.hpp hwy/highway.h)
+  string(MAKE_C_IDENTIFIER "TUTTI_HEADER_${header}" found)
+  find_path(${found} ${header})
+  mark_as_advanced(${found})
+  if(NOT ${found})
+    message(FATAL_ERROR "<${header}> not found. Run tools/install-deps; it installs what is missing, or lists it.")
+  endif()
+endforeach()
 add_library(tutti_dependencies INTERFACE)
 target_link_libraries(tutti_dependencies INTERFACE ${SODIUM_STATIC} Threads::Threads ${CMAKE_DL_LIBS})

@@ -17,7 +17,17 @@
 
 namespace tutti {
 
+// Point-to-point has one connection per ordered pair: its channel is 0.
 enum class Use : uint8_t { Collective, PointToPoint };
+
+// What the connections of a transport offer, known before one is made: inputs of the planner.
+struct TransportLimits {
+  int channels = 0;           // collective channels are 0 .. channels - 1
+  uint64_t capacity = 0;      // bytes of Simple slots of a pair connection
+  uint64_t fan_capacity = 0;  // the same of a fan-out connection; 0: there are none
+  uint64_t ll_slots = 0;      // LL slots of a connection; 0: no LL
+  bool operator==(const TransportLimits&) const = default;
+};
 
 struct SendEnd {
   SimpleSender simple;
@@ -37,6 +47,7 @@ class Transport {
   virtual std::string_view name() const = 0;
   virtual bool reaches(int peer) const = 0;
   virtual bool mapped() const = 0;
+  virtual const TransportLimits& limits() const = 0;
 
   // The ends of the connection to or from `peer`; made on first use, the same object ever after.
   virtual Result<SendEnd*> send_end(int peer, int channel, Use use) = 0;

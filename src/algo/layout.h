@@ -28,7 +28,7 @@ struct Piece {
 struct Tiling {
   int channel = 0, channels = 1;
   int blocks = 1;            // blocks a Region is cut into in each round
-  int slices = 1;            // slices of one block in one round
+  int slices = 1;            // slices of one block in one round; a step of b blocks has b times as many
   uint64_t slice_bytes = 0;  // multiple of kTileAlign
 };
 inline constexpr uint64_t kTileAlign = 64;

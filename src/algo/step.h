@@ -35,6 +35,13 @@ struct Peers {
   TUTTI_HD constexpr int size(int n) const { return others() ? n - 1 : count; }
   TUTTI_HD constexpr int at(int i, int me) const { return others() ? (i < me ? i : i + 1) : rank[i]; }
 
+  // Lists one peer more, in its place in the order.
+  TUTTI_HD constexpr void add(int peer) {
+    int i = count++;
+    for (; i > 0 && rank[i - 1] > peer; --i) rank[i] = rank[i - 1];
+    rank[i] = peer;
+  }
+
   TUTTI_HD static constexpr Peers one(int peer) { return {1, false, {peer}}; }
   TUTTI_HD static constexpr Peers one_fan(int peer) { return {1, true, {peer}}; }
   TUTTI_HD static constexpr Peers all_fan() { return {kOthers, true, {}}; }     // everybody, over fan-out
@@ -48,7 +55,7 @@ struct Step {
   int src_block = 0;
   int dst_block = -1;  // keep the result in this block of the output; -1: do not
   int blocks = 1;      // consecutive blocks moved
-  Peers from, to;
+  Peers from = {}, to = {};
 };
 
 }  // namespace tutti

@@ -2,13 +2,15 @@
 // Configuration from the environment, at one place: env_vars.def is the list, Env the parsed values.
 //
 // Parsed once per process. A value that does not parse is not ignored: env_status() says which variable, what was read
-// and what is allowed, and initialisation returns it. An unknown TUTTI_* name is a warning.
+// and what is allowed, and initialisation returns it. An empty value means the default. An unknown TUTTI_* name is a
+// warning.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/log.h"
@@ -23,6 +25,10 @@ struct Env {
   using Size = uint64_t;     // bytes
   using Duration = int64_t;  // milliseconds, -1: never
   using LogLevelName = LogLevel;
+  using FamilyName = std::string;     // lower case, one of the words the help lists
+  using SubsystemList = std::string;  // lower case filters: see filter_admits()
+  using ProtocolList = std::string;
+  using TransportList = std::string;
 #define TUTTI_ENV(field, name, type, fallback, help) type field{};
 #include "base/env_vars.def"
 #undef TUTTI_ENV
@@ -42,7 +48,12 @@ Status parse_env(const std::function<std::optional<std::string>(const char* name
 // The process's environment, parsed on first use.
 const Env& env();
 Status env_status();
-// Names of TUTTI_* variables that are set but not in the table.
+// Names of TUTTI_* variables that are set but not in the table, sorted.
 std::vector<std::string> unknown_env();
+// A variable that is not ours (a launcher's RANK, MASTER_ADDR, ...). Ours are read through env().
+std::optional<std::string> environment_variable(const char* name);
+// Does a comma list such as "ring,tree", "^tcp", "auto" or "all" admit `name`? Words with ^ exclude; without any other
+// word everything else is admitted.
+bool filter_admits(std::string_view filter, std::string_view name);
 
 }  // namespace tutti

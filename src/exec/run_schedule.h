@@ -20,7 +20,7 @@ struct Cursor {
 
 // Lane is the whole list of differences between a thread block, a CPU thread and the prover:
 //   uint64_t rounds()                    rounds of this call (0: nothing to do)
-//   int slices(step)                     slices of one round of this step
+//   int slices(step)                     slices of one round of this step: Tiling::slices for each of its blocks
 //   bool empty(step, cursor)             the slice has no bytes, on every rank alike: skip it
 //   bool can_receive(step, cursor)       every peer in step.from has delivered the slice
 //   bool can_send(step, cursor)          every peer in step.to has a free slot
@@ -28,7 +28,7 @@ struct Cursor {
 //   void post(step, cursor)              publish to step.to, return credit to step.from
 template <class Schedule, class Lane>
 TUTTI_HD inline Advance advance(const Schedule& schedule, Lane& lane, Cursor& cursor) {
-  if (cursor.round >= lane.rounds()) return Advance::Done;
+  if (cursor.round >= lane.rounds() || schedule.steps() == 0) return Advance::Done;
   const Step step = schedule.at(cursor.step);
   if (!lane.empty(step, cursor)) {
     if (!lane.can_receive(step, cursor) || !lane.can_send(step, cursor)) return Advance::Blocked;

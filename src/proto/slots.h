@@ -43,6 +43,7 @@ inline constexpr uint64_t kPositionMask = (uint64_t{1} << kPositionBits) - 1;
 constexpr uint64_t make_flag(uint64_t position, uint32_t identity) {
   return (static_cast<uint64_t>(identity) << kPositionBits) | ((position + 1) & kPositionMask);
 }
+constexpr uint32_t identity_of(uint64_t flag) { return static_cast<uint32_t>(flag >> kPositionBits); }
 inline constexpr uint32_t kIdentityMask = (1u << (64 - kPositionBits)) - 1;
 
 // One counter alone in its cache line.
@@ -104,6 +105,7 @@ class SimpleSender {
     cut_ = wanted;
     return true;
   }
+  const SlotCut& current_cut() const { return cut_; }
   bool has_room() {
     if (next_ - seen_ < cut_.count) return true;
     seen_ = slowest_head(memory_.heads, memory_.readers);  // acquire: pairs with SimpleReceiver::release
@@ -136,9 +138,16 @@ class SimpleReceiver {
     seen_ = load_acquire(memory_.tail->value);
     return next_ != seen_;
   }
-  const SlotDescriptor& descriptor() const { return memory_.descriptors[next_ % SimpleMemory::kMaxSlots]; }
+  // How many slots may be read now, for who looks further than the next one (`ahead`, below).
+  uint64_t readable() {
+    seen_ = load_acquire(memory_.tail->value);
+    return seen_ - next_;
+  }
+  const SlotDescriptor& descriptor(uint64_t ahead = 0) const {
+    return memory_.descriptors[(next_ + ahead) % SimpleMemory::kMaxSlots];
+  }
   bool matches(uint32_t identity) const { return descriptor().flag == make_flag(next_, identity); }
-  const std::byte* slot() const { return memory_.slots + next_ % cut_.count * cut_.bytes; }
+  const std::byte* slot(uint64_t ahead = 0) const { return memory_.slots + (next_ + ahead) % cut_.count * cut_.bytes; }
   // Release: my reads of the slot are done before the sender may see it as free. Pairs with SimpleSender::has_room.
   void release() { store_release(head_->value, ++next_); }
 

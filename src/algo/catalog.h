@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// Catalog: which algorithms exist for which collective, what they need and what they cost in messages. The planner, the
+// executor, the prover, the tools and the parameterised tests all read this one table; to add an algorithm, write its
+// struct and add a row. Host only.
+//
+// Also here: a schedule of any family as one value (AnySchedule), and the layouts of each collective's buffers.
+#pragma once
+
+#include <span>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "algo/all_to_all.h"
+#include "algo/collective.h"
+#include "algo/direct.h"
+#include "algo/doubling.h"
+#include "algo/layout.h"
+#include "algo/ring.h"
+#include "algo/tree.h"
+
+namespace tutti {
+
+// A schedule written down step by step (user schedules). It refers to its steps and does not own them.
+struct TableSchedule {
+  std::span<const Step> table;
+  int steps() const { return static_cast<int>(table.size()); }
+  Step at(int k) const { return table[k]; }
+};
+
+// One schedule of any family. Satisfies the concept itself; a caller that cares for the branch visits `kind` once.
+struct AnySchedule {
+  std::variant<RingAllReduce, RingReduceScatter, RingAllGather, RingBroadcast, RingReduce, TreeAllReduce, TreeBroadcast,
+               TreeReduce, OneShotAllReduce, TwoShotAllReduce, DirectAllGather, DirectReduceScatter, DirectBroadcast,
+               DirectReduce, DirectGather, DirectScatter, SendRecvStep, DoublingAllReduce, DoublingAllGather,
+               HalvingDoublingAllReduce, PairwiseAllToAll, TableSchedule>
+      kind;
+  int steps() const {
+    return std::visit([](const auto& s) { return s.steps(); }, kind);
+  }
+  Step at(int k) const {
+    return std::visit([k](const auto& s) { return s.at(k); }, kind);
+  }
+};
+static_assert(Schedule<AnySchedule> && Schedule<RingAllReduce>);
+
+inline constexpr unsigned kSimple = 1u << static_cast<int>(Proto::Simple);
+inline constexpr unsigned kLL = 1u << static_cast<int>(Proto::LL);
+
+// What a row asks of the call or the machine (a mask).
+enum Needs : unsigned {
+  kNothing = 0,
+  kFanOut = 1,        // sends over fan-out: pays where peers map the slots (sent_pairs tells the price elsewhere)
+  kPowerOfTwo = 2,    // n
+  kSingleRound = 4,   // moves runs of blocks of a Strided layout: one channel, one round, adjacent blocks of one length
+  kEvenChannels = 8,  // correct with any number of channels, balanced with an even one
+};
+
+// Costs are those of the busiest rank. `sent` and `received` are in bytes per byte of the collective's whole buffer:
+// the region, or all n blocks together. All functions hold for n >= 1.
+struct CatalogRow {
+  Coll coll;
+  Algo algo;
+  unsigned protocols;  // mask of 1 << Proto
+  unsigned needs;      // mask of Needs
+
+  int (*parts)(int n);              // lanes per channel
+  int (*blocks)(int n);             // what Tiling::blocks must be
+  int (*slots)(int n, int slices);  // fewest slots per connection with which no lane waits for itself
+
+  int (*hops)(int n);  // messages on the longest chain, at most
+  double (*sent)(int n);
+  double (*sent_pairs)(int n);  // the same where fan-out goes pair by pair
+  double (*received)(int n);
+
+  AnySchedule (*make)(const ScheduleArgs& args);
+
+  bool has(Proto proto) const { return protocols & (1u << static_cast<int>(proto)); }
+  bool fits(int n) const { return !(needs & kPowerOfTwo) || (n & (n - 1)) == 0; }
+};
+
+// All rows; the order breaks ties in the planner.
+std::span<const CatalogRow> catalog();
+// The row, or null.
+const CatalogRow* find_row(Coll coll, Algo algo);
+// The schedule of an existing row (a programmer's error otherwise).
+AnySchedule make_schedule(Coll coll, Algo algo, const ScheduleArgs& args);
+
+// Names as written by users; null when there is none.
+const Coll* find_coll(std::string_view text);
+const Algo* find_algo(std::string_view text);
+const Proto* find_proto(std::string_view text);
+
+// What a rank's two buffers look like. A side with 0 blocks is not used (its pointer may be null).
+struct CollLayout {
+  Layout input, output;
+  int input_blocks = 0, output_blocks = 0;
+
+  // Rounds of this rank. They may differ between ranks (V forms): where a rank has fewer, its slices would be empty.
+  uint64_t rounds(const Tiling& tiling) const;
+};
+
+// `bytes` is what one rank contributes: the region, or one block.
+CollLayout coll_layout(Coll coll, int n, int me, int root, uint64_t bytes);
+
+// The V forms, with tables in bytes, indexed by rank, that outlive the result.
+struct BlockTable {
+  const uint64_t* offsets;
+  const uint64_t* lengths;
+};
+CollLayout all_gather_v_layout(int n, int me, BlockTable output);
+CollLayout reduce_scatter_v_layout(int n, int me, BlockTable input);
+CollLayout all_to_all_v_layout(int n, BlockTable input, BlockTable output);
+
+}  // namespace tutti

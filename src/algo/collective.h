@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// The words for what is asked (collective), how it is done (algorithm) and how a slot is handed over (protocol). Used
+// by the catalog, the planner, the tools and the tests; everything else about a collective stands in the catalog's
+// rows.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+namespace tutti {
+
+// The V variants use the same schedules with Table layouts; Barrier is a zero-sized idea carried by a tiny AllReduce.
+enum class Coll : uint8_t {
+  AllReduce,
+  Reduce,
+  Broadcast,
+  AllGather,
+  ReduceScatter,
+  AllToAll,
+  Gather,
+  Scatter,
+  SendRecv
+};
+enum class Algo : uint8_t { Ring, Tree, OneShot, TwoShot, Doubling, HalvingDoubling, Direct, Pairwise };
+enum class Proto : uint8_t { Simple, LL };
+
+inline constexpr int kCollCount = 9, kAlgoCount = 8, kProtoCount = 2;
+
+// The spelling of environment variables, tools and documents.
+inline constexpr std::string_view kCollNames[kCollCount] = {"all_reduce", "reduce",         "broadcast",
+                                                            "all_gather", "reduce_scatter", "all_to_all",
+                                                            "gather",     "scatter",        "send_recv"};
+inline constexpr std::string_view kAlgoNames[kAlgoCount] = {
+    "ring", "tree", "one_shot", "two_shot", "doubling", "halving_doubling", "direct", "pairwise"};
+inline constexpr std::string_view kProtoNames[kProtoCount] = {"simple", "ll"};
+
+constexpr std::string_view name(Coll coll) { return kCollNames[static_cast<int>(coll)]; }
+constexpr std::string_view name(Algo algo) { return kAlgoNames[static_cast<int>(algo)]; }
+constexpr std::string_view name(Proto proto) { return kProtoNames[static_cast<int>(proto)]; }
+
+// Operands are combined on the way (and so pre-scaling and averaging apply).
+constexpr bool reduces(Coll coll) {
+  return coll == Coll::AllReduce || coll == Coll::Reduce || coll == Coll::ReduceScatter;
+}
+constexpr bool rooted(Coll coll) {
+  return coll == Coll::Reduce || coll == Coll::Broadcast || coll == Coll::Gather || coll == Coll::Scatter;
+}
+
+}  // namespace tutti

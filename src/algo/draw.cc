@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pictures of schedules as text.
+#include "algo/draw.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace tutti {
+namespace {
+
+std::string draw_peers(const Peers& peers) {
+  if (peers.others()) return "*";
+  std::string text;
+  for (int i = 0; i < peers.count; ++i) text += fmt::format("{}{}", i ? "," : "", peers.rank[i]);
+  return text;
+}
+
+std::string draw_blocks(const Step& step) {
+  const int first = step.dst_block >= 0 ? step.dst_block : step.src_block, last = first + step.blocks - 1;
+  return last == first ? fmt::format("[{}]", first) : fmt::format("[{}-{}]", first, last);
+}
+
+using Table = std::vector<std::vector<std::string>>;
+
+std::string pad_columns(const Table& table) {
+  std::vector<size_t> widths;
+  for (const auto& line : table) {
+    widths.resize(std::max(widths.size(), line.size()));
+    for (size_t c = 0; c < line.size(); ++c) widths[c] = std::max(widths[c], line[c].size());
+  }
+  std::string text;
+  for (const auto& line : table) {
+    for (size_t c = 0; c < line.size(); ++c) text += fmt::format("{:<{}}", line[c], widths[c] + 2);
+    text.erase(text.find_last_not_of(' ') + 1);
+    text += '\n';
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string draw_step(const Step& step, bool with_blocks) {
+  std::string text = step.from.none() ? "" : draw_peers(step.from) + ">";
+  if (step.src == Buffer::Output) text += 'O';
+  if (!step.from.none()) text += 'R';
+  if (step.reduce) text += 'R';
+  if (step.dst_block >= 0) text += 'C';
+  if (!step.to.none()) text += 'S';
+  if (with_blocks) text += draw_blocks(step);
+  return step.to.none() ? text : text + ">" + draw_peers(step.to);
+}
+
+std::string draw_schedule(const CatalogRow& row, int n, int root) {
+  struct Line {
+    std::string title;
+    AnySchedule schedule;
+  };
+  std::vector<Line> lines;
+  int steps = 0;
+  bool with_blocks = false;
+  for (int part = 0; part < row.parts(n); ++part) {
+    for (int me = 0; me < n; ++me) {
+      ScheduleArgs args{.me = me, .n = n, .root = root, .part = part};
+      if (row.coll == Coll::SendRecv) args.root = wrap(part == 0 ? me + 1 : me - 1, n);
+      const std::string title = fmt::format("rank {}", me) + (row.parts(n) > 1 ? fmt::format(" part {}", part) : "");
+      lines.push_back({title, row.make(args)});
+      const AnySchedule& schedule = lines.back().schedule;
+      steps = std::max(steps, schedule.steps());
+      for (int k = 0; k < schedule.steps(); ++k) {
+        const Step step = schedule.at(k);
+        with_blocks |= step.blocks > 1 || step.dst_block > 0 || step.src_block > 0;
+      }
+    }
+  }
+  Table table{{"k"}};
+  for (int k = 0; k < steps; ++k) table[0].push_back(std::to_string(k));
+  for (const Line& line : lines) {
+    table.push_back({line.title});
+    for (int k = 0; k < line.schedule.steps(); ++k) {
+      table.back().push_back(draw_step(line.schedule.at(k), with_blocks));
+    }
+  }
+  return fmt::format("{} {}, {} ranks\n{}", name(row.coll), name(row.algo), n, pad_columns(table));
+}
+
+}  // namespace tutti

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0
+// The collectives: check the arguments, build a Request, submit it.
+#include <algorithm>
+
+#include "api/checks.h"
+#include "api/entry.h"
+#include "api/handles.h"
+#include "api/scalar.h"
+
+using namespace tutti;
+
+namespace {
+
+// Fills in the operator; avg and pre-multiplied sums are Sum with a scale.
+Status set_operator(const char* function, const Communicator& comm, tuttiRedOp_t op, Request& request) {
+  static_assert(TUTTI_SUM == static_cast<int>(ReduceOp::Sum) && TUTTI_PROD == static_cast<int>(ReduceOp::Prod) &&
+                TUTTI_MAX == static_cast<int>(ReduceOp::Max) && TUTTI_MIN == static_cast<int>(ReduceOp::Min));
+  if (op < TUTTI_AVG) [[likely]] {
+    request.op = static_cast<ReduceOp>(op);
+  } else if (op == TUTTI_AVG) {
+    request.average = true;
+  } else {
+    const Communicator::UserOperator* found = comm.find_operator(static_cast<int>(op) - TUTTI_NUM_OPS);
+    const auto made_for = found != nullptr ? static_cast<uint32_t>(found->type) : 0;
+    TUTTI_TRY(
+        check_user_operator(function, op, found != nullptr ? &made_for : nullptr, static_cast<uint32_t>(request.type)));
+    request.prescaled = true;
+    request.scale = found->scale;
+  }
+  return {};
+}
+
+Status submit_on(const char* function, tuttiComm_t comm, tuttiStream_t stream, Request request) {
+  if (stream == nullptr) [[likely]]
+    return submit(comm->comm, nullptr, std::move(request));
+  TUTTI_ASSIGN_OR_RETURN(const std::shared_ptr<Stream> found, find_stream(function, stream));
+  return submit(comm->comm, found, std::move(request));
+}
+
+// What the collectives with one count have in common. `check` is the collective's argument check.
+struct Uniform {
+  const char* function;
+  Coll coll;
+  const void* send;
+  void* recv;
+  size_t count;
+  tuttiDataType_t type;
+  tuttiRedOp_t op;
+  int root;
+};
+template <Status (*check)(const Call&)>
+tuttiResult_t run(const Uniform& u, tuttiComm_t comm, tuttiStream_t stream) {
+  return entry(u.function, [&]() -> Status {
+    TUTTI_TRY(check_comm(u.function, comm));
+    const Call call{
+        u.function, u.send,     u.recv,    u.count, static_cast<uint32_t>(u.type), static_cast<uint32_t>(u.op),
+        u.root,     comm->size, comm->rank};
+    TUTTI_TRY(check(call));
+    Request request;
+    request.coll = u.coll;
+    request.input = u.send;
+    request.output = u.recv;
+    request.count = u.count;
+    request.type = static_cast<DataType>(u.type);
+    request.root = u.root;
+    if (reduces(u.coll)) TUTTI_TRY(set_operator(u.function, *comm->comm, u.op, request));
+    return submit_on(u.function, comm, stream, std::move(request));
+  });
+}
+
+// Bytes of a table of counts; without displacements the blocks lie one behind the other.
+void fill(std::vector<uint64_t>& offsets, std::vector<uint64_t>& lengths, int n, const size_t* counts,
+          const size_t* displacements, size_t element) {
+  offsets.resize(static_cast<size_t>(n));
+  lengths.resize(static_cast<size_t>(n));
+  uint64_t end = 0;
+  for (size_t i = 0; i < static_cast<size_t>(n); ++i) {
+    lengths[i] = counts[i] * element;
+    offsets[i] = displacements != nullptr ? displacements[i] * element : end;
+    end += lengths[i];
+  }
+}
+// The planner's size for blocks that all ranks know: the longest, so that all plan alike.
+uint64_t longest(int n, const size_t* counts) { return *std::max_element(counts, counts + n); }
+
+}  // namespace
+
+extern "C" {
+
+tuttiResult_t tuttiAllReduce(const void* send, void* recv, size_t count, tuttiDataType_t type, tuttiRedOp_t op,
+                             tuttiComm_t comm, tuttiStream_t stream) {
+  return run<check_all_reduce>({__func__, Coll::AllReduce, send, recv, count, type, op, 0}, comm, stream);
+}
+
+tuttiResult_t tuttiReduce(const void* send, void* recv, size_t count, tuttiDataType_t type, tuttiRedOp_t op, int root,
+                          tuttiComm_t comm, tuttiStream_t stream) {
+  return run<check_reduce>({__func__, Coll::Reduce, send, recv, count, type, op, root}, comm, stream);
+}
+
+tuttiResult_t tuttiBroadcast(const void* send, void* recv, size_t count, tuttiDataType_t type, int root,
+                             tuttiComm_t comm, tuttiStream_t stream) {
+  return run<check_broadcast>({__func__, Coll::Broadcast, send, recv, count, type, TUTTI_SUM, root}, comm, stream);
+}
+
+tuttiResult_t tuttiAllGather(const void* send, void* recv, size_t sendcount, tuttiDataType_t type, tuttiComm_t comm,
+                             tuttiStream_t stream) {
+  return run<check_all_gather>({__func__, Coll::AllGather, send, recv, sendcount, type, TUTTI_SUM, 0}, comm, stream);
+}
+
+tuttiResult_t tuttiReduceScatter(const void* send, void* recv, size_t recvcount, tuttiDataType_t type, tuttiRedOp_t op,
+                                 tuttiComm_t comm, tuttiStream_t stream) {
+  return run<check_reduce_scatter>({__func__, Coll::ReduceScatter, send, recv, recvcount, type, op, 0}, comm, stream);
+}
+
+tuttiResult_t tuttiAllToAll(const void* send, void* recv, size_t count, tuttiDataType_t type, tuttiComm_t comm,
+                            tuttiStream_t stream) {
+  return run<check_all_to_all>({__func__, Coll::AllToAll, send, recv, count, type, TUTTI_SUM, 0}, comm, stream);
+}
+
+tuttiResult_t tuttiGather(const void* send, void* recv, size_t sendcount, tuttiDataType_t type, int root,
+                          tuttiComm_t comm, tuttiStream_t stream) {
+  return run<check_gather>({__func__, Coll::Gather, send, recv, sendcount, type, TUTTI_SUM, root}, comm, stream);
+}
+
+tuttiResult_t tuttiScatter(const void* send, void* recv, size_t recvcount, tuttiDataType_t type, int root,
+                           tuttiComm_t comm, tuttiStream_t stream) {
+  return run<check_scatter>({__func__, Coll::Scatter, send, recv, recvcount, type, TUTTI_SUM, root}, comm, stream);
+}
+
+tuttiResult_t tuttiSend(const void* send, size_t count, tuttiDataType_t type, int peer, tuttiComm_t comm,
+                        tuttiStream_t stream) {
+  const char* const function = __func__;
+  return entry(function, [&]() -> Status {
+    TUTTI_TRY(check_comm(function, comm));
+    TUTTI_TRY(check_send(
+        {function, send, nullptr, count, static_cast<uint32_t>(type), TUTTI_SUM, peer, comm->size, comm->rank}));
+    Request request;
+    request.coll = Coll::SendRecv;
+    request.input = send;
+    request.count = count;
+    request.type = static_cast<DataType>(type);
+    request.root = peer;
+    request.is_send = true;
+    return submit_on(function, comm, stream, std::move(request));
+  });
+}
+
+tuttiResult_t tuttiRecv(void* recv, size_t count, tuttiDataType_t type, int peer, tuttiComm_t comm,
+                        tuttiStream_t stream) {
+  const char* const function = __func__;
+  return entry(function, [&]() -> Status {
+    TUTTI_TRY(check_comm(function, comm));
+    TUTTI_TRY(check_recv(
+        {function, nullptr, recv, count, static_cast<uint32_t>(type), TUTTI_SUM, peer, comm->size, comm->rank}));
+    Request request;
+    request.coll = Coll::SendRecv;
+    request.output = recv;
+    request.count = count;
+    request.type = static_cast<DataType>(type);
+    request.root = peer;
+    return submit_on(function, comm, stream, std::move(request));
+  });
+}
+
+tuttiResult_t tuttiBarrier(tuttiComm_t comm, tuttiStream_t stream) {
+  const char* const function = __func__;
+  return entry(function, [&]() -> Status {
+    TUTTI_TRY(check_comm(function, comm));
+    // An AllReduce of one word, in place in memory of the communicator: nobody has it before everybody gave theirs.
+    Request request;
+    request.coll = Coll::AllReduce;
+    request.input = request.output = comm->comm->barrier_word();
+    request.count = 1;
+    request.type = DataType::Uint64;
+    request.op = ReduceOp::Max;
+    return submit_on(function, comm, stream, std::move(request));
+  });
+}
+
+tuttiResult_t tuttiAllGatherV(const void* send, size_t sendcount, void* recv, const size_t* recvcounts,
+                              const size_t* displs, tuttiDataType_t type, tuttiComm_t comm, tuttiStream_t stream) {
+  const char* const function = __func__;
+  return entry(function, [&]() -> Status {
+    TUTTI_TRY(check_comm(function, comm));
+    CallV call;
+    call.function = function;
+    call.send = send;
+    call.recv = recv;
+    call.sendcount = sendcount;
+    call.recvcounts = recvcounts;
+    call.rdispls = displs;
+    call.type = static_cast<uint32_t>(type);
+    call.nranks = comm->size;
+    call.rank = comm->rank;
+    TUTTI_TRY(check_all_gather_v(call));
+    Request request;
+    request.coll = Coll::AllGather;
+    request.input = send;
+    request.output = recv;
+    request.type = static_cast<DataType>(type);
+    request.count = longest(comm->size, recvcounts);
+    request.tables = std::make_unique<BlockTables>();
+    fill(request.tables->out_offsets, request.tables->out_lengths, comm->size, recvcounts, displs,
+         element_size(request.type));
+    return submit_on(function, comm, stream, std::move(request));
+  });
+}
+
+tuttiResult_t tuttiReduceScatterV(const void* send, void* recv, const size_t* recvcounts, tuttiDataType_t type,
+                                  tuttiRedOp_t op, tuttiComm_t comm, tuttiStream_t stream) {
+  const char* const function = __func__;
+  return entry(function, [&]() -> Status {
+    TUTTI_TRY(check_comm(function, comm));
+    CallV call;
+    call.function = function;
+    call.send = send;
+    call.recv = recv;
+    call.recvcounts = recvcounts;
+    call.type = static_cast<uint32_t>(type);
+    call.op = static_cast<uint32_t>(op);
+    call.nranks = comm->size;
+    call.rank = comm->rank;
+    TUTTI_TRY(check_reduce_scatter_v(call));
+    Request request;
+    request.coll = Coll::ReduceScatter;
+    request.input = send;
+    request.output = recv;
+    request.type = static_cast<DataType>(type);
+    request.count = longest(comm->size, recvcounts);
+    TUTTI_TRY(set_operator(function, *comm->comm, op, request));
+    request.tables = std::make_unique<BlockTables>();
+    fill(request.tables->in_offsets, request.tables->in_lengths, comm->size, recvcounts, nullptr,
+         element_size(request.type));
+    return submit_on(function, comm, stream, std::move(request));
+  });
+}
+
+tuttiResult_t tuttiAllToAllV(const void* send, const size_t* sendcounts, const size_t* sdispls, void* recv,
+                             const size_t* recvcounts, const size_t* rdispls, tuttiDataType_t type, tuttiComm_t comm,
+                             tuttiStream_t stream) {
+  const char* const function = __func__;
+  return entry(function, [&]() -> Status {
+    TUTTI_TRY(check_comm(function, comm));
+    CallV call;
+    call.function = function;
+    call.send = send;
+    call.recv = recv;
+    call.sendcounts = sendcounts;
+    call.sdispls = sdispls;
+    call.recvcounts = recvcounts;
+    call.rdispls = rdispls;
+    call.type = static_cast<uint32_t>(type);
+    call.nranks = comm->size;
+    call.rank = comm->rank;
+    TUTTI_TRY(check_all_to_all_v(call));
+    Request request;
+    request.coll = Coll::AllToAll;
+    request.input = send;
+    request.output = recv;
+    request.type = static_cast<DataType>(type);
+    request.count = 0;  // no rank knows all sizes: planned from n and type alone
+    request.tables = std::make_unique<BlockTables>();
+    const size_t element = element_size(request.type);
+    fill(request.tables->in_offsets, request.tables->in_lengths, comm->size, sendcounts, sdispls, element);
+    fill(request.tables->out_offsets, request.tables->out_lengths, comm->size, recvcounts, rdispls, element);
+    return submit_on(function, comm, stream, std::move(request));
+  });
+}
+
+tuttiResult_t tuttiRedOpCreatePreMulSum(tuttiRedOp_t* op, const void* scalar, tuttiDataType_t type,
+                                        tuttiScalarResidence_t residence, tuttiComm_t comm) {
+  const char* const function = __func__;
+  return entry(function, [&]() -> Status {
+    TUTTI_TRY(check_comm(function, comm));
+    TUTTI_TRY(check_pre_mul_sum(function, op, scalar, static_cast<uint32_t>(type), static_cast<uint32_t>(residence)));
+    Communicator::UserOperator made{true, static_cast<DataType>(type), read_scale(static_cast<DataType>(type), scalar)};
+    *op = static_cast<tuttiRedOp_t>(TUTTI_NUM_OPS + comm->comm->add_operator(made));
+    return {};
+  });
+}
+
+tuttiResult_t tuttiRedOpDestroy(tuttiRedOp_t op, tuttiComm_t comm) {
+  const char* const function = __func__;
+  return entry(function, [&]() -> Status {
+    TUTTI_TRY(check_comm(function, comm));
+    if (op < TUTTI_NUM_OPS || !comm->comm->remove_operator(static_cast<int>(op) - TUTTI_NUM_OPS)) {
+      return invalid_argument(
+          "{}: op {} is not a living operator of this communicator: pass one made by "
+          "tuttiRedOpCreatePreMulSum, once",
+          function, static_cast<int>(op));
+    }
+    return {};
+  });
+}
+
+tuttiResult_t tuttiGroupStart(void) {
+  return entry(__func__, []() -> Status {
+    group_start();
+    return {};
+  });
+}
+
+tuttiResult_t tuttiGroupEnd(void) {
+  return entry(__func__, [] { return group_end(); });
+}
+
+}  // extern "C"

@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: Apache-2.0
+// See bootstrap.h. Join is the state machine of joining; the tree operations follow it.
+#include "bootstrap/bootstrap.h"
+
+#include <algorithm>
+#include <bit>
+#include <optional>
+
+#include "base/env.h"
+#include "base/log.h"
+#include "net/frame.h"
+#include "net/interfaces.h"
+#include "net/socket.h"
+
+namespace tutti {
+namespace {
+
+constexpr int kWaitMs = 1000;  // between two looks at a deadline
+// How much longer than the timeout a rank waits for the rendezvous to say who was missing.
+constexpr int64_t kGraceMs = 10'000;
+constexpr int64_t kFarewellMs = 1000;  // for telling neighbours of a failure
+
+// Kinds of messages on the tree.
+constexpr uint8_t kData = 1, kFailure = 2;
+
+int parent_of(int rank) { return (rank - 1) / 2; }
+
+int64_t with_grace(int64_t timeout_ms) { return timeout_ms < 0 ? -1 : timeout_ms + kGraceMs; }
+
+}  // namespace
+
+JoinOptions JoinOptions::with(const UniqueId& id, int ranks, int rank) {
+  JoinOptions options;
+  options.rendezvous = id.addresses;
+  options.secret = id.secret;
+  options.ranks = ranks;
+  options.rank = rank;
+  options.timeout_ms = env().init_timeout;
+  options.remedy =
+      "the process that called tuttiGetUniqueId must be running and reachable (TUTTI_SOCKET_IFNAME), and an id makes "
+      "one communicator only";
+  return options;
+}
+
+// Dial -> SendRequest -> AwaitAnswer -> ConnectTree -> Done.
+class Join {
+ public:
+  static Result<Join> begin(const JoinOptions& options);
+  Result<Poll> advance();
+  void wait();
+  std::unique_ptr<Bootstrap> take() { return std::move(bootstrap_); }
+
+ private:
+  enum class Phase : uint8_t { Dial, SendRequest, AwaitAnswer, ConnectTree, Done };
+  static constexpr const char* kServer = "the rendezvous";
+
+  Join(int64_t timeout_ms, Dialer dialer, FrameWriter request)
+      : timeout_ms_(timeout_ms),
+        deadline_(Deadline::in_ms(with_grace(timeout_ms))),
+        dialer_(std::move(dialer)),
+        request_(std::move(request)) {}
+  Status take_answer();
+  Result<Poll> connect_tree();
+  Status listen_to_server();
+
+  Phase phase_ = Phase::Dial;
+  int64_t timeout_ms_;
+  Deadline deadline_;
+  std::optional<Dialer> dialer_;  // to the rendezvous, then to the parent
+  UniqueFd server_;
+  FrameWriter request_;
+  FrameReader answer_{kMaxAnswerBytes};
+  std::unique_ptr<Bootstrap> bootstrap_;
+};
+
+Result<Join> Join::begin(const JoinOptions& options) {
+  TUTTI_TRY(crypto_ready());
+  if (options.ranks < 1 || options.ranks > kMaxRanks) {
+    return invalid_argument("nranks is {}: it must be 1 to {}", options.ranks, kMaxRanks);
+  }
+  if (options.rank < 0 || options.rank >= options.ranks) {
+    return invalid_argument("rank is {}: with nranks {} it must be 0 to {}", options.rank, options.ranks,
+                            options.ranks - 1);
+  }
+  if (options.info.size() > kMaxInfoBytes || options.config_text.size() > kMaxConfigText) {
+    return invalid_argument("what rank {} tells the others is too long: {} and {} bytes, at most {} and {}", options.rank,
+                            options.info.size(), options.config_text.size(), kMaxInfoBytes, kMaxConfigText);
+  }
+
+  std::unique_ptr<Bootstrap> bootstrap(new Bootstrap);
+  bootstrap->rank_ = options.rank;
+  bootstrap->timeout_ms_ = options.timeout_ms;
+  bootstrap->secret_ = options.secret;
+  bootstrap->tag_ = tag_of(options.secret);
+  bootstrap->members_.resize(static_cast<size_t>(options.ranks));
+  TUTTI_ASSIGN_OR_RETURN(std::vector<SocketAddress> local, local_addresses());
+  const PeerListener::Options listen{.secret = options.secret,
+                                     .tag = bootstrap->tag_,
+                                     .rank = options.rank,
+                                     .size = options.ranks};
+  TUTTI_ASSIGN_OR_RETURN(bootstrap->listener_, PeerListener::open(listen, std::move(local)));
+
+  JoinRequest request;
+  request.library_version = options.library_version;
+  request.byte_order = std::endian::native == std::endian::little ? 1 : 2;
+  request.word_bytes = sizeof(size_t);
+  request.ranks = options.ranks;
+  TUTTI_ASSIGN_OR_RETURN(request.member, this_member(options.rank));
+  request.timeout_ms = options.timeout_ms;
+  request.config_digest = options.config_digest;
+  request.config_text = options.config_text;
+  request.addresses = bootstrap->listener_->addresses();
+  request.info.assign(options.info.begin(), options.info.end());
+
+  Dialer dialer({.addresses = options.rendezvous,
+                 .secret = options.secret,
+                 .tag = bootstrap->tag_,
+                 .claim = {options.rank, -1, kPurposeRendezvous},
+                 .peer = kServer,
+                 .deadline = Deadline::in_ms(options.timeout_ms),
+                 .remedy = options.remedy,
+                 .keep_trying = options.keep_trying,
+                 .stagger_ms = options.keep_trying ? 50 : 250});
+  Join join(options.timeout_ms, std::move(dialer), FrameWriter(make_frame(encode_request(request))));
+  join.bootstrap_ = std::move(bootstrap);
+  return join;
+}
+
+Result<Poll> Join::advance() {
+  TUTTI_TRY(bootstrap_->listener_->poll());
+  if (phase_ == Phase::Dial) {
+    TUTTI_ASSIGN_OR_RETURN(const Poll dialed, dialer_->advance());
+    if (dialed == Poll::Done) {
+      server_ = dialer_->take();
+      dialer_.reset();
+      phase_ = Phase::SendRequest;
+    }
+  }
+  if (phase_ == Phase::SendRequest) {
+    TUTTI_ASSIGN_OR_RETURN(const Poll sent, request_.advance(server_.get(), kServer));
+    if (sent == Poll::Done) phase_ = Phase::AwaitAnswer;
+  }
+  if (phase_ == Phase::AwaitAnswer) {
+    TUTTI_ASSIGN_OR_RETURN(const Poll received, answer_.advance(server_.get(), kServer));
+    if (received == Poll::Done) {
+      TUTTI_TRY(take_answer());
+      phase_ = Phase::ConnectTree;
+    }
+  }
+  if (phase_ == Phase::ConnectTree) {
+    TUTTI_TRY(listen_to_server());
+    TUTTI_ASSIGN_OR_RETURN(const Poll connected, connect_tree());
+    if (connected == Poll::Done) {
+      // Best effort: a byte fits into the socket, and if the rendezvous is gone, the others will be told.
+      (void)write_some(server_.get(), std::span(&kConnected, 1), kServer).ok();
+      server_.reset();
+      phase_ = Phase::Done;
+    }
+  }
+  if (phase_ == Phase::Done) return Poll::Done;
+  if (!deadline_.passed()) return Poll::Pending;
+  if (phase_ == Phase::ConnectTree) {
+    std::vector<int> missing;
+    for (const auto& neighbour : bootstrap_->neighbours_) {
+      if (!neighbour.fd) missing.push_back(neighbour.rank);
+    }
+    return remote_error("no connection with rank {} after {} ms: it failed after all ranks had joined, or cannot reach {}",
+                        text_of_ranks(missing), timeout_ms_, text_of(bootstrap_->listener_->addresses()));
+  }
+  return remote_error("{} did not answer within {} ms", kServer, with_grace(timeout_ms_));
+}
+
+Status Join::take_answer() {
+  Bootstrap& bootstrap = *bootstrap_;
+  TUTTI_ASSIGN_OR_RETURN(std::vector<TableEntry> table, parse_answer(answer_.take(), bootstrap.size()));
+  answer_ = FrameReader(kMaxAnswerBytes);
+  for (size_t rank = 0; rank < table.size(); ++rank) {
+    bootstrap.members_[rank] = std::move(table[rank].member);
+    bootstrap.addresses_.push_back(std::move(table[rank].addresses));
+    bootstrap.infos_.push_back(std::move(table[rank].info));
+  }
+  deadline_ = Deadline::in_ms(timeout_ms_);
+  const int me = bootstrap.rank_;
+  if (me > 0) {
+    bootstrap.neighbours_.push_back({parent_of(me), UniqueFd()});
+    dialer_.emplace(bootstrap.dial_options(parent_of(me), kPurposeTree, deadline_));
+  }
+  for (const int child : {2 * me + 1, 2 * me + 2}) {
+    if (child < bootstrap.size()) bootstrap.neighbours_.push_back({child, UniqueFd()});
+  }
+  return {};
+}
+
+// Until we say that we are connected it stays, and speaks only if another rank failed.
+Status Join::listen_to_server() {
+  TUTTI_ASSIGN_OR_RETURN(const Poll received, answer_.advance(server_.get(), kServer));
+  if (received == Poll::Pending) return {};
+  TUTTI_TRY(parse_answer(answer_.take(), bootstrap_->size()));
+  return remote_error("{} sent the table of ranks twice", kServer);
+}
+
+Result<Poll> Join::connect_tree() {
+  bool all = true;
+  for (auto& neighbour : bootstrap_->neighbours_) {
+    if (neighbour.fd) continue;
+    if (neighbour.rank > bootstrap_->rank_) {
+      if (auto fd = bootstrap_->listener_->take(neighbour.rank, kPurposeTree)) neighbour.fd = std::move(*fd);
+    } else {
+      TUTTI_ASSIGN_OR_RETURN(const Poll dialed, dialer_->advance());
+      if (dialed == Poll::Done) neighbour.fd = dialer_->take();
+    }
+    all = all && neighbour.fd;
+  }
+  return all ? Poll::Done : Poll::Pending;
+}
+
+void Join::wait() {
+  std::vector<pollfd> items;
+  bootstrap_->listener_->add_poll(items);
+  int timeout_ms = bootstrap_->listener_->poll_ms(deadline_.poll_ms(kWaitMs));
+  const bool dialing = phase_ == Phase::Dial || (phase_ == Phase::ConnectTree && dialer_);
+  if (dialing) {
+    dialer_->add_poll(items);
+    timeout_ms = dialer_->poll_ms(timeout_ms);
+  }
+  if (phase_ == Phase::SendRequest) items.push_back({server_.get(), POLLOUT, 0});
+  if (phase_ == Phase::AwaitAnswer || phase_ == Phase::ConnectTree) items.push_back({server_.get(), POLLIN, 0});
+  if (const Status waited = wait_on(items, timeout_ms); !waited.ok()) {
+    log_warn(Subsystem::Bootstrap, "{}", waited.message());  // advance() then runs into its own error
+  }
+}
+
+Result<std::unique_ptr<Bootstrap>> Bootstrap::join(const JoinOptions& options) {
+  TUTTI_ASSIGN_OR_RETURN(Join join, Join::begin(options));
+  while (true) {
+    TUTTI_ASSIGN_OR_RETURN(const Poll joined, join.advance());
+    if (joined == Poll::Done) break;
+    join.wait();
+  }
+  return join.take();
+}
+
+Dialer::Options Bootstrap::dial_options(int rank, uint32_t purpose, const Deadline& deadline) const {
+  return {.addresses = addresses_[static_cast<size_t>(rank)],
+          .secret = secret_,
+          .tag = tag_,
+          .claim = {rank_, rank, purpose},
+          .peer = text_of(rank),
+          .deadline = deadline,
+          .remedy = ""};
+}
+
+// ---- the tree ----
+//
+// A message is {kind, sequence, payload}; the payload of data is a list of {rank, blob}: upwards those of a subtree,
+// downwards those of all. A failure travels to all neighbours but the one it came from, so every rank gets the first
+// cause, and not "my neighbour closed the connection".
+
+Status Bootstrap::send(Neighbour& neighbour, std::span<const std::byte> payload, const Deadline& deadline) {
+  const Frame frame = make_frame(payload);
+  return write_full(neighbour.fd.get(), *frame, deadline, text_of(neighbour.rank));
+}
+
+// The payload after kind and sequence.
+Result<Bytes> Bootstrap::receive(Neighbour& neighbour, const Deadline& deadline) {
+  const std::string peer = text_of(neighbour.rank);
+  FrameReader reader(kMaxAnswerBytes);
+  while (true) {
+    TUTTI_ASSIGN_OR_RETURN(const Poll received, reader.advance(neighbour.fd.get(), peer));
+    if (received == Poll::Done) break;
+    if (deadline.passed()) {
+      return remote_error("{}, or a rank that reports through it, did not take part in out-of-band exchange {} within {} ms",
+                          peer, sequence_, timeout_ms_);
+    }
+    std::vector<pollfd> items{{neighbour.fd.get(), POLLIN, 0}};
+    TUTTI_TRY(wait_on(items, deadline.poll_ms(kWaitMs)));
+  }
+  Bytes body = reader.take();
+  ByteReader head(body);
+  const auto kind = head.number<uint8_t>();
+  const auto sequence = head.number<uint32_t>();
+  if (kind == kFailure) return remote_error("{}", head.text(kMaxErrorText));
+  if (kind != kData || sequence != sequence_) {
+    return remote_error("{} is at another out-of-band exchange ({}) than this rank ({})", peer, sequence, sequence_);
+  }
+  body.erase(body.begin(), body.end() - static_cast<std::ptrdiff_t>(head.left()));
+  return body;
+}
+
+Result<std::vector<Bytes>> Bootstrap::gather_and_spread(std::span<const std::byte> mine) {
+  const Deadline deadline = Deadline::in_ms(timeout_ms_);
+  ByteWriter up;
+  up.number(kData);
+  up.number(sequence_);
+  up.number(rank_);
+  up.sized(mine);
+  const auto children = std::span(neighbours_).subspan(rank_ > 0 ? 1 : 0);
+  for (Neighbour& child : children) {
+    TUTTI_ASSIGN_OR_RETURN(const Bytes subtree, receive(child, deadline));
+    up.raw(subtree);
+  }
+  Bytes all = up.take();
+  if (rank_ > 0) {
+    TUTTI_TRY(send(neighbours_[0], all, deadline));
+    TUTTI_ASSIGN_OR_RETURN(const Bytes payload, receive(neighbours_[0], deadline));
+    all.resize(sizeof kData + sizeof sequence_);  // the head stays, the payload is all ranks' now
+    all.insert(all.end(), payload.begin(), payload.end());
+  }
+  for (Neighbour& child : children) TUTTI_TRY(send(child, all, deadline));
+
+  std::vector<Bytes> blobs(members_.size());
+  std::vector<bool> here(members_.size());
+  ByteReader reader(std::span<const std::byte>(all).subspan(sizeof kData + sizeof sequence_));
+  for (size_t i = 0; i < members_.size() && reader.ok(); ++i) {
+    const auto rank = static_cast<uint32_t>(reader.number<int32_t>());
+    const auto blob = reader.sized(kMaxGatherBytes);
+    if (!reader.ok() || rank >= here.size() || here[rank]) {
+      reader.fail();
+      break;
+    }
+    here[rank] = true;
+    blobs[rank].assign(blob.begin(), blob.end());
+  }
+  if (!reader.finished()) return remote_error("out-of-band exchange {} does not hold one part of each rank", sequence_);
+  return blobs;
+}
+
+void Bootstrap::tell_neighbours(const Status& failure) {
+  ByteWriter writer;
+  writer.number(kFailure);
+  writer.number(sequence_);
+  writer.sized(std::string_view(failure.message()).substr(0, kMaxErrorText));
+  for (Neighbour& neighbour : neighbours_) {
+    // Best effort: one of them may be the cause.
+    (void)send(neighbour, writer.bytes(), Deadline::in_ms(kFarewellMs)).ok();
+    neighbour.fd.reset();
+  }
+}
+
+Result<std::vector<Bytes>> Bootstrap::all_gather(std::span<const std::byte> mine) {
+  if (!failure_.ok()) return failure_;
+  if (mine.size() > kMaxGatherBytes || mine.size() * members_.size() > kMaxAnswerBytes / 2) {
+    return invalid_argument("rank {} gives {} bytes to an out-of-band exchange of {} ranks: at most {} in all", rank_,
+                            mine.size(), members_.size(), kMaxAnswerBytes / 2);
+  }
+  auto gathered = gather_and_spread(mine);
+  ++sequence_;
+  if (!gathered.ok()) {
+    failure_ = gathered.status();
+    tell_neighbours(failure_);
+  }
+  return gathered;
+}
+
+Status Bootstrap::barrier() { return all_gather({}).status(); }
+
+}  // namespace tutti

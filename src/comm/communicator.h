@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// Communicator: the ranks that call together, as one of them sees it. Holds the bootstrap's results, the connections,
+// the plans made so far, and the order in which calls run.
+//
+// Made by join.cc; run.cc carries calls out. A lone blocking call is one look-up, one bind and the loop: nothing there
+// allocates, locks, or enters the kernel unless it waits. Calls run in issue order: each takes a ticket when issued and
+// starts when all tickets before it are done, whatever thread carries it.
+//
+// Threads: one at a time issues calls; the thread that carries a call may be another (a stream's worker). failure() and
+// abort_requested() may be read from anywhere.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "bootstrap/bootstrap.h"
+#include "comm/connections.h"
+#include "comm/request.h"
+#include "exec/cpu/lane_set.h"
+#include "exec/cpu/waiter.h"
+#include "plan/plan.h"
+
+namespace tutti {
+
+struct CommOptions {
+  int min_channels = 0, max_channels = 0;  // 0: free
+  std::string transports;                  // empty: TUTTI_TRANSPORTS
+  std::string name;                        // empty: derived from the communicator's tag
+};
+
+class Communicator {
+ public:
+  // Collective over all ranks. `rendezvous` says where the ranks meet.
+  static Result<std::unique_ptr<Communicator>> join(JoinOptions rendezvous, const CommOptions& options);
+  ~Communicator();
+
+  int rank() const { return rank_; }
+  int size() const { return n_; }
+  const std::string& name() const { return name_; }
+  const Summary& summary() const { return summary_; }
+  bool oversubscribed() const { return summary_.ranks_per_core > 1; }
+
+  // Carries one call to its end in this thread.
+  Status run(const Request& request);
+
+  // Tickets: the place of a call (or of calls submitted together) in the issue order.
+  uint64_t issue() { return issued_++; }
+  bool turn(uint64_t ticket) const { return completed_.load(std::memory_order_acquire) == ticket; }
+  void complete(uint64_t ticket) { completed_.store(ticket + 1, std::memory_order_release); }
+  // Until all issued calls have ended.
+  void drain();
+
+  // Binds the next collective call. The returned lanes stay valid until the next call of this kind.
+  Result<LaneSet*> start_collective(const Request& request);
+  // The same for one send or receive; lanes of different peers and directions run side by side.
+  Result<LaneSet*> start_point_to_point(const Request& request);
+  // A look around while `lanes` of this call cannot move: the peers' mismatch, deadlines, abort.
+  Status look(const LaneSet& lanes, const Request& request, const Waiter& waiter);
+
+  Connections& connections() { return connections_; }
+  // The buffer of a barrier, which is an AllReduce of one word.
+  uint64_t* barrier_word() { return &barrier_word_; }
+
+  bool failed() const { return failed_.load(std::memory_order_relaxed); }
+  // The first failure of a call that had started; every later call returns it. Ok while there is none.
+  Status failure() const;
+  void fail(const Status& status);
+
+  // User operators (pre-multiplied sums): handles are indices from TUTTI_NUM_OPS on.
+  struct UserOperator {
+    bool live = false;
+    DataType type = DataType::Float32;
+    Scale scale;
+  };
+  int add_operator(const UserOperator& made);
+  const UserOperator* find_operator(int index) const;
+  bool remove_operator(int index);
+
+ private:
+  Communicator() = default;
+
+  struct Shelf {  // one remembered shape of call
+    uint64_t key = 0, bytes = 0;
+    std::unique_ptr<LaneSet> lanes;
+  };
+  Result<LaneSet*> make_lanes(const Request& request, Shelf& shelf, uint64_t key);
+  Result<std::unique_ptr<LaneSet>> build(const Plan& plan, const Request& request, Use use);
+  LaneCall lane_call(const Request& request, const Plan& plan) const;
+
+  int rank_ = 0, n_ = 1;
+  std::string name_;
+  Summary summary_;
+  int64_t timeout_ms_ = -1;
+  int poll_count_ = 0;
+  // Destroyed in reverse: plans before connections, connections before the sockets of the bootstrap.
+  std::unique_ptr<Bootstrap> bootstrap_;
+  Connections connections_;
+  // Shapes remembered, direct-mapped by their hash: a colliding shape plans again, so memory stays bounded.
+  static constexpr size_t kShelves = 256;
+  std::vector<Shelf> shelves_ = std::vector<Shelf>(kShelves);
+  std::unordered_map<uint64_t, std::unique_ptr<LaneSet>> peer_lanes_;
+  uint64_t barrier_word_ = 0;
+  uint64_t issued_ = 0;
+  std::atomic<uint64_t> completed_{0};
+  std::atomic<bool> failed_{false};
+  mutable std::mutex failure_mutex_;
+  Status failure_;
+  std::vector<UserOperator> operators_;
+};
+
+}  // namespace tutti

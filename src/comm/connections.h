@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Connections of one communicator: which transport reaches which rank, and the ends that schedules have asked for.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "exec/cpu/cpu_lane.h"
+#include "transports/transport.h"
+
+namespace tutti {
+
+class Connections {
+ public:
+  // `transports` in order of preference; each rank but `me` must be reached by one of them.
+  static Result<Connections> create(int me, int n, std::vector<std::unique_ptr<Transport>> transports);
+
+  // Makes the ends that `schedule` names on this channel, where they are still missing. Never waits for a peer.
+  template <class Schedule>
+  Status provide(const Schedule& schedule, int channel, Use use) {
+    for (int k = 0; k < schedule.steps(); ++k) TUTTI_TRY(provide_step(schedule.at(k), channel, use));
+    return {};
+  }
+
+  // By channel; the addresses of the entries are stable.
+  const std::vector<std::unique_ptr<Ports>>& ports(Use use) const {
+    return use == Use::Collective ? collective_ : point_to_point_;
+  }
+  void reserve_channels(int channels);
+
+  bool has_network() const { return !network_.empty(); }
+  // Moves slots through networks; true when something moved.
+  Result<bool> progress();
+  bool flushed() const;
+  // Sleeps until a network may have news, or for `timeout_ms`.
+  void wait(int timeout_ms);
+  std::string_view transport_name(int peer) const;
+
+ private:
+  Status provide_step(const Step& step, int channel, Use use);
+
+  int me_ = 0, n_ = 1;
+  std::vector<std::unique_ptr<Transport>> transports_;
+  std::vector<Transport*> by_rank_;
+  std::vector<Transport*> network_;  // those with progress() to call
+  Transport* fan_ = nullptr;         // reaches everybody with mapped slots
+  std::vector<std::unique_ptr<Ports>> collective_, point_to_point_;
+};
+
+}  // namespace tutti

@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+// Joining: from a place to meet to a communicator that can carry calls.
+//
+//   1 join the bootstrap: every rank learns every rank's host, process and machine facts
+//   2 group the ranks by host; prepare the memory they share and the sockets between hosts
+//   3 out of band: everybody's preparation worked, and here is each host leader's offer of memory
+//   4 map it
+//   5 out of band: everybody has, and all derived the same Summary
+//
+// After each exchange all ranks know the same, so a failure of one is an error on all that names it.
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <map>
+
+#include "base/env.h"
+#include "base/log.h"
+#include "comm/communicator.h"
+#include "net/wire.h"
+#include "transports/inproc/inproc_transport.h"
+#include "transports/shm/shm_transport.h"
+#include "transports/tcp/tcp_transport.h"
+#include "tutti/tutti.h"
+
+namespace tutti {
+namespace {
+
+// What a rank knows of its machine and all need to know.
+struct MachineFacts {
+  uint64_t cache_bytes = 0;       // L2 of a core
+  std::vector<uint8_t> cpu_mask;  // CPUs this rank may run on
+
+  static MachineFacts read() {
+    MachineFacts facts;
+    const long l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    facts.cache_bytes = l2 > 0 ? static_cast<uint64_t>(l2) : 1 << 20;
+    cpu_set_t allowed;
+    CPU_ZERO(&allowed);
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) CPU_SET(0, &allowed);
+    int last = 0;
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+      if (CPU_ISSET(cpu, &allowed)) last = cpu;
+    }
+    facts.cpu_mask.resize(static_cast<size_t>(last) / 8 + 1);
+    for (int cpu = 0; cpu <= last; ++cpu) {
+      if (CPU_ISSET(cpu, &allowed)) facts.cpu_mask[static_cast<size_t>(cpu) / 8] |= static_cast<uint8_t>(1 << cpu % 8);
+    }
+    return facts;
+  }
+  Bytes encode() const {
+    ByteWriter writer;
+    writer.number(cache_bytes);
+    writer.sized(std::as_bytes(std::span(cpu_mask)));
+    return writer.take();
+  }
+  static Result<MachineFacts> decode(std::span<const std::byte> bytes) {
+    ByteReader reader(bytes);
+    MachineFacts facts;
+    facts.cache_bytes = reader.number<uint64_t>();
+    const std::span<const std::byte> mask = reader.sized(CPU_SETSIZE / 8);
+    if (!reader.finished()) return error(Code::InternalError, "a rank's machine facts are malformed");
+    for (const std::byte byte : mask) facts.cpu_mask.push_back(static_cast<uint8_t>(byte));
+    return facts;
+  }
+};
+
+// Ranks of one host divided by the CPUs that at least one of them may use, rounded up.
+int ranks_per_core(const std::vector<int>& ranks, const std::vector<MachineFacts>& facts) {
+  std::vector<uint8_t> together;
+  for (const int rank : ranks) {
+    const std::vector<uint8_t>& mask = facts[static_cast<size_t>(rank)].cpu_mask;
+    together.resize(std::max(together.size(), mask.size()));
+    for (size_t i = 0; i < mask.size(); ++i) together[i] |= mask[i];
+  }
+  int cpus = 0;
+  for (const uint8_t byte : together) cpus += __builtin_popcount(byte);
+  return (static_cast<int>(ranks.size()) + std::max(cpus, 1) - 1) / std::max(cpus, 1);
+}
+
+// TUTTI_TRANSPORTS, or the configuration's text.
+struct Allowed {
+  bool inproc = true, shm = true, tcp = true;
+
+  static Result<Allowed> parse(std::string_view text) {
+    for (std::string_view rest = text; !rest.empty();) {
+      std::string_view one = rest.substr(0, rest.find(','));
+      rest.remove_prefix(std::min(one.size() + 1, rest.size()));
+      if (one.substr(0, 1) == "^") one.remove_prefix(1);
+      if (one != "auto" && one != "inproc" && one != "shm" && one != "tcp") {
+        return invalid_argument(
+            "TUTTI_TRANSPORTS: '{}' is not known; use auto, or some of inproc, shm, tcp (with ^: "
+            "all but these)",
+            one);
+      }
+    }
+    return Allowed{filter_admits(text, "inproc"), filter_admits(text, "shm"), filter_admits(text, "tcp")};
+  }
+};
+
+// An out-of-band exchange of "how it went here" and something for the others. An error of one is an error of all.
+constexpr size_t kMostWord = 1 << 16;
+Result<std::vector<Bytes>> exchange(Bootstrap& bootstrap, const Status& mine, std::span<const std::byte> payload) {
+  ByteWriter writer;
+  writer.number(static_cast<uint32_t>(mine.code()));
+  writer.sized(mine.message());
+  writer.sized(payload);
+  TUTTI_ASSIGN_OR_RETURN(const std::vector<Bytes> all, bootstrap.all_gather(writer.bytes()));
+  std::vector<Bytes> payloads;
+  for (size_t rank = 0; rank < all.size(); ++rank) {
+    ByteReader reader(all[rank]);
+    const auto code = static_cast<Code>(reader.number<uint32_t>());
+    const std::string text = reader.text(kMostWord);
+    const std::span<const std::byte> theirs = reader.sized(kMostWord);
+    payloads.emplace_back(theirs.begin(), theirs.end());
+    if (!reader.finished())
+      return error(Code::InternalError, "rank {} sent a malformed word during initialisation", rank);
+    if (static_cast<int>(rank) == bootstrap.rank()) {
+      TUTTI_TRY(mine);
+    } else if (code != Code::Ok) {
+      return Status(Code::RemoteError, fmt::format("{}: {}", bootstrap.members()[rank].text(), text));
+    }
+  }
+  return payloads;
+}
+
+template <size_t kSize>
+std::array<std::byte, kSize> as_bytes(const std::array<uint8_t, kSize>& numbers) {
+  std::array<std::byte, kSize> bytes;
+  std::transform(numbers.begin(), numbers.end(), bytes.begin(),
+                 [](uint8_t one) { return static_cast<std::byte>(one); });
+  return bytes;
+}
+
+// The ranks by host, and which of them share memory. Equal on all ranks.
+class Hosts {
+ public:
+  Hosts(const std::vector<Member>& members, const Allowed& allowed) : members_(members), allowed_(allowed) {
+    for (const Member& member : members) by_host_[member.host].push_back(member.rank);
+  }
+  const std::map<HostId, std::vector<int>>& all() const { return by_host_; }
+  const std::vector<int>& of(int rank) const { return by_host_.at(members_[static_cast<size_t>(rank)].host); }
+  // Through the memory of one process, or through a memory object.
+  bool by_process(const std::vector<int>& ranks) const {
+    const Member& first = members_[static_cast<size_t>(ranks.front())];
+    return allowed_.inproc && std::all_of(ranks.begin(), ranks.end(), [&](int rank) {
+             return members_[static_cast<size_t>(rank)].same_process(first);
+           });
+  }
+  bool share_memory(const std::vector<int>& ranks) const {
+    return ranks.size() > 1 && (by_process(ranks) || allowed_.shm);
+  }
+
+ private:
+  const std::vector<Member>& members_;
+  const Allowed allowed_;
+  std::map<HostId, std::vector<int>> by_host_;
+};
+
+void tighten(Summary& summary, const TransportLimits& limits) {
+  summary.slot_capacity = std::min(summary.slot_capacity, limits.capacity);
+  summary.ll_slots = std::min(summary.ll_slots, limits.ll_slots);
+  summary.most_channels = std::min(summary.most_channels, limits.channels);
+}
+
+ArenaShape arena_shape(size_t local_ranks) { return {static_cast<int>(local_ranks), 0, env().buffer_bytes}; }
+
+Result<std::unique_ptr<TcpTransport>> open_tcp(Bootstrap& bootstrap, const Hosts& hosts) {
+  TcpOptions options;
+  options.secret = bootstrap.secret();
+  options.tag = bootstrap.tag();
+  options.me = bootstrap.rank();
+  options.listener = &bootstrap.listener();
+  options.buffer_bytes = env().buffer_bytes;
+  options.connect_timeout_ms = env().timeout;
+  const std::vector<int>& here = hosts.of(bootstrap.rank());
+  for (const Member& member : bootstrap.members()) {
+    TcpPeer peer{{}, member.text()};
+    // Ranks that share memory do not need sockets.
+    const bool mapped = hosts.share_memory(here) && std::find(here.begin(), here.end(), member.rank) != here.end();
+    if (!mapped && member.rank != bootstrap.rank()) {
+      const std::span<const SocketAddress> addresses = bootstrap.addresses_of(member.rank);
+      peer.addresses.assign(addresses.begin(), addresses.end());
+    }
+    options.peers.push_back(std::move(peer));
+  }
+  return TcpTransport::create(std::move(options));
+}
+
+// One rank's transports in the making: those that are ready, and the shared memory that needs its leader's offer.
+struct Preparation {
+  std::vector<std::unique_ptr<Transport>> ready;
+  std::unique_ptr<ShmSetup> shm;
+
+  Status begin(Bootstrap& bootstrap, const Hosts& hosts, const Allowed& allowed, bool need_network) {
+    const HostGroup group{bootstrap.rank(), hosts.of(bootstrap.rank())};
+    if (hosts.share_memory(group.ranks)) {
+      TUTTI_ASSIGN_OR_RETURN(const ArenaLayout layout, ArenaLayout::compute(arena_shape(group.ranks.size())));
+      if (hosts.by_process(group.ranks)) {
+        TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<Transport> inproc,
+                               InprocTransport::create(as_bytes(bootstrap.tag().bytes), group, layout));
+        ready.push_back(std::move(inproc));
+      } else {
+        const ShmKey key{as_bytes(bootstrap.secret().bytes), as_bytes(bootstrap.tag().bytes)};
+        TUTTI_ASSIGN_OR_RETURN(ShmSetup setup, ShmSetup::begin(key, group, layout));
+        shm = std::make_unique<ShmSetup>(std::move(setup));
+      }
+    }
+    if (need_network && allowed.tcp) {
+      TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<Transport> tcp, open_tcp(bootstrap, hosts));
+      ready.push_back(std::move(tcp));
+    }
+    return {};
+  }
+  std::span<const std::byte> offer() const {
+    return shm != nullptr ? std::as_bytes(std::span(&shm->offer(), 1)) : std::span<const std::byte>();
+  }
+  Status finish(const std::vector<Bytes>& offers, int leader) {
+    if (shm == nullptr) return {};
+    ShmOffer offer;
+    const Bytes& leaders = offers[static_cast<size_t>(leader)];
+    if (leaders.size() != sizeof offer)
+      return error(Code::InternalError, "the leader of this host, rank {}, offered no memory", leader);
+    std::memcpy(&offer, leaders.data(), sizeof offer);
+    TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<Transport> mapped, shm->finish(offer, Deadline::in_ms(env().init_timeout)));
+    ready.insert(ready.begin(), std::move(mapped));
+    return {};
+  }
+};
+
+// All ranks have to derive the same view of the job, or they would plan differently.
+Status compare_digests(const Bootstrap& bootstrap, const std::vector<Bytes>& digests) {
+  const size_t me = static_cast<size_t>(bootstrap.rank());
+  for (size_t rank = 0; rank < digests.size(); ++rank) {
+    if (digests[rank] != digests[me]) {
+      return error(Code::InternalError, "{} derived another view of the job than {}: please report it",
+                   bootstrap.members()[rank].text(), bootstrap.members()[me].text());
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Communicator>> Communicator::join(JoinOptions rendezvous, const CommOptions& options) {
+  TUTTI_TRY(env_status());
+  for (const std::string& unknown : unknown_env())
+    log_warn(Subsystem::Init, "{} is set but not a variable of Tutti; `tutti env` lists them", unknown);
+  const Env& environment = env();
+  const std::string transports = options.transports.empty() ? environment.transports : options.transports;
+  TUTTI_ASSIGN_OR_RETURN(const Allowed allowed, Allowed::parse(transports));
+
+  std::unique_ptr<Communicator> comm(new Communicator);
+  comm->timeout_ms_ = environment.timeout;
+  comm->poll_count_ = static_cast<int>(environment.poll_count);
+  Summary& summary = comm->summary_;
+  summary.algorithms = environment.algorithm;
+  summary.protocols = environment.protocol;
+  summary.min_channels = options.min_channels > 0 ? options.min_channels : static_cast<int>(environment.min_channels);
+  summary.max_channels = options.max_channels > 0 ? options.max_channels : static_cast<int>(environment.max_channels);
+  summary.slice_bytes = environment.slice_bytes;
+  TUTTI_TRY(check_restrictions(summary));
+
+  // 1 Who is there.
+  const Bytes facts = MachineFacts::read().encode();
+  rendezvous.info = facts;
+  rendezvous.library_version = TUTTI_VERSION_CODE;
+  rendezvous.config_text = fmt::format(
+      "TUTTI_ALGO={}\nTUTTI_PROTO={}\nTUTTI_TRANSPORTS={}\nTUTTI_MIN_CHANNELS={}\nTUTTI_MAX_CHANNELS={}\n"
+      "TUTTI_SLICE_BYTES={}\nTUTTI_BUFFER_BYTES={}\n",
+      summary.algorithms, summary.protocols, transports, summary.min_channels, summary.max_channels,
+      summary.slice_bytes, environment.buffer_bytes);
+  rendezvous.config_digest = std::hash<std::string>{}(rendezvous.config_text);
+  TUTTI_ASSIGN_OR_RETURN(comm->bootstrap_, Bootstrap::join(rendezvous));
+  Bootstrap& bootstrap = *comm->bootstrap_;
+  comm->rank_ = bootstrap.rank();
+  comm->n_ = summary.n = bootstrap.size();
+  const auto& tag = bootstrap.tag().bytes;
+  comm->name_ = options.name.empty() ? fmt::format("comm-{:02x}{:02x}{:02x}{:02x}", tag[0], tag[1], tag[2], tag[3])
+                                     : options.name;
+
+  // 2 Hosts, and what their ranks share.
+  std::vector<MachineFacts> machines;
+  for (const Bytes& one : bootstrap.infos()) {
+    TUTTI_ASSIGN_OR_RETURN(MachineFacts decoded, MachineFacts::decode(one));
+    machines.push_back(std::move(decoded));
+  }
+  const Hosts hosts(bootstrap.members(), allowed);
+  const std::vector<int>& here = hosts.of(comm->rank_);
+  summary.hosts = static_cast<int>(hosts.all().size());
+  summary.mapped = comm->n_ == 1 || (summary.hosts == 1 && hosts.share_memory(here));
+  for (const MachineFacts& one : machines) summary.cache_bytes = std::min(summary.cache_bytes, one.cache_bytes);
+  for (const auto& [host, ranks] : hosts.all()) {
+    summary.ranks_per_core = std::max(summary.ranks_per_core, ranks_per_core(ranks, machines));
+    if (comm->n_ > 1 && !hosts.share_memory(ranks)) continue;
+    TUTTI_ASSIGN_OR_RETURN(const ArenaLayout layout, ArenaLayout::compute(arena_shape(ranks.size())));
+    tighten(summary, layout.limits());
+  }
+  Preparation preparation;
+  const Status begun = preparation.begin(bootstrap, hosts, allowed, !summary.mapped);
+  for (const auto& transport : preparation.ready) {
+    if (!transport->mapped()) tighten(summary, transport->limits());
+  }
+
+  // 3 to 5 Everybody is prepared; map the leader's memory; everybody has, and will plan alike.
+  if (comm->n_ > 1) {
+    TUTTI_ASSIGN_OR_RETURN(const std::vector<Bytes> offers, exchange(bootstrap, begun, preparation.offer()));
+    const Status finished = preparation.finish(offers, here.front());
+    const uint64_t digest = summary_digest(summary);
+    TUTTI_ASSIGN_OR_RETURN(const std::vector<Bytes> digests,
+                           exchange(bootstrap, finished, std::as_bytes(std::span(&digest, 1))));
+    TUTTI_TRY(compare_digests(bootstrap, digests));
+  }
+  TUTTI_TRY(begun);
+
+  TUTTI_ASSIGN_OR_RETURN(comm->connections_, Connections::create(comm->rank_, comm->n_, std::move(preparation.ready)));
+  log_info(Subsystem::Init, "{}: {} of {}, {} host(s), {} rank(s) here, {} rank(s) per core, {}", comm->name_,
+           bootstrap.members()[static_cast<size_t>(comm->rank_)].text(), comm->n_, summary.hosts, here.size(),
+           summary.ranks_per_core, summary.mapped ? "all slots mapped" : "over a network");
+  return comm;
+}
+
+Communicator::~Communicator() { drain(); }
+
+}  // namespace tutti

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// Request: one call with checked arguments, before any decision. Built by src/api, kept by a group until its end.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "algo/collective.h"
+#include "algo/element.h"
+#include "exec/cpu/reduce/reduce.h"
+
+namespace tutti {
+
+// The counts and displacements of a V collective, in bytes, copied at the call.
+struct BlockTables {
+  std::vector<uint64_t> in_offsets, in_lengths;  // empty: the input is not cut
+  std::vector<uint64_t> out_offsets, out_lengths;
+};
+
+struct Request {
+  Coll coll = Coll::AllReduce;
+  const void* input = nullptr;
+  void* output = nullptr;
+  uint64_t count = 0;  // elements of the region or of one block
+  DataType type = DataType::Uint8;
+  ReduceOp op = ReduceOp::Sum;
+  bool average = false;    // Sum, then divided by n
+  bool prescaled = false;  // each input multiplied by `scale` first
+  bool user_operator = false;
+  Scale scale;
+  int root = 0;                         // SendRecv: the peer
+  bool is_send = false;                 // SendRecv only
+  std::unique_ptr<BlockTables> tables;  // V collectives only
+
+  bool point_to_point() const { return coll == Coll::SendRecv; }
+  uint64_t bytes() const { return count * element_size(type); }
+};
+
+// 24 bits that ranks calling the same thing agree on; carried by every slot.
+uint32_t call_identity(const Request& request);
+// "AllReduce of 16 float32 (sum)", for messages.
+std::string describe(const Request& request);
+
+}  // namespace tutti

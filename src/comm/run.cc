@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// Carrying calls out: look the plan up, bind the call, run the loop, wait when nothing moves.
+#include "algo/catalog.h"
+#include "base/env.h"
+#include "base/log.h"
+#include "comm/communicator.h"
+
+namespace tutti {
+namespace {
+
+uint64_t shape_key(const Request& request) {
+  return static_cast<uint64_t>(request.coll) | static_cast<uint64_t>(request.tables != nullptr) << 8 |
+         static_cast<uint64_t>(static_cast<uint32_t>(request.root)) << 32 | uint64_t{1} << 16;
+}
+uint64_t shape_hash(uint64_t key, uint64_t bytes) {
+  return (key ^ bytes * 0x9E3779B97F4A7C15u) * 0xBF58476D1CE4E5B9u >> 40;
+}
+
+}  // namespace
+
+LaneCall Communicator::lane_call(const Request& request, const Plan& plan) const {
+  LaneCall call;
+  call.input = static_cast<const std::byte*>(request.input);
+  call.output = static_cast<std::byte*>(request.output);
+  call.me = rank_;
+  call.n = n_;
+  call.element_bytes = static_cast<uint32_t>(element_size(request.type));
+  call.identity = call_identity(request);
+  call.stream_output = plan.stream_output;
+  if (reduces(request.coll)) {
+    call.reduce = reduce_function(request.type, request.op);
+    call.has_pre = request.prescaled;
+    call.has_post = request.average;
+    call.pre = request.scale;
+    if (request.average) call.post = Scale::divide(static_cast<uint32_t>(n_));
+  }
+  if (const BlockTables* tables = request.tables.get()) {
+    const BlockTable in{tables->in_offsets.data(), tables->in_lengths.data()};
+    const BlockTable out{tables->out_offsets.data(), tables->out_lengths.data()};
+    call.layout = request.coll == Coll::AllGather       ? all_gather_v_layout(n_, rank_, out)
+                  : request.coll == Coll::ReduceScatter ? reduce_scatter_v_layout(n_, rank_, in)
+                                                        : all_to_all_v_layout(n_, in, out);
+  } else {
+    call.layout = coll_layout(request.coll, n_, rank_, request.root, request.bytes());
+  }
+  return call;
+}
+
+Result<std::unique_ptr<LaneSet>> Communicator::build(const Plan& plan, const Request& request, Use use) {
+  connections_.reserve_channels(plan.channels);
+  // A send's schedule is made for its direction: `root` is the peer, `part` 0 sends and 1 receives.
+  ScheduleArgs args{rank_, n_, request.root, 0, 0};
+  for (int channel = 0; channel < plan.channels; ++channel) {
+    for (int part = 0; part < plan.parts; ++part) {
+      args.channel = channel;
+      args.part = request.point_to_point() ? (request.is_send ? 0 : 1) : part;
+      const AnySchedule schedule = make_schedule(plan.coll, plan.algo, args);
+      TUTTI_TRY(
+          std::visit([&](const auto& typed) { return connections_.provide(typed, channel, use); }, schedule.kind));
+    }
+  }
+  return std::make_unique<LaneSet>(plan, args, connections_.ports(use));
+}
+
+Result<LaneSet*> Communicator::make_lanes(const Request& request, Shelf& shelf, uint64_t key) {
+  // Ragged blocks are planned from n alone: no rank knows all sizes of an AllToAllV.
+  const Shape shape{request.coll, request.bytes(), request.tables != nullptr};
+  TUTTI_ASSIGN_OR_RETURN(const Plan plan, make_plan(summary_, shape));
+  TUTTI_ASSIGN_OR_RETURN(shelf.lanes, build(plan, request, Use::Collective));
+  shelf.key = key;
+  shelf.bytes = request.bytes();
+  log_info(Subsystem::Plan, "{} rank {}: {} -> {}/{}, {} channel(s), slices of {} bytes, {:.1f} us predicted", name_,
+           rank_, describe(request), tutti::name(plan.algo), tutti::name(plan.proto), plan.channels, plan.slice_bytes,
+           plan.predicted_us);
+  return shelf.lanes.get();
+}
+
+Result<LaneSet*> Communicator::start_collective(const Request& request) {
+  const uint64_t key = shape_key(request), bytes = request.bytes();
+  Shelf& shelf = shelves_[shape_hash(key, bytes) % kShelves];
+  LaneSet* lanes = shelf.lanes.get();
+  if (shelf.key != key || shelf.bytes != bytes) [[unlikely]] {
+    TUTTI_ASSIGN_OR_RETURN(lanes, make_lanes(request, shelf, key));
+  }
+  lanes->bind(lane_call(request, lanes->plan()));
+  return lanes;
+}
+
+Result<LaneSet*> Communicator::start_point_to_point(const Request& request) {
+  const Shape shape{request.coll, request.bytes(), false};
+  TUTTI_ASSIGN_OR_RETURN(const Plan plan, make_plan(summary_, shape));
+  // Lanes of one peer, direction and cut serve every call that has them.
+  const uint64_t key = static_cast<uint64_t>(request.root) << 32 | static_cast<uint64_t>(request.is_send) << 31 |
+                       static_cast<uint64_t>(plan.proto) << 30 | plan.slice_bytes / kTileAlign;
+  std::unique_ptr<LaneSet>& lanes = peer_lanes_[key];
+  if (lanes == nullptr) {
+    Plan one = plan;
+    one.parts = 1;
+    TUTTI_ASSIGN_OR_RETURN(lanes, build(one, request, Use::PointToPoint));
+  }
+  lanes->bind(lane_call(request, plan));
+  return lanes.get();
+}
+
+Status Communicator::run(const Request& request) {
+  if (failed_.load(std::memory_order_relaxed)) [[unlikely]]
+    return failure();
+  const uint64_t ticket = issue();
+  Waiter waiter(oversubscribed(), poll_count_);
+  while (!turn(ticket)) {  // calls on streams come first
+    if (waiter.idle()) waiter.sleep();
+  }
+  Result<LaneSet*> started = request.point_to_point() ? start_point_to_point(request) : start_collective(request);
+  Status status = started.status();
+  if (status.ok()) {
+    LaneSet& lanes = **started;
+    for (;;) {
+      const Advance result = lanes.advance(waiter.polls());
+      if (result == Advance::Done) break;
+      bool moved = result == Advance::Progressed;
+      if (connections_.has_network()) {
+        const Result<bool> carried = connections_.progress();
+        if (!carried.ok()) {
+          status = carried.status();
+          break;
+        }
+        moved |= *carried;
+      }
+      if (moved) {
+        waiter.moved();
+        continue;
+      }
+      const bool sleep = waiter.idle();
+      if (waiter.looks_due() || sleep) {
+        status = look(lanes, request, waiter);
+        if (!status.ok()) break;
+      }
+      if (sleep && connections_.has_network()) connections_.wait(1);
+      if (sleep && !connections_.has_network()) waiter.sleep();
+    }
+    // Nothing owed to a peer may still need this thread when the call returns.
+    while (status.ok() && !connections_.flushed()) {
+      const Result<bool> carried = connections_.progress();
+      status = carried.status();
+      if (status.ok() && !*carried) connections_.wait(1);
+    }
+    if (!status.ok()) fail(status);
+  }
+  complete(ticket);
+  return status;
+}
+
+void Communicator::drain() {
+  Waiter waiter(true, 0);
+  while (!turn(issued_)) {
+    if (waiter.idle()) waiter.sleep();
+  }
+}
+
+Status Communicator::look(const LaneSet& lanes, const Request& request, const Waiter& waiter) {
+  if (failed_.load(std::memory_order_relaxed)) return failure();
+  if (const int peer = lanes.find_mismatch(); peer >= 0) {
+    return invalid_usage(
+        "{}: rank {} called {}, but rank {} called something else at this place: all ranks must issue the same calls "
+        "with the same counts, types, operators and roots, in the same order",
+        name_, rank_, describe(request), peer);
+  }
+  if (timeout_ms_ >= 0 && waiter.idle_time().count() > timeout_ms_) {
+    return remote_error("{}: rank {} gave up {} after {} ms without any progress (TUTTI_TIMEOUT): it waits for {}",
+                        name_, rank_, describe(request), timeout_ms_, lanes.waiting_for());
+  }
+  return {};
+}
+
+Status Communicator::failure() const {
+  const std::lock_guard lock(failure_mutex_);
+  return failure_;
+}
+
+void Communicator::fail(const Status& status) {
+  const std::lock_guard lock(failure_mutex_);
+  if (failure_.ok()) failure_ = status;
+  failed_.store(true, std::memory_order_release);
+}
+
+int Communicator::add_operator(const UserOperator& made) {
+  for (size_t i = 0; i < operators_.size(); ++i) {
+    if (operators_[i].live) continue;
+    operators_[i] = made;
+    return static_cast<int>(i);
+  }
+  operators_.push_back(made);
+  return static_cast<int>(operators_.size()) - 1;
+}
+
+const Communicator::UserOperator* Communicator::find_operator(int index) const {
+  if (index < 0 || static_cast<size_t>(index) >= operators_.size()) return nullptr;
+  const UserOperator& found = operators_[static_cast<size_t>(index)];
+  return found.live ? &found : nullptr;
+}
+
+bool Communicator::remove_operator(int index) {
+  if (find_operator(index) == nullptr) return false;
+  operators_[static_cast<size_t>(index)].live = false;
+  return true;
+}
+
+}  // namespace tutti

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+// CpuLane: one schedule of one channel, carried by a CPU thread through mapped slots or local staging slots.
+//
+// Implements the lane concept of exec/run_schedule.h. Slices are reduced and copied straight between user buffers and
+// slots, so a slice that arrives is read once and a slice that leaves is written once. Not here: who calls advance()
+// and what it does while a lane is blocked (lane_set.h, waiter.h).
+#pragma once
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "algo/catalog.h"
+#include "exec/cpu/reduce/reduce.h"
+#include "exec/run_schedule.h"
+#include "transports/transport.h"
+
+namespace tutti {
+
+// The connections of one channel, by rank; those that no schedule has named yet are null.
+struct Ports {
+  std::vector<SendEnd*> send;
+  std::vector<ReceiveEnd*> receive;
+  std::vector<ReceiveEnd*> fan_receive;  // empty: no fan-out here, steps that ask for it use the pairs
+  SendEnd* fan_send = nullptr;
+};
+
+// What one call brings; shared by the lanes of the call.
+struct LaneCall {
+  const std::byte* input = nullptr;
+  std::byte* output = nullptr;
+  CollLayout layout;
+  int me = 0, n = 1;
+  uint32_t element_bytes = 1;
+  uint32_t identity = 0;      // hash of what was called, carried by every slot
+  ReduceFn reduce = nullptr;  // null: the collective only copies
+  Scale pre, post;            // pre-multiplied sum, avg
+  bool has_pre = false, has_post = false;
+  bool stream_output = false;  // non-temporal stores to the user's output
+};
+
+template <Proto kProto>
+class CpuLane {
+ public:
+  CpuLane(const Ports& ports, const Tiling& tiling, SlotCut cut, int n) : ports_(ports), tiling_(tiling), cut_(cut) {
+    sources_.resize(static_cast<size_t>(n) + 1);
+    destinations_.resize(static_cast<size_t>(n) + 1);
+  }
+
+  void bind(const LaneCall& call) {
+    call_ = &call;
+    rounds_ = call.layout.rounds(tiling_);
+    forget_progress();
+    mismatched_ = -1;
+  }
+
+  uint64_t rounds() const { return rounds_; }
+  int slices(const Step& step) const { return tiling_.slices * step.blocks; }
+
+  bool empty(const Step& step, const Cursor& cursor) const { return piece(step, cursor).bytes == 0; }
+
+  bool can_receive(const Step& step, const Cursor& cursor) {
+    const int count = step.from.size(call_->n);
+    for (; received_ < count; ++received_) {
+      const int peer = step.from.at(received_, call_->me);
+      ReceiveEnd& end = receive_end(step, peer);
+      if constexpr (kProto == Proto::LL) {
+        if (!end.ll.ready(call_->identity)) return false;
+      } else {
+        end.simple.cut(cut_);
+        if (!end.simple.ready()) return false;
+        // Once per call and peer: the first slot says what its sender was asked to do.
+        if (cursor.round == 0 && cursor.slice == 0 && !end.simple.matches(call_->identity)) {
+          mismatched_ = peer;
+          return false;
+        }
+      }
+    }
+    return true;
+  }
+
+  bool can_send(const Step& step, const Cursor&) {
+    const int count = send_count(step);
+    for (; sendable_ < count; ++sendable_) {
+      SendEnd& end = send_end(step, sendable_);
+      if constexpr (kProto == Proto::LL) {
+        if (!end.ll.has_room()) return false;
+      } else {
+        if (!end.simple.cut(cut_) || !end.simple.has_room()) return false;
+      }
+    }
+    return true;
+  }
+
+  void apply(const Step& step, const Cursor& cursor) {
+    const Piece what = piece(step, cursor);
+    // Sources in increasing rank order, the local operand at my place.
+    int sources = 0, scaled = -1;
+    bool placed = step.src == Buffer::None;
+    const std::byte* local = placed ? nullptr : local_address(step, what);
+    const int from = step.from.size(call_->n);
+    for (int i = 0; i < from; ++i) {
+      const int peer = step.from.at(i, call_->me);
+      if (!placed && peer > call_->me) {
+        scaled = sources;
+        sources_[sources++] = local;
+        placed = true;
+      }
+      sources_[sources++] = received(receive_end(step, peer));
+    }
+    if (!placed) {
+      scaled = sources;
+      sources_[sources++] = local;
+    }
+
+    int destinations = 0;
+    uint32_t streamed = 0;
+    if (step.dst_block >= 0) {
+      const Piece where = call_->layout.output.piece(tiling_, step.dst_block, step.blocks, cursor.round, cursor.slice);
+      streamed = call_->stream_output ? 1 : 0;
+      destinations_[destinations++] = call_->output + where.offset;
+    }
+    const int to = send_count(step);
+    for (int i = 0; i < to; ++i) destinations_[destinations++] = outgoing(send_end(step, i));
+
+    const bool scale_in = call_->has_pre && step.src == Buffer::Input;
+    if (step.reduce || scale_in) {
+      Reduction reduction{sources_.data(),
+                          sources,
+                          -1,
+                          destinations_.data(),
+                          destinations,
+                          streamed,
+                          what.bytes / call_->element_bytes,
+                          {},
+                          {}};
+      if (destinations > kMostDestinations) reduction.destination_count = 1;  // the rest gets copies below
+      if (scale_in) {
+        reduction.scaled_source = scaled;
+        reduction.pre = call_->pre;
+      }
+      if (step.last && call_->has_post) reduction.post = call_->post;
+      call_->reduce(reduction);
+      for (int i = reduction.destination_count; i < destinations; i += kMostDestinations)
+        copy_bytes(&destinations_[i], std::min(destinations - i, kMostDestinations), 0, destinations_[0], what.bytes);
+      return;
+    }
+    void** first = destinations_.data();
+    if (destinations > 0 && *first == sources_[0]) {  // in place: the block is where it belongs
+      ++first, --destinations;
+      streamed >>= 1;
+    }
+    for (; destinations > 0; first += kMostDestinations, destinations -= kMostDestinations, streamed = 0)
+      copy_bytes(first, std::min(destinations, kMostDestinations), streamed, sources_[0], what.bytes);
+  }
+
+  void post(const Step& step, const Cursor& cursor) {
+    const int to = send_count(step);
+    for (int i = 0; i < to; ++i) {
+      SendEnd& end = send_end(step, i);
+      if constexpr (kProto == Proto::LL) {
+        end.ll.publish(call_->identity);
+      } else {
+        end.simple.publish(piece(step, cursor).bytes, call_->identity);
+      }
+    }
+    const int from = step.from.size(call_->n);
+    for (int i = 0; i < from; ++i) {
+      ReceiveEnd& end = receive_end(step, step.from.at(i, call_->me));
+      if constexpr (kProto == Proto::LL) {
+        end.ll.release();
+      } else {
+        end.simple.release();
+      }
+    }
+    forget_progress();
+  }
+
+  // For messages, off the fast path. The rank whose slot does not match this call (-1: none), and whom we wait for.
+  int find_mismatch(const Step& step) const {
+    if (mismatched_ >= 0) return mismatched_;
+    if constexpr (kProto == Proto::LL) {
+      const int count = step.from.size(call_->n);
+      for (int i = 0; i < count; ++i) {
+        const int peer = step.from.at(i, call_->me);
+        if (receive_end(step, peer).ll.mismatched(call_->identity)) return peer;
+      }
+    }
+    return -1;
+  }
+  std::string waiting_for(const Step& step) const {
+    if (received_ < step.from.size(call_->n))
+      return fmt::format("data from rank {}", step.from.at(received_, call_->me));
+    if (sendable_ < send_count(step)) {
+      if (fans_out(step)) return "free slots at the other ranks of this host";
+      return fmt::format("a free slot at rank {}", step.to.at(sendable_, call_->me));
+    }
+    return "nothing";
+  }
+
+ private:
+  static constexpr int kMostDestinations = 32;  // of one reduction or copy: one bit each in Reduction::streamed
+
+  void forget_progress() { received_ = sendable_ = 0; }
+
+  bool fans_out(const Step& step) const { return step.to.fan && !ports_.fan_receive.empty(); }
+  int send_count(const Step& step) const { return fans_out(step) ? 1 : step.to.size(call_->n); }
+  SendEnd& send_end(const Step& step, int i) const {
+    return fans_out(step) ? *ports_.fan_send : *ports_.send[static_cast<size_t>(step.to.at(i, call_->me))];
+  }
+  ReceiveEnd& receive_end(const Step& step, int peer) const {
+    const bool fan = step.from.fan && !ports_.fan_receive.empty();
+    return *(fan ? ports_.fan_receive : ports_.receive)[static_cast<size_t>(peer)];
+  }
+  static const std::byte* received(const ReceiveEnd& end) {
+    if constexpr (kProto == Proto::LL) return end.ll.payload();
+    return end.simple.slot();
+  }
+  static std::byte* outgoing(const SendEnd& end) {
+    if constexpr (kProto == Proto::LL) return end.ll.payload();
+    return end.simple.slot();
+  }
+
+  // The slice on the wire: of the source block where there is one, else of the block it is kept in.
+  Piece piece(const Step& step, const Cursor& cursor) const {
+    if (step.src == Buffer::Input)
+      return call_->layout.input.piece(tiling_, step.src_block, step.blocks, cursor.round, cursor.slice);
+    const int block = step.src == Buffer::Output ? step.src_block : step.dst_block;
+    return call_->layout.output.piece(tiling_, block, step.blocks, cursor.round, cursor.slice);
+  }
+  const std::byte* local_address(const Step& step, const Piece& what) const {
+    return (step.src == Buffer::Input ? call_->input : call_->output) + what.offset;
+  }
+
+  const Ports& ports_;
+  const Tiling tiling_;
+  const SlotCut cut_;
+  const LaneCall* call_ = nullptr;
+  uint64_t rounds_ = 0;
+  int received_ = 0, sendable_ = 0;  // peers of the current slice already seen ready
+  int mismatched_ = -1;
+  std::vector<const void*> sources_;
+  std::vector<void*> destinations_;
+};
+
+}  // namespace tutti

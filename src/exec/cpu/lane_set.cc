@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "exec/cpu/lane_set.h"
+
+#include "algo/catalog.h"
+
+namespace tutti {
+namespace {
+
+template <class Schedule, Proto kProto>
+class TypedLaneRun final : public LaneRun {
+ public:
+  TypedLaneRun(const Schedule& schedule, const Ports& ports, const Tiling& tiling, SlotCut cut, int n)
+      : schedule_(schedule), lane_(ports, tiling, cut, n) {}
+
+  void bind(const LaneCall& call) override {
+    lane_.bind(call);
+    cursor_ = {};
+  }
+
+  Advance run(int polls) override {
+    if (schedule_.steps() == 0) return Advance::Done;  // a part that has nothing to do on this rank
+    bool moved = false;
+    for (int poll = 0; poll < polls;) {
+      const Advance result = advance(schedule_, lane_, cursor_);
+      if (result == Advance::Done) return Advance::Done;
+      if (result == Advance::Progressed) {
+        moved = true;
+        poll = 0;
+      } else {
+        ++poll;
+      }
+    }
+    return moved ? Advance::Progressed : Advance::Blocked;
+  }
+
+  int find_mismatch() const override { return finished() ? -1 : lane_.find_mismatch(schedule_.at(cursor_.step)); }
+  std::string waiting_for() const override {
+    if (finished()) return {};
+    return fmt::format("{} (round {}, step {} of {}, slice {})", lane_.waiting_for(schedule_.at(cursor_.step)),
+                       cursor_.round, cursor_.step, schedule_.steps(), cursor_.slice);
+  }
+
+ private:
+  bool finished() const { return schedule_.steps() == 0 || cursor_.round >= lane_.rounds(); }
+
+  const Schedule schedule_;
+  CpuLane<kProto> lane_;
+  Cursor cursor_;
+};
+
+}  // namespace
+
+LaneSet::LaneSet(const Plan& plan, const ScheduleArgs& args, const std::vector<std::unique_ptr<Ports>>& ports)
+    : plan_(plan) {
+  for (int channel = 0; channel < plan.channels; ++channel) {
+    for (int part = 0; part < plan.parts; ++part) {
+      ScheduleArgs mine = args;
+      mine.channel = channel;
+      if (plan.coll != Coll::SendRecv) mine.part = part;  // there the part is the direction
+      const Tiling tiling{channel, plan.channels, plan.blocks, plan.slices, plan.slice_bytes};
+      const SlotCut cut{plan.slice_bytes, plan.slots};
+      const Ports& channel_ports = *ports[static_cast<size_t>(channel)];
+      const AnySchedule any = make_schedule(plan.coll, plan.algo, mine);
+      const auto add = [&](const auto& schedule) {
+        using Schedule = std::decay_t<decltype(schedule)>;
+        if (plan.proto == Proto::LL) {
+          lanes_.push_back(
+              std::make_unique<TypedLaneRun<Schedule, Proto::LL>>(schedule, channel_ports, tiling, cut, args.n));
+        } else {
+          lanes_.push_back(
+              std::make_unique<TypedLaneRun<Schedule, Proto::Simple>>(schedule, channel_ports, tiling, cut, args.n));
+        }
+      };
+      std::visit(add, any.kind);
+    }
+  }
+  done_.resize(lanes_.size());
+}
+
+Advance LaneSet::all() {
+  if (unfinished_ == 0) return Advance::Done;
+  bool moved = false;
+  for (size_t i = 0; i < lanes_.size(); ++i) {
+    if (done_[i]) continue;
+    const Advance result = lanes_[i]->run(1);
+    moved |= result != Advance::Blocked;
+    if (result == Advance::Done) {
+      done_[i] = true;
+      --unfinished_;
+    }
+  }
+  if (unfinished_ == 0) return Advance::Done;
+  return moved ? Advance::Progressed : Advance::Blocked;
+}
+
+int LaneSet::find_mismatch() const {
+  for (size_t i = 0; i < lanes_.size(); ++i) {
+    const int peer = done_[i] ? -1 : lanes_[i]->find_mismatch();
+    if (peer >= 0) return peer;
+  }
+  return -1;
+}
+
+std::string LaneSet::waiting_for() const {
+  for (size_t i = 0; i < lanes_.size(); ++i) {
+    if (!done_[i]) return lanes_[i]->waiting_for();
+  }
+  return "nothing";
+}
+
+}  // namespace tutti

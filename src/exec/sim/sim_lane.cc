@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: Apache-2.0
+// The prover's memory, connections and lanes; the checks of single steps.
+#include "exec/sim/sim_lane.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace tutti {
+namespace {
+
+constexpr int kFan = -1;
+
+// Bytes from the start of a buffer to the end of its last block.
+uint64_t extent(const Layout& layout, int blocks) {
+  if (blocks == 0) return 0;
+  if (layout.kind == Layout::Kind::Region) return layout.length;
+  if (layout.kind == Layout::Kind::Strided) return layout.stride * (blocks - 1) + layout.length;
+  uint64_t end = 0;
+  for (int b = 0; b < blocks; ++b) end = std::max(end, layout.offsets[b] + layout.lengths[b]);
+  return end;
+}
+
+// Offsets of consecutive blocks with a gap of one cell between them.
+std::vector<uint64_t> gapped(const std::vector<uint64_t>& lengths, uint64_t gap) {
+  std::vector<uint64_t> offsets;
+  uint64_t next = gap;
+  for (uint64_t length : lengths) {
+    offsets.push_back(next);
+    next += length + gap;
+  }
+  return offsets;
+}
+
+CollLayout table_layout(const Proof& proof, int me, SimRank& rank) {
+  const int n = proof.n;
+  const auto fill = [&](std::vector<uint64_t>& lengths, std::vector<uint64_t>& offsets, auto length_of) {
+    for (int r = 0; r < n; ++r) lengths.push_back(length_of(r));
+    offsets = gapped(lengths, proof.cell_bytes);
+  };
+  if (proof.coll == Coll::AllToAll) {
+    fill(rank.input_lengths, rank.input_offsets, [&](int r) { return proof.lengths[me * n + r]; });
+    fill(rank.output_lengths, rank.output_offsets, [&](int r) { return proof.lengths[r * n + me]; });
+    return all_to_all_v_layout(n, {rank.input_offsets.data(), rank.input_lengths.data()},
+                               {rank.output_offsets.data(), rank.output_lengths.data()});
+  }
+  fill(rank.input_lengths, rank.input_offsets, [&](int r) { return proof.lengths[r]; });
+  const BlockTable table{rank.input_offsets.data(), rank.input_lengths.data()};
+  return proof.coll == Coll::AllGather ? all_gather_v_layout(n, me, table) : reduce_scatter_v_layout(n, me, table);
+}
+
+// In place, the smaller buffer lies in the larger at the own block.
+uint64_t own_block(const Proof& proof, int me, const SimRank& rank) {
+  return proof.lengths.empty() ? me * proof.bytes : rank.input_offsets[me];
+}
+
+}  // namespace
+
+std::string Expressions::text(uint32_t expression) const {
+  if (expression == Value::kUnwritten) return "nothing";
+  std::string ranks;
+  const int bits = words_ * 64;
+  for (int r = 0; r < bits; ++r) {
+    if (!contains(expression, r)) continue;
+    const int first = r;
+    while (r + 1 < bits && contains(expression, r + 1)) ++r;
+    ranks += fmt::format("{}{}", ranks.empty() ? "" : ", ", first);
+    if (r > first) ranks += fmt::format("-{}", r);
+  }
+  return count(expression) == 1 ? "rank " + ranks : "the sum over ranks {" + ranks + "}";
+}
+
+bool SimFifo::has_room() const {
+  for (int r = 0; r < static_cast<int>(heads.size()); ++r) {
+    if ((!fan() || r != sender) && tail - heads[r] >= ring.size()) return false;
+  }
+  return true;
+}
+
+void SimFifo::push() {
+  ++tail;
+  if (fan()) heads[sender] = tail;
+}
+
+SimJob::SimJob(const Proof& wanted)
+    : proof(wanted),
+      expressions(proof.n),
+      ranks(proof.n),
+      fifo_of_(size_t(proof.channels) * proof.n * (proof.n + 1), -1) {
+  for (int me = 0; me < proof.n; ++me) {
+    SimRank& rank = ranks[me];
+    rank.layout = proof.lengths.empty() ? coll_layout(proof.coll, proof.n, me, proof.root, proof.bytes)
+                                        : table_layout(proof, me, rank);
+    rank.input_cells = extent(rank.layout.input, rank.layout.input_blocks) / proof.cell_bytes;
+    rank.output_cells = extent(rank.layout.output, rank.layout.output_blocks) / proof.cell_bytes;
+    if (!proof.in_place) {
+      rank.output_begin = rank.input_cells;
+    } else if (rank.layout.input_blocks != 0 && rank.layout.output_blocks != 0) {
+      const uint64_t own = own_block(proof, me, rank) / proof.cell_bytes;
+      if (proof.coll == Coll::AllGather || proof.coll == Coll::Gather) rank.input_begin = own;
+      if (proof.coll == Coll::ReduceScatter || proof.coll == Coll::Scatter) rank.output_begin = own;
+    }
+    rank.memory.resize(std::max(rank.input_begin + rank.input_cells, rank.output_begin + rank.output_cells));
+  }
+}
+
+void SimJob::reset() {
+  for (int me = 0; me < proof.n; ++me) {
+    SimRank& rank = ranks[me];
+    std::fill(rank.memory.begin(), rank.memory.end(), Value{});
+    for (uint32_t i = 0; i < rank.input_cells; ++i) rank.memory[rank.input_begin + i] = {expressions.leaf(me), i, 0};
+    rank.sent_bytes = rank.received_bytes = 0;
+  }
+  for (SimFifo& fifo : fifos_) {
+    fifo.tail = 0;
+    std::fill(fifo.heads.begin(), fifo.heads.end(), 0);
+  }
+  messages = hops = 0;
+}
+
+SimFifo& SimJob::fifo(int sender, int receiver, int channel) {
+  const int n = proof.n;
+  int& index = fifo_of_[(size_t(channel) * n + sender) * (n + 1) + (receiver == kFan ? n : receiver)];
+  if (index < 0) {
+    index = static_cast<int>(fifos_.size());
+    const size_t readers = receiver == kFan ? n : 1;
+    fifos_.push_back({.sender = sender,
+                      .receiver = receiver,
+                      .channel = channel,
+                      .ring = std::vector<SimMessage>(proof.slots),
+                      .heads = std::vector<uint64_t>(readers),
+                      .readers = std::vector<int>(readers, -1)});
+  }
+  return fifos_[index];
+}
+
+std::string SimJob::text(Value value) const {
+  if (!value.written()) return "nothing";
+  return fmt::format("{}'s input byte {}{}", expressions.text(value.expression), value.index * proof.cell_bytes,
+                     value.complete ? " (complete)" : "");
+}
+
+SimLane::SimLane(SimJob& job, AnySchedule the_schedule, const ScheduleArgs& args)
+    : schedule(std::move(the_schedule)),
+      job_(job),
+      args_(args),
+      tiling_{.channel = args.channel,
+              .channels = job.proof.channels,
+              .blocks = job.proof.blocks,
+              .slices = job.proof.slices,
+              .slice_bytes = job.proof.slice_bytes},
+      rounds_(job.ranks[args.me].layout.rounds(tiling_)),
+      had_data_(schedule.steps()) {}
+
+std::string SimLane::where() const {
+  return fmt::format("rank {}, channel {}, part {}, round {}, step {}, slice {}", args_.me, args_.channel, args_.part,
+                     cursor.round, cursor.step, cursor.slice);
+}
+
+// What is wrong with the step by itself, or nothing.
+std::string SimLane::check_step(const Step& step) const {
+  const auto& [input, output, input_blocks, output_blocks] = job_.ranks[args_.me].layout;
+  const auto outside = [&](int first, int have) { return first < 0 || first + step.blocks > have; };
+  // A Region has as many blocks as it is cut into.
+  const int inputs = input.kind == Layout::Kind::Region && input_blocks > 0 ? tiling_.blocks : input_blocks;
+  const int outputs = output.kind == Layout::Kind::Region && output_blocks > 0 ? tiling_.blocks : output_blocks;
+
+  if (step.blocks < 1) return fmt::format("moves {} blocks", step.blocks);
+  for (const Peers* peers : {&step.from, &step.to}) {
+    if (!peers->others() && (peers->count < 0 || peers->count > Peers::kMaxListed)) {
+      return fmt::format("lists {} peers (0 to {} can be listed)", peers->count, Peers::kMaxListed);
+    }
+    for (int i = 0; i < peers->count; ++i) {
+      const int peer = peers->rank[i];
+      if (peer < 0 || peer >= args_.n || peer == args_.me) return fmt::format("names rank {} as a peer", peer);
+      if (i > 0 && peer <= peers->rank[i - 1]) return "lists its peers in no increasing order";
+    }
+  }
+  if (step.to.fan && !step.to.others()) return "sends over fan-out to some ranks only";
+  const int sources = step.from.size(args_.n) + (step.src != Buffer::None);
+  if (sources == 0) return "has no source";
+  if (!step.reduce && sources != 1) return fmt::format("copies from {} sources", sources);
+  if (step.last && !step.reduce) return "is marked last but reduces nothing";
+  if (step.reduce && !reduces(job_.proof.coll)) return fmt::format("reduces in {}", name(job_.proof.coll));
+  if (step.src == Buffer::None && step.dst_block < 0) return "touches no buffer, so that nobody knows its length";
+  if (step.dst_block < 0 && step.to.none()) return "delivers to nobody";
+  if (step.src == Buffer::Input && outside(step.src_block, inputs)) {
+    return fmt::format("reads blocks {} to {} of the input, which has {}", step.src_block,
+                       step.src_block + step.blocks - 1, inputs);
+  }
+  if (step.src == Buffer::Output && outside(step.src_block, outputs)) {
+    return fmt::format("reads blocks {} to {} of the output, which has {}", step.src_block,
+                       step.src_block + step.blocks - 1, outputs);
+  }
+  if (step.dst_block >= 0 && outside(step.dst_block, outputs)) {
+    return fmt::format("writes blocks {} to {} of the output, which has {}", step.dst_block,
+                       step.dst_block + step.blocks - 1, outputs);
+  }
+  return {};
+}
+
+void SimLane::check_steps() const {
+  for (int k = 0; k < schedule.steps() && !job_.failed(); ++k) {
+    const std::string wrong = check_step(schedule.at(k));
+    if (wrong.empty()) continue;
+    job_.fail(fmt::format("rank {}, channel {}, part {}: step {} {}", args_.me, args_.channel, args_.part, k, wrong));
+  }
+}
+
+SimLane::Range SimLane::source(const Step& step, const Cursor& at) const {
+  const SimRank& rank = job_.ranks[args_.me];
+  const bool input = step.src == Buffer::Input;
+  const Layout& layout = input ? rank.layout.input : rank.layout.output;
+  const Piece piece = layout.piece(tiling_, step.src_block, step.blocks, at.round, at.slice);
+  const uint64_t cell = job_.proof.cell_bytes;
+  return {(input ? rank.input_begin : rank.output_begin) + piece.offset / cell, piece.bytes / cell};
+}
+
+SimLane::Range SimLane::target(const Step& step, const Cursor& at) const {
+  const SimRank& rank = job_.ranks[args_.me];
+  const Piece piece = rank.layout.output.piece(tiling_, step.dst_block, step.blocks, at.round, at.slice);
+  return {rank.output_begin + piece.offset / job_.proof.cell_bytes, piece.bytes / job_.proof.cell_bytes};
+}
+
+bool SimLane::empty(const Step& step, const Cursor& at) const {
+  return (step.src != Buffer::None ? source(step, at) : target(step, at)).cells == 0;
+}
+
+SimFifo& SimLane::from(const Peers& peers, int i) const {
+  const bool fan = peers.fan && job_.proof.fan_out;
+  return job_.fifo(peers.at(i, args_.me), fan ? kFan : args_.me, args_.channel);
+}
+
+template <class Visit>
+void SimLane::each_outgoing(const Peers& peers, Visit visit) const {
+  if (peers.fan && job_.proof.fan_out) return visit(job_.fifo(args_.me, kFan, args_.channel));
+  for (int i = 0; i < peers.size(args_.n); ++i) visit(job_.fifo(args_.me, peers.at(i, args_.me), args_.channel));
+}
+
+bool SimLane::can_receive(const Step& step, const Cursor&) {
+  for (int i = 0; i < step.from.size(args_.n); ++i) {
+    SimFifo& fifo = from(step.from, i);
+    int& part = fifo.readers[fifo.reader(args_.me)];
+    if (part < 0) part = args_.part;
+    if (part != args_.part) {
+      job_.fail(fmt::format("{}: parts {} and {} both receive from rank {}", where(), part, args_.part, fifo.sender));
+    }
+    if (!fifo.has_slice(args_.me)) return false;
+  }
+  return true;
+}
+
+bool SimLane::can_send(const Step& step, const Cursor&) {
+  bool room = true;
+  each_outgoing(step.to, [&](SimFifo& fifo) {
+    if (fifo.writer < 0) fifo.writer = args_.part;
+    if (fifo.writer != args_.part) {
+      job_.fail(
+          fmt::format("{}: parts {} and {} both send to rank {}", where(), fifo.writer, args_.part, fifo.receiver));
+    }
+    room = room && fifo.has_room();
+  });
+  return room;
+}
+
+// Lengths on both sides agree, pieces lie inside the buffers, arriving slices are the ones meant here.
+bool SimLane::check_ranges(const Step& step, const Cursor& at) {
+  const SimRank& rank = job_.ranks[args_.me];
+  const uint64_t cell = job_.proof.cell_bytes;
+  const Range in = step.src != Buffer::None ? source(step, at) : target(step, at);
+  const Range out = step.dst_block >= 0 ? target(step, at) : in;
+  if (in.cells != out.cells) {
+    job_.fail(fmt::format("{}: reads {} bytes and keeps {}", where(), in.cells * cell, out.cells * cell));
+  }
+  const uint64_t end = std::max(in.begin + in.cells, out.begin + out.cells);
+  if (end > rank.memory.size()) job_.fail(fmt::format("{}: goes beyond the end of the buffer", where()));
+  if (in.begin != out.begin && in.begin < out.begin + out.cells && out.begin < in.begin + in.cells) {
+    job_.fail(fmt::format("{}: source and destination overlap in part", where()));
+  }
+  for (int i = 0; i < step.from.size(args_.n) && !job_.failed(); ++i) {
+    const SimFifo& fifo = from(step.from, i);
+    const SimMessage& got = fifo.front(args_.me);
+    if (got.cursor.round == at.round && got.cursor.slice == at.slice && got.cells.size() == in.cells) continue;
+    job_.fail(
+        fmt::format("{}: from rank {} arrived round {}, slice {} of its step {}, {} bytes ({}); expected round {}, "
+                    "slice {}, {} bytes",
+                    where(), fifo.sender, got.cursor.round, got.cursor.slice, got.cursor.step, got.cells.size() * cell,
+                    job_.text(got.cells[0]), at.round, at.slice, in.cells * cell));
+  }
+  return !job_.failed();
+}
+
+// All operands at this cell, combined from left to right.
+Value SimLane::combine(size_t cell) {
+  Value value = operands_[0][cell];
+  for (size_t i = 0; i < operands_.size(); ++i) {
+    const Value next = operands_[i][cell];
+    if (!next.written()) {
+      job_.fail(fmt::format("{}: reads output that has not been written", where()));
+      return value;
+    }
+    if (i == 0) continue;
+    const uint32_t sum = job_.expressions.combine(value.expression, next.expression);
+    if (sum == Expressions::kTwice) {
+      job_.fail(
+          fmt::format("{}: combines {} with {}: a rank counts twice", where(), job_.text(value), job_.text(next)));
+    } else if (value.index != next.index) {
+      job_.fail(fmt::format("{}: combines {} with {}: different places", where(), job_.text(value), job_.text(next)));
+    } else if (value.complete || next.complete) {
+      job_.fail(fmt::format("{}: combines {} with {}: one is complete", where(), job_.text(value), job_.text(next)));
+    } else {
+      value.expression = sum;
+      continue;
+    }
+    return value;
+  }
+  return value;
+}
+
+void SimLane::keep(const Range& to) {
+  std::copy(result_.begin(), result_.end(), &job_.ranks[args_.me].memory[to.begin]);
+}
+
+void SimLane::apply(const Step& step, const Cursor& at) {
+  had_data_[at.step] = true;
+  if (job_.failed() || !check_ranges(step, at)) return;
+  SimRank& rank = job_.ranks[args_.me];
+  const Range in = step.src != Buffer::None ? source(step, at) : target(step, at);
+
+  operands_.clear();
+  const auto add_local = [&] { operands_.push_back({&rank.memory[in.begin], in.cells}); };
+  bool local = step.src != Buffer::None;
+  for (int i = 0; i < step.from.size(args_.n); ++i) {
+    if (local && step.from.at(i, args_.me) > args_.me) add_local(), local = false;
+    const SimMessage& message = from(step.from, i).front(args_.me);
+    hops_ = std::max(hops_, message.hops);
+    rank.received_bytes += in.cells * job_.proof.cell_bytes;
+    operands_.push_back(message.cells);
+  }
+  if (local) add_local();
+
+  result_.resize(in.cells);
+  for (size_t cell = 0; cell < in.cells && !job_.failed(); ++cell) {
+    if (step.src == Buffer::Input) {
+      const Value mine = rank.memory[in.begin + cell];
+      const auto index = static_cast<uint32_t>(in.begin - rank.input_begin + cell);
+      if (mine != Value{job_.expressions.leaf(args_.me), index, 0}) {
+        job_.fail(fmt::format("{}: the input at block {} has been overwritten with {}", where(), step.src_block,
+                              job_.text(mine)));
+      }
+    }
+    result_[cell] = combine(cell);
+    if (!step.last || job_.failed()) continue;
+    if (job_.expressions.count(result_[cell].expression) != args_.n) {
+      job_.fail(fmt::format("{}: marked last, but has only {}", where(), job_.text(result_[cell])));
+    }
+    if (result_[cell].complete) job_.fail(fmt::format("{}: marked last a second time", where()));
+    result_[cell].complete = 1;
+  }
+  if (!job_.failed() && step.dst_block >= 0) keep(target(step, at));
+}
+
+void SimLane::post(const Step& step, const Cursor& at) {
+  if (job_.failed()) return;
+  each_outgoing(step.to, [&](SimFifo& fifo) {
+    SimMessage& slot = fifo.next_slot();
+    slot.cells = result_;
+    slot.cursor = at;
+    slot.hops = hops_ + 1;
+    fifo.push();
+    job_.ranks[args_.me].sent_bytes += result_.size() * job_.proof.cell_bytes;
+    ++job_.messages;
+    job_.hops = std::max(job_.hops, slot.hops);
+  });
+  for (int i = 0; i < step.from.size(args_.n); ++i) from(step.from, i).pop(args_.me);
+}
+
+std::string SimLane::why_blocked() {
+  const Step step = schedule.at(cursor.step);
+  for (int i = 0; i < step.from.size(args_.n); ++i) {
+    const SimFifo& fifo = from(step.from, i);
+    if (!fifo.has_slice(args_.me)) return fmt::format("{} waits for a slice from rank {}", where(), fifo.sender);
+  }
+  std::string reason;
+  each_outgoing(step.to, [&](SimFifo& fifo) {
+    if (!reason.empty() || fifo.has_room()) return;
+    reason = fifo.fan() ? fmt::format("{} waits for a free fan-out slot", where())
+                        : fmt::format("{} waits for a free slot to rank {}", where(), fifo.receiver);
+  });
+  return reason;
+}
+
+}  // namespace tutti

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "group/batch.h"
+
+#include <algorithm>
+
+namespace tutti {
+
+Batch::Strand& Batch::strand_for(Work& work, const Request& request) {
+  const int peer = request.point_to_point() ? request.root : -1;
+  const bool is_send = request.point_to_point() && request.is_send;
+  for (Strand& strand : work.strands) {
+    if (strand.peer == peer && strand.is_send == is_send) return strand;
+  }
+  work.strands.push_back({peer, is_send, {}, 0, nullptr});
+  return work.strands.back();
+}
+
+void Batch::add(Communicator& comm, Request request) {
+  auto work = std::find_if(works_.begin(), works_.end(), [&](const Work& one) { return one.comm == &comm; });
+  if (work == works_.end()) {
+    works_.push_back(Work{&comm, 0, {}, {}, {}, false, false, {}});
+    work = works_.end() - 1;
+  }
+  if (request.point_to_point() && request.root == comm.rank()) {
+    (request.is_send ? work->self_sends : work->self_receives).push_back(std::move(request));
+  } else {
+    strand_for(*work, request).calls.push_back(std::move(request));
+  }
+}
+
+Status Batch::check() const {
+  for (const Work& work : works_) {
+    if (work.comm->failed()) return work.comm->failure();
+    const size_t sends = work.self_sends.size(), receives = work.self_receives.size();
+    if (sends != receives) {
+      return invalid_usage(
+          "rank {} of {} sends {} and receives {} message(s) to and from itself: put each send to oneself and its "
+          "receive into the same group",
+          work.comm->rank(), work.comm->name(), sends, receives);
+    }
+    for (size_t i = 0; i < sends; ++i) {
+      if (work.self_sends[i].bytes() != work.self_receives[i].bytes()) {
+        return invalid_usage("rank {} of {} sends itself {} bytes but receives {}: give both the same count and type",
+                             work.comm->rank(), work.comm->name(), work.self_sends[i].bytes(),
+                             work.self_receives[i].bytes());
+      }
+    }
+  }
+  return {};
+}
+
+void Batch::issue() {
+  for (Work& work : works_) work.ticket = work.comm->issue();
+}
+
+void Batch::copy_to_self(Work& work) {
+  for (size_t i = 0; i < work.self_sends.size(); ++i) {
+    void* to = work.self_receives[i].output;
+    const void* from = work.self_sends[i].input;
+    if (to != from) copy_bytes(&to, 1, 0, from, work.self_sends[i].bytes());
+  }
+}
+
+Advance Batch::advance(Communicator& comm, Strand& strand, Status& status) {
+  bool moved = false;
+  while (!strand.done()) {
+    const Request& call = strand.calls[strand.next];
+    if (strand.lanes == nullptr) {
+      Result<LaneSet*> started = call.point_to_point() ? comm.start_point_to_point(call) : comm.start_collective(call);
+      if (!started.ok()) {
+        status = started.status();
+        return Advance::Done;
+      }
+      strand.lanes = *started;
+    }
+    const Advance result = strand.lanes->advance(1);
+    if (result != Advance::Done) return moved ? Advance::Progressed : result;
+    moved = true;
+    strand.lanes = nullptr;
+    ++strand.next;
+  }
+  return Advance::Done;
+}
+
+Advance Batch::advance(Work& work) {
+  if (work.done) return Advance::Done;
+  if (!work.comm->turn(work.ticket)) return Advance::Blocked;
+  bool moved = false;
+  if (!work.started) {
+    work.started = moved = true;
+    if (work.comm->failed()) work.status = work.comm->failure();
+    if (work.status.ok()) copy_to_self(work);
+  }
+  bool all_done = true;
+  for (Strand& strand : work.strands) {
+    if (strand.done() || !work.status.ok()) continue;
+    const Advance result = advance(*work.comm, strand, work.status);
+    moved |= result != Advance::Blocked;
+    all_done &= result == Advance::Done;
+  }
+  Connections& connections = work.comm->connections();
+  if (work.status.ok() && connections.has_network()) {
+    const Result<bool> carried = connections.progress();
+    work.status = carried.status();
+    moved |= carried.ok() && *carried;
+    all_done &= connections.flushed();  // nothing owed to a peer may still need this thread
+  }
+  if (all_done || !work.status.ok()) {
+    finish(work);
+    return Advance::Done;
+  }
+  return moved ? Advance::Progressed : Advance::Blocked;
+}
+
+void Batch::finish(Work& work) {
+  if (!work.status.ok()) work.comm->fail(work.status);
+  work.done = true;
+  work.comm->complete(work.ticket);
+}
+
+Status Batch::run() {
+  bool oversubscribed = false;
+  for (const Work& work : works_) oversubscribed |= work.comm->oversubscribed();
+  Waiter waiter(oversubscribed, 0);
+  size_t left = works_.size();
+  int blocked_in_a_row = 0;
+  while (left > 0) {
+    bool moved = false;
+    for (Work& work : works_) {
+      if (work.done) continue;
+      const Advance result = advance(work);
+      moved |= result != Advance::Blocked;
+      if (result == Advance::Done) --left;
+    }
+    if (moved) {
+      waiter.moved();
+      blocked_in_a_row = 0;
+      continue;
+    }
+    if (++blocked_in_a_row < waiter.polls()) continue;
+    blocked_in_a_row = 0;
+    const bool sleep = waiter.idle();
+    if (!sleep && !waiter.looks_due()) continue;
+    bool slept = false;
+    for (Work& work : works_) {
+      if (work.done || !work.started) continue;
+      for (const Strand& strand : work.strands) {
+        if (strand.lanes != nullptr && work.status.ok())
+          work.status = work.comm->look(*strand.lanes, strand.calls[strand.next], waiter);
+      }
+      if (!work.status.ok()) {
+        finish(work);
+        --left;
+      } else if (sleep && works_.size() == 1 && work.comm->connections().has_network()) {
+        work.comm->connections().wait(1);
+        slept = true;
+      }
+    }
+    if (sleep && !slept) waiter.sleep();
+  }
+  for (const Work& work : works_) {
+    if (!work.status.ok()) return work.status;
+  }
+  return {};
+}
+
+}  // namespace tutti

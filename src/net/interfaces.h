@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which of this host's addresses the ranks use: TUTTI_SOCKET_IFNAME and TUTTI_SOCKET_FAMILY over getifaddrs(3).
+//
+// Default order: real interfaces, then bridges of containers and virtual machines (their address often exists on every
+// host, so it reaches the wrong one), the loopback last: a single host without any network works.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "net/address.h"
+
+namespace tutti {
+
+struct LocalInterface {
+  std::string name;
+  SocketAddress address;  // port 0
+};
+
+// TUTTI_SOCKET_IFNAME. A comma list; a mark before a name holds for the names after it, until the next mark:
+//   eth,ib        names that start with eth, then names that start with ib
+//   =eth0,eth1    exactly these
+//   ^docker,virbr all but names that start so;  ^=eth0: all but exactly this
+class InterfaceFilter {
+ public:
+  static Result<InterfaceFilter> parse(std::string_view text);
+
+  // Place of the first item that chooses the name (0 if the list only excludes), or -1: not to be used.
+  int place_of(std::string_view name) const;
+  bool chooses() const { return !chosen_.empty(); }
+
+ private:
+  struct Item {
+    std::string name;
+    bool exact;
+    bool matches(std::string_view candidate) const { return exact ? candidate == name : candidate.starts_with(name); }
+  };
+  std::vector<Item> chosen_, excluded_;
+};
+
+// AF_UNSPEC for "any".
+Result<int> parse_family(std::string_view text);
+
+// Pure: what of `found` to use, best first. IPv6 link-local addresses are never used.
+std::vector<LocalInterface> choose_interfaces(const std::vector<LocalInterface>& found, const InterfaceFilter& filter,
+                                              int family);
+
+// The interfaces that are up and have an address, in the kernel's order.
+Result<std::vector<LocalInterface>> find_interfaces();
+
+// The addresses (port 0) by which other ranks reach this process, best first, at most kMaxAddresses. Reads the
+// environment table.
+Result<std::vector<SocketAddress>> local_addresses();
+
+}  // namespace tutti

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// Plan: the decision for one shape of call. Equal on all ranks by construction: made from the call's arguments and a
+// Summary that the ranks compared at initialisation, never from rank-local facts.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "algo/collective.h"
+#include "base/status.h"
+
+namespace tutti {
+
+struct Plan {
+  Coll coll = Coll::AllReduce;
+  Algo algo = Algo::Ring;
+  Proto proto = Proto::Simple;
+  int channels = 1;
+  int parts = 1;               // lanes per channel
+  int blocks = 1;              // blocks a Region is cut into in each round
+  int slices = 1;              // slices of one block in one round
+  uint64_t slice_bytes = 0;    // also the size of a slot
+  uint64_t slots = 2;          // slots a Simple connection is cut into
+  bool stream_output = false;  // non-temporal stores to the user's output
+  double predicted_us = 0;
+};
+
+// The shape of a call, as far as the planner cares.
+struct Shape {
+  Coll coll = Coll::AllReduce;
+  uint64_t bytes = 0;   // of the region (AllReduce, Broadcast, Reduce, SendRecv) or of one block (the others)
+  bool ragged = false;  // blocks of different sizes, known only in part to each rank (the V collectives)
+};
+
+// What all ranks know alike about the machine and the configuration.
+struct Summary {
+  int n = 1;
+  int hosts = 1;
+  int ranks_per_core = 1;               // on the fullest host, rounded up
+  bool mapped = true;                   // every pair maps its slots: LL and fan-out exist
+  uint64_t slot_capacity = UINT64_MAX;  // bytes of Simple slots of the smallest connection
+  uint64_t ll_slots = UINT64_MAX;       // LL slots of the smallest connection
+  int most_channels = INT32_MAX;        // what every connection offers
+  uint64_t cache_bytes = UINT64_MAX;    // L2 per core, on the smallest
+  // Restrictions by environment and configuration, as text; parsed by the planner.
+  std::string algorithms = "auto";
+  std::string protocols = "auto";
+  int min_channels = 0, max_channels = 0;  // 0: free
+  uint64_t slice_bytes = 0;                // 0: free
+};
+
+struct Candidate {
+  Plan plan;
+  std::string lost;  // why it was not chosen; empty for the winner
+};
+
+// All candidates, the best first. An error says which restriction excluded everything.
+Result<std::vector<Candidate>> plan_candidates(const Summary& summary, const Shape& shape);
+Result<Plan> make_plan(const Summary& summary, const Shape& shape);
+// One line per candidate with its predicted time and why it lost.
+Result<std::string> explain_plan(const Summary& summary, const Shape& shape);
+// Checks the restrictions' spelling once, at initialisation.
+Status check_restrictions(const Summary& summary);
+// Of everything that enters a plan; compared between the ranks at initialisation.
+uint64_t summary_digest(const Summary& summary);
+
+}  // namespace tutti

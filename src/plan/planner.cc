@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+// Planner: turns a Summary and a Shape into a Plan.
+//
+// Pure: touches no device and no network, so the whole decision is tested from tables. Candidates come from the catalog
+// (src/algo/catalog.h), their predicted time from cost.cc, restrictions from the Summary. Called by the communicator
+// for the first call of a shape; exec/ receives the result.
+#include <algorithm>
+#include <bit>
+
+#include "algo/catalog.h"
+#include "plan/cost.h"
+#include "plan/plan.h"
+#include "plan/restrictions.h"
+#include "proto/slots.h"
+
+namespace tutti {
+namespace {
+
+// Slices of the Simple protocol, measured on a 2-core machine with 2 MiB of L2 per core. With a core per rank: lines
+// still in the writer's L1 are read at 9 GB/s, lines in its L2 at 26 GB/s, so slices are well above the L1. With more
+// ranks than cores all slots in flight together have to fit the L2: two slots of 64 to 128 KiB each.
+constexpr uint64_t kSliceDedicated = 256 << 10;
+constexpr uint64_t kSliceShared = 128 << 10;
+constexpr uint64_t kSliceCrowded = 64 << 10;
+constexpr uint64_t kSmallestSlice = 4 << 10;
+constexpr uint64_t kSlotsDedicated = 4;
+constexpr uint64_t kSlotsShared = 2;
+// Ragged blocks: no rank knows all sizes, so a slice that serves both small and large ones.
+constexpr uint64_t kRaggedSlice = 64 << 10;
+// Non-temporal stores pay once what is written would not stay in the caches anyway.
+constexpr uint64_t kStreamAbove = 8 << 20;
+
+uint64_t ceil_div(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
+
+// Bytes of one block of one channel's share, the most that one slice can be of use for.
+uint64_t block_bytes(const Shape& shape, const CatalogRow& row, int n, int channels) {
+  const bool region = coll_layout(shape.coll, n, 0, 0, 0).input.kind == Layout::Kind::Region;
+  const uint64_t blocks = region ? static_cast<uint64_t>(row.blocks(n)) : 1;
+  return std::max<uint64_t>(ceil_div(ceil_div(shape.bytes, blocks), static_cast<uint64_t>(channels)), 1);
+}
+
+uint64_t simple_slice(const Summary& summary, uint64_t block, uint64_t fewest_slots) {
+  uint64_t most = summary.ranks_per_core <= 1   ? kSliceDedicated
+                  : summary.ranks_per_core <= 2 ? kSliceShared
+                                                : kSliceCrowded;
+  if (summary.slice_bytes > 0) most = ceil_div(summary.slice_bytes, kTileAlign) * kTileAlign;
+  // Powers of two, so that calls of similar sizes share a cut of the slots.
+  const uint64_t wanted = std::bit_ceil(std::max(block, kSmallestSlice));
+  const uint64_t fits =
+      std::bit_floor(std::max(summary.slot_capacity / std::max<uint64_t>(fewest_slots, 2), kTileAlign));
+  return std::min({most, wanted, fits});
+}
+
+// Why this row and protocol cannot serve the shape; empty if they can.
+std::string unfit(const Summary& summary, const Shape& shape, const CatalogRow& row, Proto proto) {
+  if (!row.has(proto)) return fmt::format("has no {} form", name(proto));
+  if (!row.fits(summary.n)) return "needs a power of two of ranks";
+  if (proto == Proto::LL && !summary.mapped) return "LL needs memory that both ends map";
+  if ((row.needs & kSingleRound) && shape.ragged) return "needs blocks of one size";
+  return {};
+}
+
+Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow& row, Proto proto) {
+  Candidate candidate;
+  Plan& plan = candidate.plan;
+  plan.coll = shape.coll;
+  plan.algo = row.algo;
+  plan.proto = proto;
+  plan.parts = shape.coll == Coll::SendRecv ? 1 : row.parts(summary.n);
+  plan.blocks = row.blocks(summary.n);
+  plan.channels = (row.needs & kEvenChannels) && summary.n > 2 ? 2 : 1;
+  if (summary.min_channels > 0) plan.channels = std::max(plan.channels, summary.min_channels);
+  if (summary.max_channels > 0) plan.channels = std::min(plan.channels, summary.max_channels);
+  plan.channels = std::clamp(plan.channels, 1, summary.most_channels);
+  if (row.needs & kSingleRound) plan.channels = 1;
+
+  candidate.lost = unfit(summary, shape, row, proto);
+  const uint64_t block =
+      shape.ragged && shape.bytes == 0 ? kRaggedSlice : block_bytes(shape, row, summary.n, plan.channels);
+  const auto fewest = static_cast<uint64_t>(row.slots(summary.n, plan.slices));
+  if (proto == Proto::LL) {
+    plan.slice_bytes = kLLPayloadBytes;
+    plan.slots = 2;
+    // A quarter of the slots may be free without the sender knowing (credit comes in batches).
+    if (candidate.lost.empty() && fewest > summary.ll_slots / 2) candidate.lost = "needs more LL slots than there are";
+  } else {
+    plan.slice_bytes = simple_slice(summary, block, fewest);
+    const uint64_t most = std::min(summary.slot_capacity / plan.slice_bytes, SimpleMemory::kMaxSlots);
+    plan.slots = std::min(std::max(fewest, summary.ranks_per_core <= 1 ? kSlotsDedicated : kSlotsShared), most);
+    if (candidate.lost.empty() && plan.slots < fewest) candidate.lost = "needs more slots than a connection holds";
+  }
+  if (candidate.lost.empty() && (row.needs & kSingleRound) && shape.bytes > plan.slice_bytes)
+    candidate.lost = "moves runs of blocks, which must fit one slice each";
+  // What the ranks of a core write together has to exceed its cache before bypassing it pays.
+  const auto sharing = static_cast<uint64_t>(summary.ranks_per_core);
+  const uint64_t written = shape.bytes * static_cast<uint64_t>(writes_blocks(shape.coll) ? summary.n : 1);
+  plan.stream_output =
+      proto == Proto::Simple && (sharing > 1 ? written * sharing > summary.cache_bytes : written >= kStreamAbove);
+  plan.predicted_us = predict_us(summary, shape, row, plan);
+  return candidate;
+}
+
+}  // namespace
+
+Result<std::vector<Candidate>> plan_candidates(const Summary& summary, const Shape& shape) {
+  TUTTI_ASSIGN_OR_RETURN(const Restrictions restrictions, parse_restrictions(summary.algorithms, summary.protocols));
+  std::vector<Candidate> fit, unfit;
+  for (const CatalogRow& row : catalog()) {
+    if (row.coll != shape.coll) continue;
+    for (const Proto proto : {Proto::LL, Proto::Simple}) {
+      Candidate candidate = consider(summary, shape, row, proto);
+      if (candidate.lost.empty()) candidate.lost = restrictions.excludes(shape.coll, row.algo, proto, summary.mapped);
+      (candidate.lost.empty() ? fit : unfit).push_back(std::move(candidate));
+    }
+  }
+  if (fit.empty()) {
+    std::string excluded;
+    for (const Candidate& candidate : unfit)
+      excluded += fmt::format("; {}/{}: {}", name(candidate.plan.algo), name(candidate.plan.proto), candidate.lost);
+    return invalid_usage("no algorithm is left for {} on {} ranks{}", name(shape.coll), summary.n, excluded);
+  }
+  std::stable_sort(fit.begin(), fit.end(),
+                   [](const Candidate& a, const Candidate& b) { return a.plan.predicted_us < b.plan.predicted_us; });
+  for (size_t i = 1; i < fit.size(); ++i)
+    fit[i].lost =
+        fmt::format("{:.2f} times the time of the choice", fit[i].plan.predicted_us / fit[0].plan.predicted_us);
+  fit.insert(fit.end(), std::make_move_iterator(unfit.begin()), std::make_move_iterator(unfit.end()));
+  return fit;
+}
+
+Result<Plan> make_plan(const Summary& summary, const Shape& shape) {
+  TUTTI_ASSIGN_OR_RETURN(const std::vector<Candidate> candidates, plan_candidates(summary, shape));
+  return candidates.front().plan;
+}
+
+Result<std::string> explain_plan(const Summary& summary, const Shape& shape) {
+  TUTTI_ASSIGN_OR_RETURN(const std::vector<Candidate> candidates, plan_candidates(summary, shape));
+  std::string text =
+      fmt::format("{} of {} bytes{} on {} ranks, {} host(s), {} rank(s) per core, {}\n", name(shape.coll), shape.bytes,
+                  writes_blocks(shape.coll) ? " per block" : "", summary.n, summary.hosts, summary.ranks_per_core,
+                  summary.mapped ? "all slots mapped" : "over a network");
+  for (const Candidate& candidate : candidates) {
+    const Plan& plan = candidate.plan;
+    text += fmt::format("{} {:<16} {:<6} {:>12.2f} us  {} channel(s), {} slot(s) of {} bytes{}{}{}\n",
+                        candidate.lost.empty() ? "->" : "  ", name(plan.algo), name(plan.proto), plan.predicted_us,
+                        plan.channels, plan.slots, plan.slice_bytes, plan.stream_output ? ", streaming" : "",
+                        candidate.lost.empty() ? "" : "   lost: ", candidate.lost);
+  }
+  return text;
+}
+
+Status check_restrictions(const Summary& summary) {
+  return parse_restrictions(summary.algorithms, summary.protocols).status();
+}
+
+uint64_t summary_digest(const Summary& summary) {
+  const std::string all = fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {}", summary.n, summary.hosts,
+                                      summary.ranks_per_core, summary.mapped, summary.slot_capacity, summary.ll_slots,
+                                      summary.most_channels, summary.cache_bytes, summary.algorithms, summary.protocols,
+                                      summary.min_channels, summary.max_channels, summary.slice_bytes);
+  uint64_t hash = 0xCBF29CE484222325u;  // FNV-1a
+  for (const char c : all) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
+  return hash;
+}
+
+}  // namespace tutti

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// The catalog as a table, and the shapes that schedules promise in their comments. What schedules compute is proven in
+// tests/exec_sim.
+#include "algo/catalog.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+namespace tutti {
+namespace {
+
+TEST(Catalog, EachRowOnce) {
+  std::set<std::pair<Coll, Algo>> seen;
+  for (const CatalogRow& row : catalog()) {
+    EXPECT_TRUE(seen.emplace(row.coll, row.algo).second) << name(row.coll) << " " << name(row.algo);
+    EXPECT_EQ(find_row(row.coll, row.algo), &row);
+    EXPECT_NE(row.protocols, 0u);
+  }
+  EXPECT_EQ(find_row(Coll::AllToAll, Algo::Tree), nullptr);
+}
+
+TEST(Catalog, EachCollectiveWorksForAnyNumberOfRanks) {
+  for (int c = 0; c < kCollCount; ++c) {
+    for (int n = 1; n <= 9; ++n) {
+      int rows = 0;
+      for (const CatalogRow& row : catalog()) rows += row.coll == static_cast<Coll>(c) && row.fits(n);
+      EXPECT_GE(rows, 1) << kCollNames[c] << " " << n;
+    }
+  }
+}
+
+TEST(Catalog, NamesAreFoundAgain) {
+  for (int c = 0; c < kCollCount; ++c) EXPECT_EQ(*find_coll(kCollNames[c]), static_cast<Coll>(c));
+  for (int a = 0; a < kAlgoCount; ++a) EXPECT_EQ(*find_algo(kAlgoNames[a]), static_cast<Algo>(a));
+  for (int p = 0; p < kProtoCount; ++p) EXPECT_EQ(*find_proto(kProtoNames[p]), static_cast<Proto>(p));
+  EXPECT_EQ(find_coll("allreduce"), nullptr);
+  EXPECT_EQ(find_algo(""), nullptr);
+  EXPECT_EQ(find_proto("LL"), nullptr);
+}
+
+TEST(Catalog, OneRankIsOneLocalStep) {
+  for (const CatalogRow& row : catalog()) {
+    int steps = 0;
+    for (int part = 0; part < row.parts(1); ++part) {
+      const AnySchedule schedule = row.make({.me = 0, .n = 1, .part = part});
+      for (int k = 0; k < schedule.steps(); ++k) {
+        const Step step = schedule.at(k);
+        ++steps;
+        EXPECT_EQ(step.src, Buffer::Input);
+        EXPECT_EQ(step.dst_block, 0);
+        EXPECT_TRUE(step.from.none() && step.to.size(1) == 0);
+        EXPECT_EQ(step.reduce, reduces(row.coll));
+        EXPECT_EQ(step.last, reduces(row.coll));
+      }
+    }
+    EXPECT_EQ(steps, 1) << name(row.coll) << " " << name(row.algo);
+  }
+}
+
+// The schedules are usable at compile time, so nothing hides in them.
+static_assert(RingAllReduce{{{.me = 0, .n = 4}}}.at(3).last);
+static_assert(TreeAllReduce{{{.me = 3, .n = 4}}}.at(0).to.rank[0] == 2);
+static_assert(HalvingDoublingAllReduce{{{.me = 0, .n = 8}}}.at(0).blocks == 4);
+
+TEST(Schedules, EverySendIsReceivedInTheSameNumber) {
+  for (const CatalogRow& row : catalog()) {
+    for (int n = 2; n <= 33; ++n) {
+      if (!row.fits(n) || row.coll == Coll::SendRecv) continue;
+      std::vector<int> balance(n * n);  // by sender and receiver
+      for (int me = 0; me < n; ++me) {
+        for (int part = 0; part < row.parts(n); ++part) {
+          const AnySchedule schedule = row.make({.me = me, .n = n, .root = n / 2, .channel = 1, .part = part});
+          for (int k = 0; k < schedule.steps(); ++k) {
+            const Step step = schedule.at(k);
+            for (int i = 0; i < step.to.size(n); ++i) balance[me * n + step.to.at(i, me)] += step.blocks;
+            for (int i = 0; i < step.from.size(n); ++i) balance[step.from.at(i, me) * n + me] -= step.blocks;
+          }
+        }
+      }
+      for (const int difference : balance) ASSERT_EQ(difference, 0) << name(row.coll) << " " << name(row.algo) << n;
+    }
+  }
+}
+
+TEST(Trees, AreTreesOfLogarithmicHeight) {
+  for (int n = 1; n <= 200; ++n) {
+    for (const int root : {0, n / 3, n - 1}) {
+      for (const int channel : {0, 1}) {
+        int edges = 0;
+        for (int me = 0; me < n; ++me) {
+          const auto tree = [&](int rank) { return TreeArgs{{.me = rank, .n = n, .root = root, .channel = channel}}; };
+          const Peers below = tree(me).children();
+          edges += below.count;
+          for (int i = 0; i < below.count; ++i) ASSERT_EQ(tree(below.rank[i]).parent().rank[0], me) << n;
+          int height = 0;
+          for (int at = me; at != root; at = tree(at).parent().rank[0]) ASSERT_LE(++height, ceil_log2(n)) << n;
+        }
+        ASSERT_EQ(edges, n - 1);
+      }
+    }
+  }
+}
+
+// Who is inside one tree is a leaf of the other.
+TEST(Trees, TheTwoShareTheWork) {
+  for (int n = 2; n <= 200; ++n) {
+    for (int me = 1; me < n; ++me) {
+      const auto inside = [&](int channel) {
+        return !TreeArgs{{.me = me, .n = n, .channel = channel}}.children().none();
+      };
+      ASSERT_FALSE(inside(0) && inside(1)) << n << " " << me;
+    }
+  }
+}
+
+TEST(Schedules, TableSchedule) {
+  const Step table[] = {{.src = Buffer::Input, .to = Peers::one(1)}, {.dst_block = 0, .from = Peers::one(1)}};
+  const AnySchedule schedule{TableSchedule{table}};
+  EXPECT_EQ(schedule.steps(), 2);
+  EXPECT_EQ(schedule.at(1).from.rank[0], 1);
+}
+
+TEST(Peers, StayInOrder) {
+  Peers peers;
+  for (const int rank : {5, 2, 9}) peers.add(rank);
+  EXPECT_EQ(peers.count, 3);
+  EXPECT_EQ(peers.rank[0], 2);
+  EXPECT_EQ(peers.rank[1], 5);
+  EXPECT_EQ(peers.rank[2], 9);
+  EXPECT_EQ(Peers::all_pairs().size(4), 3);
+  EXPECT_EQ(Peers::all_pairs().at(1, 1), 2);
+}
+
+}  // namespace
+}  // namespace tutti

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+// The subcommands of `tutti`. Each lives in the file of its name and adds itself to the parser: its options, its help
+// and, as the callback, what it does. A callback that fails throws CLI::RuntimeError with the exit status.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace tutti::tool {
+
+void add_env(CLI::App& app);
+
+}  // namespace tutti::tool

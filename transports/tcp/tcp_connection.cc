@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+// The set-up of a connection and the movement of its slots (tcp_connection.h).
+#include "transports/tcp/tcp_connection.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace tutti {
+namespace {
+
+// Messages handed to the kernel in one call: a few small ones share a packet; large ones fill it alone.
+constexpr uint64_t kMostMessagesPerCall = 16;
+
+// The iovecs of whole messages, less the first `skip` bytes.
+class Gather {
+ public:
+  explicit Gather(uint64_t skip) : skip_(skip) {}
+  void add(const void* data, uint64_t bytes) {
+    const uint64_t skipped = std::min(skip_, bytes);
+    skip_ -= skipped;
+    if (bytes > skipped)
+      parts_[count_++] = {const_cast<char*>(static_cast<const char*>(data)) + skipped, bytes - skipped};
+  }
+  msghdr message() {
+    msghdr message{};
+    message.msg_iov = parts_.data();
+    message.msg_iovlen = count_;
+    return message;
+  }
+
+ private:
+  uint64_t skip_;
+  std::array<iovec, 2 * kMostMessagesPerCall> parts_;
+  size_t count_ = 0;
+};
+
+}  // namespace
+
+Result<LocalFifo> LocalFifo::create(uint64_t capacity, uint64_t rotation) {
+  LocalFifo fifo;
+  TUTTI_ASSIGN_OR_RETURN(fifo.mapping_, Mapping::anonymous(kPageBytes + capacity));
+  std::byte* const base = fifo.mapping_.base();
+  constexpr uint64_t kDescriptorBytes = SimpleMemory::kMaxSlots * sizeof(SlotDescriptor);
+  constexpr uint64_t kRotations = (kPageBytes - kDescriptorBytes) / (2 * sizeof(CounterLine));
+  auto* const counters =
+      reinterpret_cast<CounterLine*>(base + kDescriptorBytes) + 2 * (rotation % kRotations);  // tail, head
+  fifo.memory_ = {.tail = counters,
+                  .heads = counters + 1,
+                  .readers = 1,
+                  .descriptors = reinterpret_cast<SlotDescriptor*>(base),
+                  .slots = base + kPageBytes,
+                  .capacity = capacity};
+  return fifo;
+}
+
+TcpConnection::TcpConnection(Role role, std::optional<Dialer> dialer, Deadline deadline)
+    : role_(std::move(role)),
+      phase_(dialer ? Phase::Dialing : Phase::Accepting),
+      deadline_(deadline),
+      dialer_(std::move(dialer)) {}
+
+Result<SendEnd*> TcpConnection::send_end() {
+  if (out_ == nullptr) {
+    TUTTI_ASSIGN_OR_RETURN(LocalFifo fifo, LocalFifo::create(role_.capacity, role_.peer + role_.purpose));
+    const SimpleMemory memory = fifo.memory();
+    out_ = std::make_unique<Out>(Out{.fifo = std::move(fifo),
+                                     .end = {.simple = SimpleSender(memory), .ll = {}, .capacity = role_.capacity},
+                                     .drain = SimpleReceiver(memory, 0)});
+  }
+  return &out_->end;
+}
+
+Result<ReceiveEnd*> TcpConnection::receive_end() {
+  if (in_ == nullptr) {
+    TUTTI_ASSIGN_OR_RETURN(LocalFifo fifo, LocalFifo::create(role_.capacity, role_.peer + role_.purpose));
+    const SimpleMemory memory = fifo.memory();
+    in_ = std::make_unique<In>(In{.fifo = std::move(fifo),
+                                  .end = {.simple = SimpleReceiver(memory, 0), .ll = {}, .capacity = role_.capacity},
+                                  .fill = SimpleSender(memory)});
+  }
+  return &in_->end;
+}
+
+Result<bool> TcpConnection::advance_setup(PeerListener& listener) {
+  if (phase_ == Phase::Dialing) {
+    TUTTI_ASSIGN_OR_RETURN(const Poll dialed, dialer_->advance());
+    if (dialed == Poll::Pending) return false;
+    socket_ = dialer_->take();
+    dialer_.reset();
+  } else {
+    std::optional<UniqueFd> caller = listener.take(role_.peer, role_.purpose);
+    if (!caller && deadline_.passed())
+      return remote_error("{} did not connect in time; raise TUTTI_TIMEOUT if it is only late", role_.label);
+    if (!caller) return false;
+    socket_ = std::move(*caller);
+  }
+  phase_ = Phase::Open;
+  return true;
+}
+
+void TcpConnection::note_events(uint32_t epoll_events) {
+  if ((epoll_events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) readable_ = true;
+  if ((epoll_events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) hung_up_ = true;
+  if ((epoll_events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0) writable_ = true;
+}
+
+bool TcpConnection::can_carry() {
+  if (writable_ && !flushed()) return true;
+  switch (expect_) {
+    case Expect::Header:
+    case Expect::Payload:
+      return readable_;
+    case Expect::Room:
+      return has_room();
+    case Expect::Nothing:
+      return false;
+  }
+  return false;
+}
+
+Result<bool> TcpConnection::carry() {
+  TUTTI_ASSIGN_OR_RETURN(const bool pulled, pull());
+  TUTTI_ASSIGN_OR_RETURN(const bool pushed, push());
+  return pulled || pushed;
+}
+
+Result<bool> TcpConnection::push() {
+  if (expect_ == Expect::Nothing && !flushed())
+    return remote_error(
+        "{} has left the communicator while this rank still sends to it: do all ranks call the same "
+        "operations?",
+        role_.label);
+  bool moved = false;
+  while (out_ != nullptr && writable_) {
+    Out& out = *out_;
+    const uint64_t messages = std::min(out.drain.readable(), kMostMessagesPerCall);
+    if (messages == 0) break;
+    // Slots that are not released yet are all of the sender's current cut: it drains before it cuts anew.
+    out.drain.cut(out.end.simple.current_cut());
+    std::array<TcpHeader, kMostMessagesPerCall> headers;
+    Gather gather(out.sent_head);
+    for (uint64_t m = 0; m < messages; ++m) {
+      const SlotDescriptor& slot = out.drain.descriptor(m);
+      headers[m] = {slot.bytes, slot.flag, out.end.simple.current_cut()};
+      gather.add(&headers[m], sizeof headers[m]);
+      gather.add(out.drain.slot(m), slot.bytes);
+    }
+    const msghdr message = gather.message();
+    const ssize_t sent = ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent < 0 && errno == EAGAIN) {
+      writable_ = false;
+      break;
+    }
+    if (sent < 0) return failure("send");
+    moved = true;
+    out.sent_head += static_cast<uint64_t>(sent);
+    for (uint64_t m = 0; m < messages; ++m) {
+      const uint64_t whole = sizeof(TcpHeader) + headers[m].bytes;
+      if (out.sent_head < whole) break;
+      out.sent_head -= whole;
+      out.drain.release();
+    }
+  }
+  return moved;
+}
+
+Result<bool> TcpConnection::pull() {
+  bool moved = false;
+  for (;;) {
+    const size_t staged = stage_end_ - stage_begin_;
+    if (expect_ == Expect::Nothing) return moved;
+    if (expect_ == Expect::Header) {
+      if (staged < sizeof(TcpHeader)) {
+        TUTTI_ASSIGN_OR_RETURN(const size_t got, receive(nullptr, 0));
+        if (got == 0) return moved;
+        moved = true;
+        continue;
+      }
+      TUTTI_TRY(take_header());
+      continue;
+    }
+    if (expect_ == Expect::Room) {
+      if (!has_room()) return moved;
+      payload_got_ = 0;
+      expect_ = Expect::Payload;
+    }
+    std::byte* const rest = in_->fill.slot() + payload_got_;
+    const uint64_t missing = header_.bytes - payload_got_;
+    const uint64_t copied = std::min<uint64_t>(missing, staged);
+    std::copy_n(stage_.data() + stage_begin_, copied, rest);
+    stage_begin_ += copied;
+    payload_got_ += copied;
+    if (copied < missing) {
+      TUTTI_ASSIGN_OR_RETURN(const size_t got, receive(rest + copied, missing - copied));
+      if (got == 0) return moved || copied > 0;
+      payload_got_ += std::min<uint64_t>(got, missing - copied);
+    }
+    moved = true;
+    if (payload_got_ < header_.bytes) continue;
+    in_->fill.publish(header_.bytes, identity_of(header_.flag));
+    expect_ = Expect::Header;
+  }
+}
+
+// The stage holds a header. Nothing in it is believed before it is checked.
+Status TcpConnection::take_header() {
+  std::memcpy(&header_, stage_.data() + stage_begin_, sizeof header_);
+  stage_begin_ += sizeof header_;
+  if (header_.flag == 0 && header_.bytes == 0 && header_.cut == SlotCut{}) {
+    expect_ = Expect::Nothing;
+    return {};
+  }
+  const SlotCut& cut = header_.cut;
+  const bool fits = cut.count >= 1 && cut.count <= SimpleMemory::kMaxSlots && cut.bytes >= 1 &&
+                    cut.bytes <= role_.capacity / cut.count && header_.bytes <= cut.bytes;
+  const bool in_turn = header_.flag == make_flag(arrived_, identity_of(header_.flag));
+  if (!fits || !in_turn)
+    return remote_error(
+        "{} sent an impossible header over TCP ({} bytes in {} slots of {} at position {}; this rank has "
+        "{} bytes of slots and expects position {}): do both run the same version with the same "
+        "TUTTI_BUFFER_BYTES?",
+        role_.label, header_.bytes, cut.count, cut.bytes, (header_.flag & kPositionMask) - 1, role_.capacity, arrived_);
+  ++arrived_;
+  expect_ = Expect::Room;
+  return {};
+}
+
+Result<size_t> TcpConnection::receive(std::byte* payload, uint64_t payload_bytes) {
+  if (!readable_) return 0;
+  if (stage_begin_ == stage_end_) stage_begin_ = stage_end_ = 0;
+  if (stage_begin_ > 0) {  // the beginning of a header
+    std::memmove(stage_.data(), stage_.data() + stage_begin_, stage_end_ - stage_begin_);
+    stage_end_ -= stage_begin_;
+    stage_begin_ = 0;
+  }
+  iovec parts[] = {{payload, payload_bytes}, {stage_.data() + stage_end_, kStageBytes - stage_end_}};
+  const size_t asked = payload_bytes + kStageBytes - stage_end_;
+  msghdr message{};
+  message.msg_iov = payload_bytes != 0 ? parts : parts + 1;
+  message.msg_iovlen = payload_bytes != 0 ? 2 : 1;
+  ssize_t got = 0;
+  do got = ::recvmsg(socket_.get(), &message, MSG_DONTWAIT);
+  while (got < 0 && errno == EINTR);
+  if (got < 0 && errno == EAGAIN) {
+    readable_ = false;
+    return 0;
+  }
+  if (got < 0) return failure("recv");
+  if (got == 0)
+    return remote_error(
+        "{} closed its TCP connection without a goodbye: its process ended or failed; see its own output", role_.label);
+  const size_t bytes = static_cast<size_t>(got);
+  if (bytes > payload_bytes) stage_end_ += bytes - payload_bytes;
+  // Less than asked for: the kernel's buffer is empty, and the next bytes will be an event. The end of the stream that
+  // came together with these bytes was part of their event, so it is read now.
+  if (bytes < asked && !hung_up_) readable_ = false;
+  return bytes;
+}
+
+Status TcpConnection::failure(std::string_view call) const {
+  const int number = errno;
+  if (number == ECONNRESET || number == EPIPE)
+    return remote_error("{} closed its TCP connection: its process ended or failed; see its own output", role_.label);
+  if (number == ETIMEDOUT)
+    return remote_error("{} no longer answers over TCP: its host or the network to it is down", role_.label);
+  errno = number;
+  return errno_status(call, role_.label);
+}
+
+void TcpConnection::say_goodbye() {
+  if (phase_ != Phase::Open || expect_ == Expect::Nothing || !flushed()) return;
+  const TcpHeader goodbye;
+  // If the kernel has no room for 32 bytes the peer is not reading: it has a failure of its own to report.
+  (void)!::send(socket_.get(), &goodbye, sizeof goodbye, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+}  // namespace tutti

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// TcpConnection: one socket between two ranks and the FIFOs at this end (tcp_transport.h).
+//
+// On the wire, each direction: messages of a header and its payload, and a last header that says goodbye.
+//
+//   header   bytes  flag  cut.bytes  cut.count     64 bits each, the hosts' byte order (init compares it)
+//   goodbye  0      0     0          0             no flag of a slot is 0 (make_flag)
+//
+// A stream that ends after a goodbye is an end; one that ends without is a failure of the peer.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/deadline.h"
+#include "base/handle.h"
+#include "net/dialer.h"
+#include "net/peer_listener.h"
+#include "proto/slots.h"
+#include "transports/arena.h"
+#include "transports/transport.h"
+
+namespace tutti {
+
+struct TcpHeader {
+  uint64_t bytes = 0;
+  uint64_t flag = 0;
+  SlotCut cut;
+};
+static_assert(sizeof(TcpHeader) == 32);
+
+// A FIFO in memory of this process, between a lane and progress(). Allocated when its end is first asked for.
+class LocalFifo {
+ public:
+  // `rotation` spreads the counters of many FIFOs, which progress() polls in turn, over the sets of the L1 cache.
+  static Result<LocalFifo> create(uint64_t capacity, uint64_t rotation);
+  const SimpleMemory& memory() const { return memory_; }
+  bool empty() const { return load_relaxed(memory_.tail->value) == load_relaxed(memory_.heads->value); }
+
+ private:
+  Mapping mapping_;
+  SimpleMemory memory_;
+};
+
+class TcpConnection {
+ public:
+  // Dialing -> Open, or Accepting -> Open.
+  enum class Phase : uint8_t { Dialing, Accepting, Open };
+
+  struct Role {
+    int peer = 0;
+    uint32_t purpose = 0;  // of the handshake; tells the connections of a pair apart
+    std::string label;     // "rank 3 (node7, process 4242)"
+    uint64_t capacity = 0;
+  };
+  // Dials, or (no dialer) waits for the peer to come in.
+  TcpConnection(Role role, std::optional<Dialer> dialer, Deadline deadline);
+
+  Result<SendEnd*> send_end();
+  Result<ReceiveEnd*> receive_end();
+
+  Phase phase() const { return phase_; }
+  // Dialing, Accepting: carries the set-up. True: it has got its socket.
+  Result<bool> advance_setup(PeerListener& listener);
+  const Dialer* dialer() const { return phase_ == Phase::Dialing ? &*dialer_ : nullptr; }
+  int socket() const { return socket_.get(); }
+
+  // What the event set says about the socket.
+  void note_events(uint32_t epoll_events);
+  // Moves slots both ways as far as sockets and FIFOs allow. True: something moved.
+  Result<bool> carry();
+  // carry() has something to do without waiting for an event.
+  bool can_carry();
+  bool flushed() const { return out_ == nullptr || out_->fifo.empty(); }
+  void say_goodbye();
+
+ private:
+  struct Out {
+    LocalFifo fifo;
+    SendEnd end;
+    SimpleReceiver drain;    // progress() takes the slots here
+    uint64_t sent_head = 0;  // bytes of the next message that the kernel has taken
+  };
+  struct In {
+    LocalFifo fifo;
+    ReceiveEnd end;
+    SimpleSender fill;  // progress() puts the slots here
+  };
+  // What the next bytes of the stream are.
+  enum class Expect : uint8_t {
+    Header,
+    Room,  // the header is there; its slot is not free yet, or the receiving end has not been asked for
+    Payload,
+    Nothing,  // the peer has said goodbye
+  };
+
+  // Expect::Room: the header's slot is free.
+  bool has_room() { return in_ != nullptr && in_->fill.cut(header_.cut) && in_->fill.has_room(); }
+  Result<bool> push();
+  Result<bool> pull();
+  Status take_header();
+  // One recvmsg: the rest of a payload, then the stage. 0: nothing there now.
+  Result<size_t> receive(std::byte* payload, uint64_t payload_bytes);
+  Status failure(std::string_view call) const;
+
+  Role role_;
+  Phase phase_;
+  Deadline deadline_;  // of the set-up
+  std::optional<Dialer> dialer_;
+  UniqueFd socket_;
+  bool readable_ = true, writable_ = true;  // until the kernel says otherwise
+  bool hung_up_ = false;                    // the stream's end has come: read up to it
+
+  std::unique_ptr<Out> out_;
+  std::unique_ptr<In> in_;
+  Expect expect_ = Expect::Header;
+  TcpHeader header_;      // Room, Payload: of the current message
+  uint64_t arrived_ = 0;  // messages whose header has been taken
+  uint64_t payload_got_ = 0;
+
+  // Bytes that came with what was asked for. Small messages pass through here, several per system call; of a large one
+  // at most this much is copied twice.
+  static constexpr size_t kStageBytes = 4096;
+  std::array<std::byte, kStageBytes> stage_;
+  size_t stage_begin_ = 0, stage_end_ = 0;
+};
+
+}  // namespace tutti

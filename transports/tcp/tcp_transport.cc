@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which connections there are, and who of them may move (tcp_transport.h).
+#include "transports/tcp/tcp_transport.h"
+
+#include <poll.h>
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <array>
+
+#include "transports/tcp/tcp_connection.h"
+
+namespace tutti {
+namespace {
+
+constexpr uint64_t KiB = 1024, MiB = 1024 * KiB;
+// At each end of a connection. Few ranks: as much as a fast network keeps in flight; many: all-to-all stays affordable.
+constexpr int kFewRanks = 16;
+constexpr uint64_t kCapacityFew = 1 * MiB, kCapacityMany = 256 * KiB;
+constexpr int kEventsPerCall = 64;
+
+}  // namespace
+
+Result<std::unique_ptr<TcpTransport>> TcpTransport::create(TcpOptions options) {
+  const int size = static_cast<int>(options.peers.size());
+  // The arena's rules for channels and TUTTI_BUFFER_BYTES hold here too.
+  TUTTI_ASSIGN_OR_RETURN(
+      const ArenaLayout rules,
+      ArenaLayout::compute({.local_ranks = 2, .channels = options.channels, .buffer_bytes = options.buffer_bytes}));
+  TransportLimits limits;
+  limits.channels = options.channels != 0 ? options.channels : ArenaLayout::most_channels(size);
+  limits.capacity = size <= kFewRanks ? kCapacityFew : kCapacityMany;
+  if (options.buffer_bytes != 0) limits.capacity = rules.limits().capacity;
+  UniqueFd events{::epoll_create1(EPOLL_CLOEXEC)};
+  if (!events) return errno_status("epoll_create1", "the TCP connections");
+  return std::unique_ptr<TcpTransport>(new TcpTransport(std::move(options), limits, std::move(events)));
+}
+
+TcpTransport::TcpTransport(TcpOptions options, TransportLimits limits, UniqueFd events)
+    : options_(std::move(options)),
+      limits_(limits),
+      events_(std::move(events)),
+      connections_(options_.peers.size() * (limits.channels + 1)) {}
+
+TcpTransport::~TcpTransport() {
+  if (!failure_.ok()) return;  // peers shall see that we failed
+  for (TcpConnection* connection : open_) connection->say_goodbye();
+}
+
+bool TcpTransport::reaches(int peer) const {
+  return peer >= 0 && peer < static_cast<int>(options_.peers.size()) && peer != options_.me &&
+         !options_.peers[peer].addresses.empty();
+}
+
+Result<TcpConnection*> TcpTransport::connection(int peer, int channel, Use use) {
+  TUTTI_TRY(failure_);
+  if (!reaches(peer)) return error(Code::InternalError, "tcp: rank {} has no address of rank {}", options_.me, peer);
+  const int channels = use == Use::PointToPoint ? 1 : limits_.channels;
+  if (channel < 0 || channel >= channels)
+    return error(Code::InternalError, "tcp: channel {} of a connection to rank {} is not in 0 .. {}", channel, peer,
+                 channels - 1);
+  const int index = use == Use::PointToPoint ? limits_.channels : channel;
+  std::unique_ptr<TcpConnection>& slot = connections_[peer * (limits_.channels + 1) + index];
+  if (slot != nullptr) return slot.get();
+
+  const TcpPeer& there = options_.peers[peer];
+  const uint32_t purpose = kFirstFreePurpose + static_cast<uint32_t>(index);
+  const std::string label = fmt::format("{} at {}", there.label, there.addresses.front().text());
+  const Deadline deadline = Deadline::in_ms(options_.connect_timeout_ms);
+  std::optional<Dialer> dialer;
+  if (options_.me < peer) {
+    Dialer::Options dial;
+    dial.addresses = there.addresses;
+    dial.secret = options_.secret;
+    dial.tag = options_.tag;
+    dial.claim = {.from = options_.me, .to = peer, .purpose = purpose};
+    dial.peer = label;
+    dial.deadline = deadline;
+    dial.remedy = "raise TUTTI_TIMEOUT if it is only late";
+    dialer.emplace(std::move(dial));
+  }
+  slot = std::make_unique<TcpConnection>(
+      TcpConnection::Role{.peer = peer, .purpose = purpose, .label = label, .capacity = limits_.capacity},
+      std::move(dialer), deadline);
+  setting_up_.push_back(slot.get());
+  return slot.get();
+}
+
+Result<SendEnd*> TcpTransport::send_end(int peer, int channel, Use use) {
+  TUTTI_ASSIGN_OR_RETURN(TcpConnection* const found, connection(peer, channel, use));
+  return found->send_end();
+}
+Result<ReceiveEnd*> TcpTransport::receive_end(int peer, int channel, Use use) {
+  TUTTI_ASSIGN_OR_RETURN(TcpConnection* const found, connection(peer, channel, use));
+  return found->receive_end();
+}
+Result<SendEnd*> TcpTransport::fan_send_end(int) {
+  return error(Code::InternalError, "tcp has no fan-out connections: post to each pair");
+}
+Result<ReceiveEnd*> TcpTransport::fan_receive_end(int, int) {
+  return error(Code::InternalError, "tcp has no fan-out connections: receive from the pair");
+}
+
+Result<bool> TcpTransport::progress() {
+  TUTTI_TRY(failure_);
+  bool moved = false;
+  for (const auto step : {&TcpTransport::advance_setup, &TcpTransport::carry}) {
+    const Result<bool> done = (this->*step)();
+    if (!done.ok()) return failure_ = done.status();
+    moved |= *done;
+  }
+  return moved;
+}
+
+Result<bool> TcpTransport::advance_setup() {
+  if (setting_up_.empty()) return false;
+  TUTTI_TRY(options_.listener->poll());
+  bool moved = false;
+  for (TcpConnection*& connection : setting_up_) {
+    TUTTI_ASSIGN_OR_RETURN(const bool connected, connection->advance_setup(*options_.listener));
+    if (!connected) continue;
+    epoll_event event{};
+    event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+    event.data.ptr = connection;
+    if (::epoll_ctl(events_.get(), EPOLL_CTL_ADD, connection->socket(), &event) != 0)
+      return errno_status("epoll_ctl", "a TCP connection");
+    open_.push_back(connection);
+    connection = nullptr;
+    moved = true;
+  }
+  std::erase(setting_up_, nullptr);
+  return moved;
+}
+
+Result<bool> TcpTransport::carry() {
+  if (open_.empty()) return false;
+  collect_events(0);
+  bool moved = false;
+  for (TcpConnection* connection : open_) {
+    if (!connection->can_carry()) continue;
+    TUTTI_ASSIGN_OR_RETURN(const bool carried, connection->carry());
+    moved |= carried;
+  }
+  return moved;
+}
+
+void TcpTransport::collect_events(int timeout_ms) {
+  std::array<epoll_event, kEventsPerCall> events;
+  const int count = ::epoll_wait(events_.get(), events.data(), kEventsPerCall, timeout_ms);
+  for (int i = 0; i < count; ++i) static_cast<TcpConnection*>(events[i].data.ptr)->note_events(events[i].events);
+}
+
+bool TcpTransport::flushed() const {
+  return std::all_of(connections_.begin(), connections_.end(),
+                     [](const auto& connection) { return connection == nullptr || connection->flushed(); });
+}
+
+void TcpTransport::wait(int timeout_ms) {
+  if (!failure_.ok()) return;
+  if (std::any_of(open_.begin(), open_.end(), [](TcpConnection* open) { return open->can_carry(); })) return;
+  if (setting_up_.empty()) return collect_events(timeout_ms);
+  // Connections in the making have descriptors of their own; the event set is one more of them.
+  std::vector<pollfd> items = {{events_.get(), POLLIN, 0}};
+  options_.listener->add_poll(items);
+  int least = options_.listener->poll_ms(timeout_ms);
+  for (const TcpConnection* connection : setting_up_) {
+    if (connection->dialer() == nullptr) continue;
+    connection->dialer()->add_poll(items);
+    least = connection->dialer()->poll_ms(least);
+  }
+  (void)::poll(items.data(), items.size(), least);
+}
+
+}  // namespace tutti

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// tcp: ranks that share no memory. A connection is a local FIFO of slots at each end and a socket between them.
+//
+//   lane                        progress()                progress()                  lane
+//   SimpleSender -> FIFO -> SimpleReceiver -- socket -> SimpleSender -> FIFO -> SimpleReceiver
+//
+// progress() moves slots with their descriptor and cut and knows nothing of the operation. Credit is the socket's own:
+// a receiver without a free slot stops reading, so the kernel's buffers fill and the sender's FIFO with them.
+//
+// Sockets: one per (pair of ranks, channel, use), for both directions, made when either end is first asked for. Two
+// directions share it because exchanges then carry their acknowledgements for nothing, and neither can hold up the
+// other; connections never share one, so none waits behind another's full FIFO. The lower rank dials, the higher one
+// accepts, so both may ask at the same time.
+//
+// Everything happens in progress(), in the caller's thread, without blocking; see transports/README.md for the
+// contract.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/deadline.h"
+#include "base/handle.h"
+#include "net/address.h"
+#include "net/crypto.h"
+#include "net/peer_listener.h"
+#include "transports/transport.h"
+
+namespace tutti {
+
+class TcpConnection;
+
+// Where a rank of the communicator listens. Ranks that this transport shall not reach have no addresses.
+struct TcpPeer {
+  std::vector<SocketAddress> addresses;  // its PeerListener's, best first
+  std::string label;                     // for messages, e.g. "rank 3 (node7, process 4242)"
+};
+
+struct TcpOptions {
+  Secret secret;
+  CommTag tag;
+  int me = 0;
+  std::vector<TcpPeer> peers;        // by rank, all ranks of the communicator
+  PeerListener* listener = nullptr;  // mine; outlives the transport
+  int channels = 0;                  // 0: by the number of ranks, as in an arena
+  uint64_t buffer_bytes = 0;         // bytes of slots at each end of a connection; 0: by the number of ranks
+  int64_t connect_timeout_ms = -1;   // for a peer that never comes; -1: wait for ever
+};
+
+class TcpTransport final : public Transport {
+ public:
+  static Result<std::unique_ptr<TcpTransport>> create(TcpOptions options);
+  // Says goodbye on the connections where all has been sent, so that peers tell an end from a failure.
+  ~TcpTransport() override;
+
+  std::string_view name() const override { return "tcp"; }
+  bool reaches(int peer) const override;
+  bool mapped() const override { return false; }
+  const TransportLimits& limits() const override { return limits_; }
+
+  Result<SendEnd*> send_end(int peer, int channel, Use use) override;
+  Result<ReceiveEnd*> receive_end(int peer, int channel, Use use) override;
+  Result<SendEnd*> fan_send_end(int channel) override;
+  Result<ReceiveEnd*> fan_receive_end(int peer, int channel) override;
+
+  Result<bool> progress() override;
+  bool flushed() const override;
+  void wait(int timeout_ms) override;
+
+ private:
+  TcpTransport(TcpOptions options, TransportLimits limits, UniqueFd events);
+  Result<TcpConnection*> connection(int peer, int channel, Use use);
+  Result<bool> advance_setup();
+  Result<bool> carry();
+  // Notes which sockets have become readable or writable; waits for that up to `timeout_ms`.
+  void collect_events(int timeout_ms);
+
+  TcpOptions options_;
+  TransportLimits limits_;
+  UniqueFd events_;  // epoll, edge-triggered: an idle connection costs no system call
+  std::vector<std::unique_ptr<TcpConnection>> connections_;  // [peer][channel, or the one for point-to-point]
+  std::vector<TcpConnection*> setting_up_, open_;
+  Status failure_;  // the first one; every later progress() returns it
+};
+
+}  // namespace tutti
