@@ -90,7 +90,9 @@ Outcome Bench::run_size(const Test& test) {
   Row row{.bytes = test.layout.larger() * static_cast<uint64_t>(test.type->bytes),
           .count = test.layout.count,
           .type = test.type,
-          .op = test.op != nullptr ? test.op->name : c_.collective.op_column == OpColumn::Sum ? "sum" : "none",
+          .op = test.op != nullptr                         ? test.op->name
+                : c_.collective.op_column == OpColumn::Sum ? "sum"
+                                                           : "none",
           .root = c_.collective.rooted ? test.root : -1};
   for (const bool in_place : {false, true}) {
     if (in_place && c_.collective.in_place == InPlace::No) continue;
@@ -194,7 +196,8 @@ tuttiResult_t Bench::iteration() {
     if (const auto result = tuttiGroupEnd(); result != TUTTI_SUCCESS) return failed(result, call_name_);
   }
   if (o_.blocking != Blocking::Wait && o_.blocking != Blocking::WaitAndBarrier) return TUTTI_SUCCESS;
-  const auto result = wait();  // with -m the calls start at the end of the group, so there is nothing to wait for before
+  const auto result =
+      wait();  // with -m the calls start at the end of the group, so there is nothing to wait for before
   return result == TUTTI_SUCCESS && o_.blocking == Blocking::WaitAndBarrier ? barrier() : result;
 }
 
@@ -222,9 +225,9 @@ Outcome Bench::create_operators(const TypeInfo& type) {
   for (RankState& rank : ranks_) {
     alignas(8) std::byte scalar[8] = {};
     encode(type, mulsum_scalar(rank.rank), scalar);
-    const Outcome outcome = checked(
-        tuttiRedOpCreatePreMulSum(&rank.mulsum, scalar, type.type, TUTTI_SCALAR_HOST_IMMEDIATE, rank.comm),
-        "tuttiRedOpCreatePreMulSum", rank.comm);
+    const Outcome outcome =
+        checked(tuttiRedOpCreatePreMulSum(&rank.mulsum, scalar, type.type, TUTTI_SCALAR_HOST_IMMEDIATE, rank.comm),
+                "tuttiRedOpCreatePreMulSum", rank.comm);
     if (!outcome.ok()) return outcome;
   }
   return {};
@@ -309,8 +312,8 @@ Outcome Bench::gather_times(const Test& test, const Times& times, Measurement* m
 
 DataSpec Bench::data_of(const Test& test) const { return {test.type, test.op, c_.n, seed_}; }
 
-// The data of one test, with a new seed. In-place reductions that are timed run on zeros: their own result is their next
-// input, and repeated sums or products of anything else would end in overflow or denormals, which are slower.
+// The data of one test, with a new seed. In-place reductions that are timed run on zeros: their own result is their
+// next input, and repeated sums or products of anything else would end in overflow or denormals, which are slower.
 void Bench::fill_buffers(const Test& test, bool for_timing) {
   ++seed_;
   const auto size = static_cast<size_t>(test.type->bytes);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bench: one thread's part of a run. All threads of all processes walk through the same list of tests in step; the thread
-// of rank 0 reports. A test of one size:
+// Bench: one thread's part of a run. All threads of all processes walk through the same list of tests in step; the
+// thread of rank 0 reports. A test of one size:
 //
-//   fill buffers, barrier, warm up, barrier | timed loop | check the result, then `-c` more calls on fresh data, checked
+//   fill buffers, barrier, warm up, barrier | timed loop | check the result, then `-c` more calls on fresh data,
+//   checked
 #pragma once
 
 #include <chrono>
@@ -59,7 +60,7 @@ class Bench {
     const OpInfo* op = nullptr;  // null: nothing is reduced
     int root = 0;
     uint64_t bytes = 0;  // as asked for; the layout rounds it
-    Layout layout;
+    Layout layout{};
     bool in_place = false;
   };
   struct Times {

@@ -67,7 +67,7 @@ struct Place {
   int rank, n, root;
 };
 
-enum class OpColumn { Chosen, Sum, None };  // what -o means for a collective
+enum class OpColumn { Chosen, Sum, None };    // what -o means for a collective
 enum class InPlace { No, Once, Repeatable };  // Repeatable: a second call on its own result gives that result again
 
 struct Collective {

@@ -40,14 +40,16 @@ double sum_part(const DataSpec& spec, int part, uint64_t index, int bound) {
   return integer_between(spec.type->is_signed, std::max(fits, 1), hash(spec.seed, index, 16 + part));
 }
 
+// Deals `units` out in shares as equal as possible.
+int share_of(int units, int part, int n) { return units / n + (part < units % n ? 1 : 0); }
+
 // Pairs (+x, -x) take half of the bound; the other half is a sum s = odd part of n times t, dealt out in equal shares.
 // s / n = t / 2^j is exact, and so is any partial sum.
 double average_part(const DataSpec& spec, int part, uint64_t index) {
   const int half = spec.type->exact / 2;
   const int odd = spec.n <= 512 ? spec.n >> __builtin_ctz(static_cast<unsigned>(spec.n)) : spec.n;
   const int t = static_cast<int>(integer_between(true, std::min(half / odd, 40), hash(spec.seed, index, 2)));
-  const int units = std::abs(odd * t);
-  const int share = units / spec.n + (part < units % spec.n ? 1 : 0);
+  const int share = share_of(std::abs(odd * t), part, spec.n);
   double value = t < 0 ? -share : share;
 
   const int pair = part / 2;
@@ -58,6 +60,31 @@ double average_part(const DataSpec& spec, int part, uint64_t index) {
     value += part % 2 == 0 ? x : -x;
   }
   return value;
+}
+
+// An integer quotient rounds toward zero, so most mistakes in the sum would not show. The sum n * t loses its quotient
+// when anything is missing, the sum n * t + n - 1 when anything is counted twice.
+double integer_average_part(const DataSpec& spec, int part, uint64_t index) {
+  const uint64_t random = hash(spec.seed, index, 2);
+  const int extra = random & 1 ? spec.n - 1 : 0;
+  const int largest = std::max((spec.type->exact - extra) / spec.n, 0);
+  const int t = static_cast<int>((random >> 2) % (static_cast<uint64_t>(std::min(largest, kLargest)) + 1));
+  const int share = share_of(std::min(spec.n * t + extra, spec.type->exact), part, spec.n);
+  return spec.type->is_signed && (random & 2) ? -share : share;
+}
+
+// Half of the elements: random values. The others: one part alone decides, or few values and many ranks would mean that
+// the extreme is always held by several.
+double extreme_part(const DataSpec& spec, int part, uint64_t index) {
+  const int high = spec.type->exact;
+  const int low = spec.type->is_signed ? -high : 0;
+  const int middle = (low + high) / 2;
+  const uint64_t random = hash(spec.seed, index, 16 + part);
+  if (hash(spec.seed, index, 2) & 1) return integer_between(spec.type->is_signed, high, random);
+  const bool above = (spec.op->op == Op::Max) == (part == 0);
+  const int from = above ? middle + 1 : low;
+  const int to = above ? high : middle;
+  return from + static_cast<double>(random % static_cast<uint64_t>(to - from + 1));
 }
 
 // At most power_of_two parts are 2 (or 1/2), the others 1: each partial product is a power of two within range.
@@ -86,13 +113,17 @@ double mulsum_scalar(int rank) { return 1 + rank % 2; }
 double contribution(const DataSpec& spec, int rank, uint64_t index) {
   const int part = part_of(spec, rank, index);
   switch (spec.op->op) {
-    case Op::Sum: return sum_part(spec, part, index, spec.type->exact);
-    case Op::MulSum: return sum_part(spec, part, index, spec.type->exact / 2);
+    case Op::Sum:
+      return sum_part(spec, part, index, spec.type->exact);
+    case Op::MulSum:
+      return sum_part(spec, part, index, spec.type->exact / 2);
     case Op::Avg:
-      return spec.type->is_float() ? average_part(spec, part, index) : sum_part(spec, part, index, spec.type->exact);
-    case Op::Prod: return product_part(spec, part, index);
+      return spec.type->is_float() ? average_part(spec, part, index) : integer_average_part(spec, part, index);
+    case Op::Prod:
+      return product_part(spec, part, index);
     case Op::Max:
-    case Op::Min: return integer_between(spec.type->is_signed, spec.type->exact, hash(spec.seed, index, 16 + part));
+    case Op::Min:
+      return extreme_part(spec, part, index);
   }
   return 0;
 }
@@ -103,11 +134,21 @@ double reduced(const DataSpec& spec, uint64_t index) {
     const double value = contribution(spec, rank, index);
     switch (spec.op->op) {
       case Op::Sum:
-      case Op::Avg: total += value; break;
-      case Op::MulSum: total += value * mulsum_scalar(rank); break;
-      case Op::Prod: total *= value; break;
-      case Op::Max: total = std::max(total, value); break;
-      case Op::Min: total = std::min(total, value); break;
+      case Op::Avg:
+        total += value;
+        break;
+      case Op::MulSum:
+        total += value * mulsum_scalar(rank);
+        break;
+      case Op::Prod:
+        total *= value;
+        break;
+      case Op::Max:
+        total = std::max(total, value);
+        break;
+      case Op::Min:
+        total = std::min(total, value);
+        break;
     }
   }
   if (spec.op->op != Op::Avg) return total;

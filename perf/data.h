@@ -6,9 +6,10 @@
 //   copied data    random bits, NaN patterns included: whatever is moved must arrive bit by bit
 //   sum, mulsum    small integers; any partial sum, in any order, is held exactly by the type
 //   prod           plus or minus a power of two, partial products in range
-//   max, min       random integers
-//   avg            integer types: as sum, the quotient rounds toward zero; floating types: the sum is a multiple of the
-//                  odd part of n, so that the quotient is exact as well
+//   max, min       random integers; in every second element one rank alone decides
+//   avg            integer types: sums at the edges of the quotient, which rounds toward zero; floating types: the sum
+//   is
+//                  a multiple of the odd part of n, so that the quotient is exact as well
 #pragma once
 
 #include <cstddef>

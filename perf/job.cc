@@ -35,13 +35,10 @@ class LocalJob : public Job {
 
   Outcome all_gather(const void* mine, size_t bytes, void* all) override {
     const FrameHeader header{bytes};
-    std::vector<char> frame(sizeof header + bytes);
-    std::memcpy(frame.data(), &header, sizeof header);
-    std::memcpy(frame.data() + sizeof header, mine, bytes);
-    if (!send_all(frame.data(), frame.size()) || !recv_all(static_cast<char*>(all), bytes * processes_)) {
-      return Outcome::failure("the parent process is gone");
-    }
-    return {};
+    const bool done = send_all(reinterpret_cast<const char*>(&header), sizeof header) &&
+                      send_all(static_cast<const char*>(mine), bytes) &&
+                      recv_all(static_cast<char*>(all), bytes * static_cast<size_t>(processes_));
+    return done ? Outcome() : Outcome::failure("the parent process is gone");
   }
 
  private:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Job: the processes of a run and how they exchange small values that are not measured: the unique id, host names, times
-// and counts of wrong values. Three kinds: alone, children of --ranks, members of a launcher's job (torchrun).
+// Job: the processes of a run and how they exchange small values that are not measured: the unique id, host names,
+// times and counts of wrong values. Three kinds: alone, children of --ranks, members of a launcher's job (torchrun).
 #pragma once
 
 #include <cstring>

@@ -75,11 +75,11 @@ class Launcher {
       return;
     }
     // Everything that allocates happens before the fork.
-    const std::string job = std::string(kLocalJobVariable) + "=" + std::to_string(process) + "/" +
-                            std::to_string(plan_.processes) + "/" + std::to_string(ends[1]);
+    char job[64];
+    std::snprintf(job, sizeof job, "%s=%d/%d/%d", kLocalJobVariable, process, plan_.processes, ends[1]);
     std::vector<char*> environment;
     for (char** variable = environ; *variable != nullptr; ++variable) environment.push_back(*variable);
-    environment.push_back(const_cast<char*>(job.c_str()));
+    environment.push_back(job);
     environment.push_back(nullptr);
     std::vector<char*> arguments;
     for (const std::string& argument : plan_.arguments) arguments.push_back(const_cast<char*>(argument.c_str()));

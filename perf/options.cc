@@ -19,17 +19,18 @@ struct Raw {
   double matrix_scale = 1;
   int average = 1, blocking = 0, registration = 0, graphs = 0, device_implementation = 0, device_blocks = 16;
   int cta_policy = 0;
+  bool no_pin = false;
 };
 
 void declare(CLI::App& app, Options& o, Raw& raw) {
   const auto flag01 = CLI::Range(0, 1);
   app.set_help_flag("-h,--help", "this text");
-  app.set_version_flag("--version", std::to_string(TUTTI_MAJOR) + "." + std::to_string(TUTTI_MINOR) + "." +
-                                        std::to_string(TUTTI_PATCH));
+  app.set_version_flag(
+      "--version", std::to_string(TUTTI_MAJOR) + "." + std::to_string(TUTTI_MINOR) + "." + std::to_string(TUTTI_PATCH));
   app.option_defaults()->group("Ranks");
-  app.add_option("--ranks", o.local_ranks, "start this many processes on this machine, one after the other pinned")
+  app.add_option("--ranks", o.local_ranks, "start this many processes on this machine, each pinned to CPUs of its own")
       ->check(CLI::Range(1, 4096));
-  app.add_flag("!--no-pin", o.pin, "leave the processes of --ranks unpinned");
+  app.add_flag("--no-pin", raw.no_pin, "leave the processes of --ranks unpinned");
   app.add_option("-t,--nthreads", o.threads, "threads per process [1]")->check(CLI::Range(1, 4096));
   app.add_option("-g,--ngpus,--nranks", o.ranks_per_thread, "devices, on a CPU: ranks, per thread [1]")
       ->check(CLI::Range(1, 4096));
@@ -46,12 +47,15 @@ void declare(CLI::App& app, Options& o, Raw& raw) {
   app.add_option("-o,--op", raw.op, "sum, prod, max, min, avg, mulsum or all [sum]");
   app.add_option("-d,--datatype", raw.type, "int8 ... double, bfloat16, f8e4m3, f8e5m2 or all [float]");
   app.add_option("-r,--root", raw.root, "root rank or all [0]");
-  app.add_option("--spread", o.traffic.spread, "alltoallv: 0 equal shares ... 1 shares grow with the distance [1]")
+  app.add_option("--spread", o.traffic.spread,
+                 "alltoallv: 0 equal shares ... 1 shares grow with the distance [1];\nor NCCL_TESTS_ALLTOALLV_SPREAD")
       ->check(CLI::Range(0.0, 1.0))
       ->envname("NCCL_TESTS_ALLTOALLV_SPREAD");
-  app.add_option("--matrix", raw.matrix, "alltoallv: file with a square matrix of bytes, row = sender")
+  app.add_option("--matrix", raw.matrix,
+                 "alltoallv: file with a square matrix of bytes, row = sender;\nor NCCL_TESTS_ALLTOALLV_MATRIX_FILE")
       ->envname("NCCL_TESTS_ALLTOALLV_MATRIX_FILE");
-  app.add_option("--matrix-scale", raw.matrix_scale, "alltoallv: multiplies the matrix [1]")
+  app.add_option("--matrix-scale", raw.matrix_scale,
+                 "alltoallv: multiplies the matrix [1]; or NCCL_TESTS_ALLTOALLV_MATRIX_SCALE")
       ->check(CLI::NonNegativeNumber)
       ->envname("NCCL_TESTS_ALLTOALLV_MATRIX_SCALE");
 
@@ -86,7 +90,8 @@ void declare(CLI::App& app, Options& o, Raw& raw) {
   app.add_option("-J,--output_file", o.json_path, "write a JSON report to this file (an existing one is kept)");
   app.add_option("-S,--report_timestamps", o.timestamps, "1: date and time on each line [0]")->check(flag01);
   app.add_option("-M,--memory", o.memory, "1: report memory per process [0]")->check(flag01);
-  app.add_option("--min-bandwidth", o.min_bandwidth, "fail when the average bus bandwidth is 10 % below this")
+  app.add_option("--min-bandwidth", o.min_bandwidth,
+                 "fail when the average bus bandwidth is 10 % below this;\nor NCCL_TESTS_MIN_BW")
       ->envname("NCCL_TESTS_MIN_BW");
 
   app.option_defaults()->group("Only on a GPU");
@@ -95,7 +100,10 @@ void declare(CLI::App& app, Options& o, Raw& raw) {
       ->check(CLI::NonNegativeNumber);
   app.add_option("-V,--device_cta_count", raw.device_blocks, "blocks of that kernel (ignored on a CPU)");
   app.add_option("-x,--cta_policy", raw.cta_policy, "block policy (ignored on a CPU)");
-  app.get_formatter()->column_width(34);
+  for (CLI::Option* option : app.get_options()) {
+    if (option->get_expected_min() > 0) option->option_text("VALUE");  // CLI11 would list types and ranges here
+  }
+  app.get_formatter()->column_width(38);
 }
 
 Outcome usage(const std::string& message) { return Outcome::failure(message, kExitUsage); }
@@ -134,7 +142,8 @@ Outcome read_names(const Collective& collective, const Raw& raw, Options* o) {
     if (raw.op == kAll && collective.op_column == OpColumn::Chosen) o->ops.push_back(&op);
   }
   if (o->ops.empty()) o->ops.push_back(find_op(raw.op == kAll ? "sum" : raw.op));
-  if (o->ops[0] == nullptr) return usage("-o " + raw.op + ": no such operator; there are sum prod max min avg mulsum all");
+  if (o->ops[0] == nullptr)
+    return usage("-o " + raw.op + ": no such operator; there are sum prod max min avg mulsum all");
 
   if (raw.root == kAll) {
     o->root = kAllRoots;
@@ -177,11 +186,12 @@ Outcome check_iterations(Options* o) {
 }
 
 Outcome translate(const Collective& collective, const Raw& raw, Options* o) {
+  o->pin = !raw.no_pin;
   o->average = static_cast<Average>(raw.average);
   o->blocking = static_cast<Blocking>(raw.blocking);
   o->registration = static_cast<Registration>(raw.registration);
-  for (const Outcome& outcome : {read_ladder(raw, &o->ladder), read_names(collective, raw, o), check_device(raw, o),
-                                 check_iterations(o)}) {
+  for (const Outcome& outcome :
+       {read_ladder(raw, &o->ladder), read_names(collective, raw, o), check_device(raw, o), check_iterations(o)}) {
     if (!outcome.ok()) return outcome;
   }
   if (collective.kind != Kind::AllToAllV || raw.matrix.empty()) return {};

@@ -13,9 +13,9 @@
 
 namespace tutti::perf {
 
-enum class Average { Rank0, Mean, Min, Max };                     // -a
-enum class Blocking { No, WaitAndBarrier, Wait, OuterBarrier };   // -z
-enum class Registration { None, Local, Window };                  // -R
+enum class Average { Rank0, Mean, Min, Max };                    // -a
+enum class Blocking { No, WaitAndBarrier, Wait, OuterBarrier };  // -z
+enum class Registration { None, Local, Window };                 // -R
 
 constexpr int kAllRoots = -1;
 
@@ -41,9 +41,9 @@ struct Options {
   int per_iteration_skip = 0;
   Average average = Average::Mean;
   Registration registration = Registration::None;
-  int unalign = 0;        // elements
-  int timeout_s = 0;      // 0: none
-  std::string json_path;  // empty: none
+  int unalign = 0;            // elements
+  int timeout_s = 0;          // 0: none
+  std::string json_path;      // empty: none
   double min_bandwidth = -1;  // GB/s that the average must reach within 10 %; -1: not checked
   Traffic traffic;
   int local_ranks = 0;  // --ranks; 0: no processes are started

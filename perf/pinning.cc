@@ -58,9 +58,9 @@ std::string cpu_list(const std::vector<int>& cpus) {
   for (size_t begin = 0; begin < cpus.size();) {
     size_t end = begin;
     while (end + 1 < cpus.size() && cpus[end + 1] == cpus[end] + 1) ++end;
-    if (!text.empty()) text += ",";
+    if (!text.empty()) text.push_back(',');
     text += std::to_string(cpus[begin]);
-    if (end > begin) text += "-" + std::to_string(cpus[end]);
+    if (end > begin) text.append("-").append(std::to_string(cpus[end]));
     begin = end + 1;
   }
   return text;

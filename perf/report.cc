@@ -20,8 +20,7 @@ __attribute__((format(printf, 1, 2))) std::string text(const char* format, ...) 
 
 // The five columns that name a size, then one side twice.
 std::string column_line(const char* const (&name)[5], const std::vector<const char*>& side, const char* stamp) {
-  std::string line =
-      text("# %10s  %12s  %8s  %6s  %6s", name[0], name[1], name[2], name[3], name[4]);
+  std::string line = text("# %10s  %12s  %8s  %6s  %6s", name[0], name[1], name[2], name[3], name[4]);
   for (int sides = 0; sides < 2; ++sides) {
     for (size_t i = 0; i < side.size(); ++i) {
       const bool wide = i == 0 || i > 3;  // the time and the columns of -I
@@ -87,8 +86,8 @@ std::string header_text(const Collective& collective, const Options& o, int proc
   for (const std::string& note : o.notes) header += "# note: " + note + "\n";
   header += text("#\n# Using devices (%d processes)\n", processes);
   for (const RankInfo& r : ranks) {
-    header += text("#  Rank %2d Group %2d Pid %6d on %10s device %2d [cpu %s] %s\n", r.rank, 0, r.pid, r.host, 0, r.cpus,
-                   r.model);
+    header += text("#  Rank %2d Group %2d Pid %6d on %10s device %2d [cpu %s] %s\n", r.rank, 0, r.pid, r.host, 0,
+                   r.cpus, r.model);
   }
   return header;
 }
@@ -100,10 +99,9 @@ std::string columns_text(const Options& o) {
     names.insert(names.end(), {"i_min", "i_max", "i_p99", "i_cv%"});
     units.insert(units.end(), {"(us)", "(us)", "(us)", "(%)"});
   }
-  const char* sides = o.per_iteration
-                          ? "              out-of-place (+ per-iteration)                                "
-                            "in-place (+ per-iteration)\n"
-                          : "           out-of-place                       in-place          \n";
+  const char* sides = o.per_iteration ? "              out-of-place (+ per-iteration)                                "
+                                        "in-place (+ per-iteration)\n"
+                                      : "           out-of-place                       in-place          \n";
   return text("#\n# %10s  %12s  %8s  %6s  %6s%s", "", "", "", "", "", sides) +
          column_line({"size", "count", "type", "redop", "root"}, names, o.timestamps ? "timestamp" : "") +
          column_line({"(B)", "(elements)", "", "", ""}, units, o.timestamps ? "%Y-%m-%d %H:%M:%S" : "");

@@ -18,7 +18,7 @@ namespace tutti::perf {
 struct Measurement {
   double seconds = 0;
   Bandwidth bandwidth;
-  std::optional<uint64_t> wrong;  // nothing: not checked
+  std::optional<uint64_t> wrong;             // nothing: not checked
   std::optional<IterationStats> iterations;  // -I, in seconds
   std::vector<double> iteration_seconds;
 };
@@ -26,17 +26,17 @@ struct Measurement {
 struct Row {
   uint64_t bytes = 0, count = 0;
   const TypeInfo* type = nullptr;
-  std::string op;
+  std::string op{};
   int root = -1;
-  std::string time_of_day;  // -S
-  std::optional<Measurement> out_of_place, in_place;  // nothing: this side does not exist for the collective
+  std::string time_of_day{};                              // -S
+  std::optional<Measurement> out_of_place{}, in_place{};  // nothing: this side does not exist for the collective
 };
 
 // One line of the list of ranks. Plain data: it travels between processes as bytes.
 struct RankInfo {
   int rank = 0, pid = 0;
   char host[64] = {};
-  char cpus[64] = {};   // CPUs the process may run on, "0-3,8"
+  char cpus[64] = {};  // CPUs the process may run on, "0-3,8"
   char model[96] = {};
 };
 

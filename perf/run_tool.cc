@@ -83,9 +83,10 @@ class Tool {
 };
 
 Outcome Tool::run() {
-  constexpr Outcome (Tool::*kSteps[])() = {&Tool::join,         &Tool::check_against_ranks, &Tool::open_json,
-                                           &Tool::limit_memory, &Tool::describe,            &Tool::init_communicators,
-                                           &Tool::measure,      &Tool::report,              &Tool::destroy};
+  constexpr Outcome (Tool::*kSteps[])() = {
+      &Tool::join,     &Tool::check_against_ranks, &Tool::open_json, &Tool::limit_memory,
+      &Tool::describe, &Tool::init_communicators,  &Tool::measure,   &Tool::report,
+      &Tool::destroy};
   for (const auto step : kSteps) {
     Outcome outcome = (this->*step)();
     if (!outcome.ok()) return outcome;
@@ -154,8 +155,8 @@ Outcome Tool::limit_memory() {
   }
   bytes_per_buffer_ = o_.ladder.last;
   if (collective_.kind == Kind::AllToAllV) {  // a matrix has its own sizes
-    bytes_per_buffer_ = std::max<size_t>(
-        bytes_per_buffer_, layout_for(collective_, o_.ladder.last, 1, n_, o_.traffic).larger());
+    bytes_per_buffer_ =
+        std::max<size_t>(bytes_per_buffer_, layout_for(collective_, o_.ladder.last, 1, n_, o_.traffic).larger());
   }
   return {};
 }

@@ -2,6 +2,7 @@
 // Parsing and stepping of sizes, with overflow seen rather than wrapped.
 #include "sizes.h"
 
+#include <algorithm>
 #include <cctype>
 #include <cmath>
 #include <cstdlib>
@@ -14,17 +15,19 @@ struct Unit {
   uint64_t bytes;
   const char* name;
 };
-constexpr Unit kUnits[] = {{'T', 1ull << 40, "TiB"}, {'G', 1ull << 30, "GiB"}, {'M', 1ull << 20, "MiB"},
-                           {'K', 1ull << 10, "KiB"}};
+constexpr Unit kUnits[] = {
+    {'T', 1ull << 40, "TiB"}, {'G', 1ull << 30, "GiB"}, {'M', 1ull << 20, "MiB"}, {'K', 1ull << 10, "KiB"}};
 
 }  // namespace
 
 std::optional<uint64_t> parse_size(std::string_view text) {
-  const std::string copy(text);
-  if (copy.empty() || !std::isdigit(static_cast<unsigned char>(copy[0]))) return std::nullopt;
+  const size_t digits = std::min(text.find_first_not_of("0123456789."), text.size());
+  if (digits == 0 || text[0] == '.') return std::nullopt;
+  const std::string figure(text.substr(0, digits));
   char* end = nullptr;
-  const double number = std::strtod(copy.c_str(), &end);
-  std::string suffix(end);
+  const double number = std::strtod(figure.c_str(), &end);
+  if (*end != '\0') return std::nullopt;
+  std::string suffix(text.substr(digits));
   for (char& letter : suffix) letter = static_cast<char>(std::toupper(static_cast<unsigned char>(letter)));
   uint64_t unit = 1;
   if (!suffix.empty() && suffix != "B") {

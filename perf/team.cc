@@ -4,8 +4,8 @@
 
 namespace tutti::perf {
 
-// Two barriers are enough: all_ is written again only after everybody has arrived at the first barrier of the next round,
-// and by then everybody has copied it.
+// Two barriers are enough: all_ is written again only after everybody has arrived at the first barrier of the next
+// round, and by then everybody has copied it.
 Outcome Team::all_gather(int thread, const std::vector<double>& mine, std::vector<double>* all) {
   deposits_[static_cast<size_t>(thread)] = mine;
   barrier_.arrive_and_wait();

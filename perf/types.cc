@@ -92,10 +92,10 @@ double decode(const TypeInfo& type, const void* element) {
   const uint64_t mantissa = bits & ((uint64_t{1} << type.mantissa_bits) - 1);
   const auto exponent = static_cast<int>((bits >> type.mantissa_bits) & ((uint64_t{1} << type.exponent_bits) - 1));
   const bool negative = (bits >> (type.mantissa_bits + type.exponent_bits)) & 1;
-  const double magnitude =
-      exponent == 0 ? std::ldexp(static_cast<double>(mantissa), 1 - bias - type.mantissa_bits)
-                    : std::ldexp(static_cast<double>(mantissa | (uint64_t{1} << type.mantissa_bits)),
-                                 exponent - bias - type.mantissa_bits);
+  const double magnitude = exponent == 0
+                               ? std::ldexp(static_cast<double>(mantissa), 1 - bias - type.mantissa_bits)
+                               : std::ldexp(static_cast<double>(mantissa | (uint64_t{1} << type.mantissa_bits)),
+                                            exponent - bias - type.mantissa_bits);
   return negative ? -magnitude : magnitude;
 }
 

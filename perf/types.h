@@ -18,10 +18,10 @@ struct TypeInfo {
   tuttiDataType_t type;
   int bytes;
   bool is_signed;
-  int exponent_bits;   // 0: an integer type
-  int mantissa_bits;   // without the leading one
-  int exact;           // every integer of magnitude <= exact is held exactly (capped at 2^20, which is plenty)
-  int power_of_two;    // 2^power_of_two is held exactly; for floating types 2^-power_of_two as well
+  int exponent_bits;  // 0: an integer type
+  int mantissa_bits;  // without the leading one
+  int exact;          // every integer of magnitude <= exact is held exactly (capped at 2^20, which is plenty)
+  int power_of_two;   // 2^power_of_two is held exactly; for floating types 2^-power_of_two as well
   bool is_float() const { return exponent_bits != 0; }
 };
 

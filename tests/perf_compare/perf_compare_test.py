@@ -144,12 +144,19 @@ class Launching(unittest.TestCase):
         self.assertIn("No such file", launch.run_driver(["/does/not/exist"], {}, 5).failure)
 
     def test_a_stalled_driver_ends_with_all_its_processes(self):
-        script = "import os,time; os.fork() or os.setpgid(0,0); print('{\"pid\": %d}' % os.getsid(0), flush=True); time.sleep(60)"
+        script = """
+import os, time
+if os.fork() == 0:
+    os.setpgid(0, 0)  # as launchers do with their ranks
+else:
+    print('{"session": %d}' % os.getsid(0), flush=True)
+time.sleep(60)
+"""
         begin = time.monotonic()
-        run = self.run_script(script, stall=0.5)
+        run = self.run_script(script, stall=3)
         self.assertIn("nothing came", run.failure)
         self.assertLess(time.monotonic() - begin, 30)
-        self.assertEqual(list(launch.processes_of_session(run.lines[0]["pid"])), [])
+        self.assertEqual(list(launch.processes_of_session(run.lines[0]["session"])), [])
 
 
 if __name__ == "__main__":
