@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+// The planner decides from tables alone: every shape gets a plan that its row can run, choices follow the size, and
+// what all ranks must agree on enters the digest.
+#include <gtest/gtest.h>
+
+#include "algo/catalog.h"
+#include "plan/plan.h"
+#include "proto/slots.h"
+
+namespace tutti {
+namespace {
+
+// A host with a core per rank, slots as large as an arena of few ranks has them.
+Summary host(int n, int ranks_per_core = 1) {
+  Summary summary;
+  summary.n = n;
+  summary.ranks_per_core = ranks_per_core;
+  summary.slot_capacity = n <= 2 ? 2 << 20 : n <= 8 ? 1 << 20 : 128 << 10;
+  summary.ll_slots = n <= 8 ? 64 : 16;
+  summary.most_channels = 8;
+  summary.cache_bytes = 2 << 20;
+  return summary;
+}
+Summary network(int n) {
+  Summary summary = host(n);
+  summary.hosts = n;
+  summary.mapped = false;
+  summary.ll_slots = 0;
+  return summary;
+}
+Plan plan_of(const Summary& summary, const Shape& shape) {
+  const Result<Plan> plan = make_plan(summary, shape);
+  EXPECT_TRUE(plan.ok()) << plan.status().message();
+  return plan.ok() ? *plan : Plan{};
+}
+
+constexpr Coll kAll[] = {Coll::AllReduce,     Coll::Reduce,   Coll::Broadcast, Coll::AllGather, Coll::ReduceScatter,
+                         Coll::AllToAll,      Coll::Gather,   Coll::Scatter,   Coll::SendRecv};
+
+TEST(Planner, GivesEveryShapeAPlanThatItsRowCanRun) {
+  for (const Coll coll : kAll) {
+    for (const int n : {1, 2, 3, 5, 8, 17, 64, 100}) {
+      for (const Summary& summary : {host(n), host(n, 4), network(n)}) {
+        for (const uint64_t bytes : {0ull, 1ull, 8ull, 4095ull, 4096ull, 4097ull, 70'000ull, 1ull << 20, 5ull << 32}) {
+          for (const bool ragged : {false, true}) {
+            const Plan plan = plan_of(summary, {coll, bytes, ragged});
+            const CatalogRow* row = find_row(coll, plan.algo);
+            ASSERT_NE(row, nullptr);
+            EXPECT_TRUE(row->has(plan.proto));
+            EXPECT_TRUE(row->fits(n));
+            EXPECT_EQ(plan.slice_bytes % kTileAlign, 0u);
+            EXPECT_GE(plan.channels, 1);
+            EXPECT_LE(plan.channels, summary.most_channels);
+            const auto fewest = static_cast<uint64_t>(row->slots(n, plan.slices));
+            if (plan.proto == Proto::LL) {
+              EXPECT_TRUE(summary.mapped);
+              EXPECT_LE(plan.slice_bytes, kLLPayloadBytes);
+              EXPECT_LE(fewest + summary.ll_slots / 4, summary.ll_slots);  // credit comes in quarters
+            } else {
+              EXPECT_GE(plan.slots, fewest);
+              EXPECT_LE(plan.slots, SimpleMemory::kMaxSlots);
+              EXPECT_LE(plan.slots * plan.slice_bytes, summary.slot_capacity);
+            }
+            if (row->needs & kSingleRound) {
+              EXPECT_LE(bytes, plan.slice_bytes);
+              EXPECT_EQ(plan.channels, 1);
+              EXPECT_FALSE(ragged);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Planner, TakesOneExchangeForSmallAndLeastTrafficForLarge) {
+  const Plan small = plan_of(host(2), {Coll::AllReduce, 8, false});
+  EXPECT_EQ(small.algo, Algo::OneShot);
+  EXPECT_EQ(small.proto, Proto::LL);
+  const Plan large = plan_of(host(2), {Coll::AllReduce, 64 << 20, false});
+  EXPECT_EQ(large.algo, Algo::TwoShot);
+  EXPECT_EQ(large.proto, Proto::Simple);
+  EXPECT_TRUE(large.stream_output);
+}
+
+TEST(Planner, CountsDependentRoundsWhenRanksShareCores) {
+  // Every dependent exchange is a round of context switches: never a ring.
+  for (const uint64_t bytes : {8ull, 1024ull, 32768ull, 1ull << 20, 16ull << 20}) {
+    const Plan plan = plan_of(host(8, 4), {Coll::AllReduce, bytes, false});
+    EXPECT_TRUE(plan.algo == Algo::OneShot || plan.algo == Algo::TwoShot) << name(plan.algo) << " at " << bytes;
+  }
+  // All slots in flight fit the cache together.
+  const Plan plan = plan_of(host(8, 4), {Coll::AllReduce, 16 << 20, false});
+  EXPECT_LE(plan.slots * plan.slice_bytes * 8, uint64_t{2} << 20);
+}
+
+TEST(Planner, TakesLogarithmicallyManyHopsForSmallMessagesOverANetwork) {
+  const Plan plan = plan_of(network(16), {Coll::AllReduce, 8, false});
+  EXPECT_LE(find_row(Coll::AllReduce, plan.algo)->hops(16), 8) << name(plan.algo);
+  EXPECT_EQ(plan.proto, Proto::Simple);
+}
+
+TEST(Planner, TimeGrowsWithSize) {
+  for (const Coll coll : kAll) {
+    double before = 0;
+    for (uint64_t bytes = 8; bytes <= uint64_t{1} << 30; bytes *= 8) {
+      const double now = plan_of(host(4), {coll, bytes, false}).predicted_us;
+      EXPECT_GE(now, before) << name(coll) << " at " << bytes;
+      before = now;
+    }
+  }
+}
+
+TEST(Planner, HonoursChannelLimits) {
+  Summary summary = host(4);
+  summary.min_channels = 3;
+  EXPECT_EQ(plan_of(summary, {Coll::AllReduce, 1 << 20, false}).channels, 3);
+  summary.min_channels = 100;
+  EXPECT_EQ(plan_of(summary, {Coll::AllReduce, 1 << 20, false}).channels, 8);
+}
+
+TEST(Planner, ExplainsEveryCandidateAndWhyItLost) {
+  const Result<std::string> text = explain_plan(host(3), {Coll::AllReduce, 4096, false});
+  ASSERT_TRUE(text.ok());
+  EXPECT_NE(text->find("-> "), std::string::npos);
+  for (const char* word : {"one_shot", "two_shot", "ring", "tree", "doubling", "halving_doubling", "lost:", "times"})
+    EXPECT_NE(text->find(word), std::string::npos) << word << " in\n" << *text;
+}
+
+TEST(Planner, SaysWhatARestrictionExcluded) {
+  Summary summary = host(4);
+  summary.algorithms = "all_reduce:ring";
+  EXPECT_EQ(plan_of(summary, {Coll::AllReduce, 8, false}).algo, Algo::Ring);
+  summary.algorithms = "all_reduce:pairwise";
+  const Result<Plan> none = make_plan(summary, {Coll::AllReduce, 8, false});
+  ASSERT_FALSE(none.ok());
+  EXPECT_NE(none.status().message().find("TUTTI_ALGO"), std::string::npos) << none.status().message();
+  EXPECT_NE(none.status().message().find("ring"), std::string::npos);
+}
+
+TEST(Planner, DigestCoversEverythingThatEntersAPlan) {
+  const Summary base = host(4);
+  const auto differs = [&](auto change) {
+    Summary other = base;
+    change(other);
+    return summary_digest(other) != summary_digest(base);
+  };
+  EXPECT_EQ(summary_digest(base), summary_digest(host(4)));
+  EXPECT_TRUE(differs([](Summary& s) { s.n = 5; }));
+  EXPECT_TRUE(differs([](Summary& s) { s.hosts = 2; }));
+  EXPECT_TRUE(differs([](Summary& s) { s.ranks_per_core = 2; }));
+  EXPECT_TRUE(differs([](Summary& s) { s.mapped = false; }));
+  EXPECT_TRUE(differs([](Summary& s) { s.slot_capacity /= 2; }));
+  EXPECT_TRUE(differs([](Summary& s) { s.ll_slots /= 2; }));
+  EXPECT_TRUE(differs([](Summary& s) { s.most_channels = 1; }));
+  EXPECT_TRUE(differs([](Summary& s) { s.cache_bytes += 1; }));
+  EXPECT_TRUE(differs([](Summary& s) { s.algorithms = "ring"; }));
+  EXPECT_TRUE(differs([](Summary& s) { s.protocols = "ll"; }));
+  EXPECT_TRUE(differs([](Summary& s) { s.min_channels = 2; }));
+  EXPECT_TRUE(differs([](Summary& s) { s.max_channels = 2; }));
+  EXPECT_TRUE(differs([](Summary& s) { s.slice_bytes = 4096; }));
+}
+
+}  // namespace
+}  // namespace tutti
