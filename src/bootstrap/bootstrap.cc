@@ -83,8 +83,9 @@ Result<Join> Join::begin(const JoinOptions& options) {
                             options.ranks - 1);
   }
   if (options.info.size() > kMaxInfoBytes || options.config_text.size() > kMaxConfigText) {
-    return invalid_argument("what rank {} tells the others is too long: {} and {} bytes, at most {} and {}", options.rank,
-                            options.info.size(), options.config_text.size(), kMaxInfoBytes, kMaxConfigText);
+    return invalid_argument("what rank {} tells the others is too long: {} and {} bytes, at most {} and {}",
+                            options.rank, options.info.size(), options.config_text.size(), kMaxInfoBytes,
+                            kMaxConfigText);
   }
 
   std::unique_ptr<Bootstrap> bootstrap(new Bootstrap);
@@ -94,10 +95,8 @@ Result<Join> Join::begin(const JoinOptions& options) {
   bootstrap->tag_ = tag_of(options.secret);
   bootstrap->members_.resize(static_cast<size_t>(options.ranks));
   TUTTI_ASSIGN_OR_RETURN(std::vector<SocketAddress> local, local_addresses());
-  const PeerListener::Options listen{.secret = options.secret,
-                                     .tag = bootstrap->tag_,
-                                     .rank = options.rank,
-                                     .size = options.ranks};
+  const PeerListener::Options listen{
+      .secret = options.secret, .tag = bootstrap->tag_, .rank = options.rank, .size = options.ranks};
   TUTTI_ASSIGN_OR_RETURN(bootstrap->listener_, PeerListener::open(listen, std::move(local)));
 
   JoinRequest request;
@@ -164,8 +163,9 @@ Result<Poll> Join::advance() {
     for (const auto& neighbour : bootstrap_->neighbours_) {
       if (!neighbour.fd) missing.push_back(neighbour.rank);
     }
-    return remote_error("no connection with rank {} after {} ms: it failed after all ranks had joined, or cannot reach {}",
-                        text_of_ranks(missing), timeout_ms_, text_of(bootstrap_->listener_->addresses()));
+    return remote_error(
+        "no connection with rank {} after {} ms: it failed after all ranks had joined, or cannot reach {}",
+        text_of_ranks(missing), timeout_ms_, text_of(bootstrap_->listener_->addresses()));
   }
   return remote_error("{} did not answer within {} ms", kServer, with_grace(timeout_ms_));
 }
@@ -269,8 +269,9 @@ Result<Bytes> Bootstrap::receive(Neighbour& neighbour, const Deadline& deadline)
     TUTTI_ASSIGN_OR_RETURN(const Poll received, reader.advance(neighbour.fd.get(), peer));
     if (received == Poll::Done) break;
     if (deadline.passed()) {
-      return remote_error("{}, or a rank that reports through it, did not take part in out-of-band exchange {} within {} ms",
-                          peer, sequence_, timeout_ms_);
+      return remote_error(
+          "{}, or a rank that reports through it, did not take part in out-of-band exchange {} within {} ms", peer,
+          sequence_, timeout_ms_);
     }
     std::vector<pollfd> items{{neighbour.fd.get(), POLLIN, 0}};
     TUTTI_TRY(wait_on(items, deadline.poll_ms(kWaitMs)));

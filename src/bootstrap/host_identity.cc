@@ -67,7 +67,8 @@ Member Member::decode(ByteReader& reader) {
   member.pid = reader.number<int32_t>();
   member.hostname = reader.text(kMaxHostname);
   // It is printed on the terminals of all ranks.
-  std::ranges::replace_if(member.hostname, [](unsigned char c) { return c < ' ' || c > '~'; }, '?');
+  std::ranges::replace_if(
+      member.hostname, [](unsigned char c) { return c < ' ' || c > '~'; }, '?');
   return member;
 }
 

@@ -93,8 +93,9 @@ Result<JoinOptions> rendezvous_at(const Launch& launch, const Secret& secret) {
   options.rank = launch.rank;
   options.timeout_ms = env().init_timeout;
   options.keep_trying = true;
-  options.remedy = fmt::format("rank 0 must be running on MASTER_ADDR={} and MASTER_PORT={} must be reachable from here",
-                               launch.master_host, launch.master_port);
+  options.remedy =
+      fmt::format("rank 0 must be running on MASTER_ADDR={} and MASTER_PORT={} must be reachable from here",
+                  launch.master_host, launch.master_port);
   return options;
 }
 

@@ -21,9 +21,8 @@ std::optional<std::string> disagreement(Requests requests, const char* about,
   for (const JoinRequest& request : requests) groups[say(request)].push_back(&request);
   if (groups.size() <= 1) return std::nullopt;
   const auto most = std::ranges::max_element(groups, {}, [](const auto& group) { return group.second.size(); });
-  const bool tie = std::ranges::count_if(groups, [&](const auto& group) {
-                     return group.second.size() == most->second.size();
-                   }) > 1;
+  const bool tie =
+      std::ranges::count_if(groups, [&](const auto& group) { return group.second.size() == most->second.size(); }) > 1;
   std::string text = fmt::format("the ranks do not agree on {}: ", about);
   if (!tie) text += fmt::format("most have {}, but ", most->first);
   bool first = true;
@@ -82,9 +81,10 @@ std::optional<Status> rank_used_twice(Requests requests) {
   for (const JoinRequest& request : requests) {
     const auto [entry, fresh] = first.emplace(request.member.rank, &request);
     if (fresh) continue;
-    return invalid_argument("rank {} is used twice: by process {} on {} and by process {} on {}; give each a rank of its own",
-                            request.member.rank, entry->second->member.pid, entry->second->member.hostname,
-                            request.member.pid, request.member.hostname);
+    return invalid_argument(
+        "rank {} is used twice: by process {} on {} and by process {} on {}; give each a rank of its own",
+        request.member.rank, entry->second->member.pid, entry->second->member.hostname, request.member.pid,
+        request.member.hostname);
   }
   return std::nullopt;
 }
@@ -212,9 +212,10 @@ Status missing_ranks(std::span<const JoinRequest> requests, int64_t waited_ms) {
   for (int rank = 0; rank < ranks; ++rank) {
     if (!here.contains(rank)) missing.push_back(rank);
   }
-  return remote_error("{} of {} ranks {} missing after {:g} s: {}; were they all started? TUTTI_INIT_TIMEOUT sets the wait",
-                      missing.size(), ranks, missing.size() == 1 ? "is" : "are",
-                      static_cast<double>(waited_ms) / 1000.0, text_of_ranks(missing));
+  return remote_error(
+      "{} of {} ranks {} missing after {:g} s: {}; were they all started? TUTTI_INIT_TIMEOUT sets the wait",
+      missing.size(), ranks, missing.size() == 1 ? "is" : "are", static_cast<double>(waited_ms) / 1000.0,
+      text_of_ranks(missing));
 }
 
 std::string text_of_ranks(std::vector<int> ranks) {

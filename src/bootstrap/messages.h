@@ -19,8 +19,8 @@
 namespace tutti {
 
 inline constexpr int kMaxRanks = 1 << 16;
-inline constexpr size_t kMaxInfoBytes = 64 << 10;    // of a rank's blob
-inline constexpr size_t kMaxConfigText = 16 << 10;   // settings as text, for messages
+inline constexpr size_t kMaxInfoBytes = 64 << 10;   // of a rank's blob
+inline constexpr size_t kMaxConfigText = 16 << 10;  // settings as text, for messages
 inline constexpr size_t kMaxErrorText = 16 << 10;
 inline constexpr uint32_t kMaxRequestBytes = 256 << 10;
 inline constexpr uint32_t kMaxAnswerBytes = 1u << 30;

@@ -15,8 +15,8 @@
 namespace tutti {
 namespace {
 
-constexpr int kIdleMs = 3'600'000;        // a look around per hour costs nothing
-constexpr int64_t kVisitorMs = 30'000;    // for a proven rank to send its request, or to read its answer
+constexpr int kIdleMs = 3'600'000;      // a look around per hour costs nothing
+constexpr int64_t kVisitorMs = 30'000;  // for a proven rank to send its request, or to read its answer
 
 void* thread_main(void* rendezvous) {
   const std::unique_ptr<Rendezvous> owner(static_cast<Rendezvous*>(rendezvous));
@@ -168,8 +168,8 @@ void Rendezvous::decide() {
   } else if (phase_ == Phase::Answering && visitors_.empty()) {
     phase_ = Phase::Over;
   } else if (phase_ == Phase::Lingering && deadline_.passed()) {
-    const bool answering = std::ranges::any_of(
-        visitors_, [](const auto& visitor) { return visitor->phase == Visitor::Phase::Answering; });
+    const bool answering =
+        std::ranges::any_of(visitors_, [](const auto& visitor) { return visitor->phase == Visitor::Phase::Answering; });
     if (!answering) phase_ = Phase::Over;
   }
 }

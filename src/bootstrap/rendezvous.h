@@ -11,8 +11,8 @@
 //       '--a rank missing at the timeout, or gone-----------------------------------^
 //
 // A rank keeps its connection here until it is connected with its neighbours, and then says so with one byte (its own
-// end could not tell a rank that is done from one that died). Settling waits for more requests, so that "most have 8, but rank 3 has 4" names the odd one and not the majority.
-// Lingering tells ranks that come late what happened.
+// end could not tell a rank that is done from one that died). Settling waits for more requests, so that "most have 8,
+// but rank 3 has 4" names the odd one and not the majority. Lingering tells ranks that come late what happened.
 #pragma once
 
 #include <cstdint>
@@ -58,7 +58,7 @@ class Rendezvous {
     Deadline deadline;  // Reading, Answering
     FrameReader reader{kMaxRequestBytes};
     std::optional<FrameWriter> writer;
-    Frame answer;  // what the writer sends
+    Frame answer;      // what the writer sends
     std::string text;  // for messages
   };
 

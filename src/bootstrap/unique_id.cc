@@ -65,13 +65,14 @@ Result<UniqueId> decode_unique_id(std::span<const char, kUniqueIdBytes> chars) {
                             kUniqueIdBytes);
   }
   if (version != kVersion) {
-    return invalid_argument("the unique id has format version {}, this library reads {}: use one Tutti version in a job",
-                            version, kVersion);
+    return invalid_argument(
+        "the unique id has format version {}, this library reads {}: use one Tutti version in a job", version,
+        kVersion);
   }
   const Hash16 check = check_of(bytes.first(kCheckAt));
   if (std::memcmp(check.data(), bytes.data() + kCheckAt, check.size()) != 0) {
-    return invalid_argument("the unique id was damaged on its way: pass all {} bytes of it on, as binary data, not text",
-                            kUniqueIdBytes);
+    return invalid_argument(
+        "the unique id was damaged on its way: pass all {} bytes of it on, as binary data, not text", kUniqueIdBytes);
   }
   UniqueId id;
   reader.raw(id.secret.bytes);

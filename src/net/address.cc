@@ -79,9 +79,7 @@ bool SocketAddress::loopback() const {
   return family() == AF_INET && ntohl(storage_.v4.sin_addr.s_addr) >> 24 == 127;
 }
 
-bool SocketAddress::link_local() const {
-  return family() == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&storage_.v6.sin6_addr);
-}
+bool SocketAddress::link_local() const { return family() == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&storage_.v6.sin6_addr); }
 
 std::string SocketAddress::text() const {
   char buffer[INET6_ADDRSTRLEN];
@@ -135,8 +133,9 @@ Result<std::vector<SocketAddress>> resolve(const std::string& host, uint16_t por
   addrinfo* list = nullptr;
   const int failure = getaddrinfo(host.c_str(), nullptr, &hints, &list);
   if (failure != 0) {
-    return system_error("the host name '{}' does not resolve: {}; give a name that every rank can resolve, or an address",
-                        host, gai_strerror(failure));
+    return system_error(
+        "the host name '{}' does not resolve: {}; give a name that every rank can resolve, or an address", host,
+        gai_strerror(failure));
   }
   std::vector<SocketAddress> addresses;
   for (const addrinfo* entry = list; entry != nullptr; entry = entry->ai_next) {

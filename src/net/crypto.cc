@@ -47,10 +47,6 @@ Secret secret_from_text(std::string_view text) {
   return secret;
 }
 
-Secret derive_secret(const Secret& parent, std::string_view label) {
-  return Secret{keyed_mac(parent, "tutti derived secret", as_data(label))};
-}
-
 CommTag tag_of(const Secret& secret) { return CommTag{hash16("tutti communicator tag", secret.bytes)}; }
 
 Mac keyed_mac(const Secret& key, std::string_view context, std::span<const uint8_t> data) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The few cryptographic functions in use, over libsodium: a keyed MAC, a hash, random bytes.
 //
-// The only header that knows of libsodium is crypto.cc. Whoever creates a listener, a dialer or an identity calls
+// Only crypto.cc knows of libsodium. Whoever creates a listener, a dialer or an identity calls
 // crypto_ready() first; the other functions rely on it.
 #pragma once
 
@@ -35,8 +35,6 @@ void random_bytes(std::span<uint8_t> out);
 Secret random_secret();
 // From text that a person or a launcher chose. As hard to guess as the text.
 Secret secret_from_text(std::string_view text);
-// A secret of its own for a purpose: equal parents and labels give equal children, one child tells nothing of another.
-Secret derive_secret(const Secret& parent, std::string_view label);
 CommTag tag_of(const Secret& secret);
 
 // `context` keeps the uses apart: equal data in two contexts has unrelated MACs and hashes.

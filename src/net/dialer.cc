@@ -38,7 +38,8 @@ Result<Poll> Dialer::advance() {
   bool untried_may_start = true;  // all addresses before this one have failed: do not wait for the stagger
   for (Attempt& attempt : attempts_) {
     if (const Attempt* chosen = proving(); chosen != nullptr && chosen != &attempt) continue;
-    if (attempt.phase == Phase::Waiting && attempt.failures == 0 && untried_may_start) attempt.start = Deadline::in_ms(0);
+    if (attempt.phase == Phase::Waiting && attempt.failures == 0 && untried_may_start)
+      attempt.start = Deadline::in_ms(0);
     step(attempt);
     if (attempt.phase == Phase::Proving) {
       TUTTI_ASSIGN_OR_RETURN(const Poll proven, prove(attempt));

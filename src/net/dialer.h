@@ -2,8 +2,8 @@
 // Dialer: makes one authenticated connection to a peer that has several addresses. Never blocks.
 //
 // Addresses are tried in turn, but a silent one (a bridge that exists on each host, a firewall that swallows packets, a
-// peer that is busy) does not hold up the next: after stagger_ms the next is tried beside it. The first that greets gets
-// the proof, and only one at a time gets it, so that both ends agree on the connection.
+// peer that is busy) does not hold up the next: after stagger_ms the next is tried beside it. The first that greets
+// gets the proof, and only one at a time gets it, so that both ends agree on the connection.
 #pragma once
 
 #include <poll.h>

@@ -75,9 +75,7 @@ Status Door::accept_some() {
 }
 
 // Thousands of ranks may dial at once, so nobody is dropped for a newcomer before it had time to prove itself.
-bool Door::full() const {
-  return strangers_.size() >= options_.most_strangers && !strangers_.front().stay.passed();
-}
+bool Door::full() const { return strangers_.size() >= options_.most_strangers && !strangers_.front().stay.passed(); }
 
 // A flood of strangers must not become a flood of log lines: the 1st, 2nd, 4th, 8th ... is told.
 void Door::note_stranger(const Stranger& stranger, const std::string& reason) {

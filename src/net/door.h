@@ -33,7 +33,7 @@ class Door {
   struct Options {
     Secret secret;
     CommTag tag;
-    std::string owner;            // for messages: "rank 3", "the rendezvous"
+    std::string owner;  // for messages: "rank 3", "the rendezvous"
     int64_t handshake_ms = 10'000;
     size_t most_strangers = 512;  // unproven connections at a time; more wait in the kernel's queue
     int64_t stay_ms = 1000;       // when there are so many, the oldest goes after this long
@@ -45,7 +45,8 @@ class Door {
 
   uint16_t port() const { return port_; }
 
-  // Accepts and carries handshakes forward. An error is about this process (e.g. out of descriptors), never about a caller.
+  // Accepts and carries handshakes forward. An error is about this process (e.g. out of descriptors), never about a
+  // caller.
   Status poll();
   std::optional<Guest> next();
 

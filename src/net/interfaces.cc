@@ -14,7 +14,7 @@ namespace tutti {
 namespace {
 
 // Names that virtual networks of one host give their interfaces.
-constexpr std::string_view kVirtualPrefixes[] = {"docker", "br-",   "virbr", "veth",   "vnet", "cni",
+constexpr std::string_view kVirtualPrefixes[] = {"docker", "br-",   "virbr", "veth",   "vnet",   "cni",
                                                  "cali",   "lxcbr", "lxdbr", "podman", "flannel"};
 
 enum class Kind { Real, Virtual, Loopback };

@@ -72,7 +72,8 @@ Result<UniqueFd> accept_tcp(int listener, SocketAddress& caller) {
   socklen_t size = sizeof raw;
   UniqueFd fd(::accept4(listener, reinterpret_cast<sockaddr*>(&raw), &size, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (!fd) {
-    // Errors of the one connection (it was reset before we came) are the caller's, not the listener's: look again later.
+    // Errors of the one connection (it was reset before we came) are the caller's, not the listener's: look again
+    // later.
     const int number = errno;
     if (would_block(number) || number == EINTR || number == ECONNABORTED || number == EPROTO || number == ENETDOWN ||
         number == ENOPROTOOPT || number == EHOSTDOWN || number == ENONET || number == EHOSTUNREACH ||

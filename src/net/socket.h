@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// TCP sockets: listen, connect, read and write. Everything is non-blocking and close-on-exec; what waits has a Deadline.
+// TCP sockets: listen, connect, read and write. Everything is non-blocking and close-on-exec; what waits has a
+// Deadline.
 //
 // `peer` is how messages name the other end, e.g. "rank 3 (node7, process 4242)" or an address.
 #pragma once

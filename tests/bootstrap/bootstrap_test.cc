@@ -99,7 +99,8 @@ TEST(Bootstrap, EveryRankLearnsOfEveryRank) {
   std::vector<std::string> infos;
   for (int rank = 0; rank < kRanks; ++rank) infos.push_back(std::string(static_cast<size_t>(rank) * 1000, 'a') + "end");
   auto options = ranks_of(rendezvous.id, kRanks);
-  for (int rank = 0; rank < kRanks; ++rank) options[static_cast<size_t>(rank)].info = bytes_of(infos[static_cast<size_t>(rank)]);
+  for (int rank = 0; rank < kRanks; ++rank)
+    options[static_cast<size_t>(rank)].info = bytes_of(infos[static_cast<size_t>(rank)]);
   const auto joined = join_all(options);
   for (int me = 0; me < kRanks; ++me) {
     const Joined& one = joined[static_cast<size_t>(me)];
@@ -127,12 +128,15 @@ TEST(Bootstrap, AllGatherAndBarrierForEverySize) {
     on_all(joined, [&](Bootstrap& bootstrap) {
       for (int round = 0; round < 5; ++round) {
         // Sizes differ between ranks and rounds; one is empty, one is larger than socket buffers.
-        const auto size_of = [&](int rank) { return rank == round ? size_t{1} << 20 : static_cast<size_t>(rank * round); };
+        const auto size_of = [&](int rank) {
+          return rank == round ? size_t{1} << 20 : static_cast<size_t>(rank * round);
+        };
         const std::string mine(size_of(bootstrap.rank()), static_cast<char>('a' + bootstrap.rank()));
         const auto all = bootstrap.all_gather(bytes_of(mine));
         ASSERT_TRUE(all.ok()) << all.status().message();
         for (int rank = 0; rank < ranks; ++rank) {
-          EXPECT_EQ(text_of(all->at(static_cast<size_t>(rank))), std::string(size_of(rank), static_cast<char>('a' + rank)));
+          EXPECT_EQ(text_of(all->at(static_cast<size_t>(rank))),
+                    std::string(size_of(rank), static_cast<char>('a' + rank)));
         }
         EXPECT_TRUE(bootstrap.barrier().ok());
       }
@@ -183,6 +187,31 @@ TEST(Bootstrap, RanksInProcessesAreToldApart) {
   int status = -1;
   waitpid(child, &status, 0);
   EXPECT_EQ(status, 0);
+}
+
+TEST(Bootstrap, SixtyFourProcessesJoinQuickly) {
+  const UniqueId id = new_id();
+  constexpr int kRanks = 64;
+  const auto start = std::chrono::steady_clock::now();
+  std::vector<pid_t> children;
+  for (int rank = 0; rank < kRanks; ++rank) {
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      const auto joined = Bootstrap::join(ranks_of(id, kRanks)[static_cast<size_t>(rank)]);
+      if (!joined.ok()) fprintf(stderr, "%s\n", joined.status().message().c_str());
+      _exit(joined.ok() && (*joined)->barrier().ok() ? 0 : 1);
+    }
+    children.push_back(child);
+  }
+  for (const pid_t child : children) {
+    int status = -1;
+    waitpid(child, &status, 0);
+    EXPECT_EQ(status, 0);
+  }
+  const auto took = std::chrono::steady_clock::now() - start;
+  printf("64 ranks (processes) were forked, joined and ended in %.1f ms\n",
+         std::chrono::duration<double, std::milli>(took).count());
 }
 
 TEST(Bootstrap, ADeadRankFailsTheExchangeOnEveryRankWithItsName) {
@@ -305,7 +334,8 @@ TEST(Rendezvous, AnIdThatIsUsedUpSaysSo) {
     id = rendezvous.id;
     EXPECT_TRUE(Bootstrap::join(ranks_of(id, 1)[0]).ok());
   }
-  expect_all_say(join_all(ranks_of(id, 1)), Code::RemoteError, {"the rendezvous cannot be reached", "tuttiGetUniqueId"});
+  expect_all_say(join_all(ranks_of(id, 1)), Code::RemoteError,
+                 {"the rendezvous cannot be reached", "tuttiGetUniqueId"});
 }
 
 TEST(Rendezvous, AWrongSecretIsRefusedAndDisturbsNobody) {

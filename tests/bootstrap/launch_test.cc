@@ -21,7 +21,8 @@ Result<Launch> parse(const Variables& variables) {
   });
 }
 
-const Variables kGood{{"RANK", "1"}, {"WORLD_SIZE", "4"}, {"LOCAL_RANK", "1"}, {"MASTER_ADDR", "node0"}, {"MASTER_PORT", "29500"}};
+const Variables kGood{
+    {"RANK", "1"}, {"WORLD_SIZE", "4"}, {"LOCAL_RANK", "1"}, {"MASTER_ADDR", "node0"}, {"MASTER_PORT", "29500"}};
 
 TEST(Launch, ReadsWhatLaunchersSet) {
   const auto launch = parse(kGood);
@@ -40,7 +41,8 @@ TEST(Launch, NamesWhatIsMissingOrWrong) {
     EXPECT_EQ(parse(variables).status().code(), Code::InvalidUsage);
     EXPECT_NE(parse(variables).status().message().find(name), std::string::npos);
   }
-  for (const auto& [name, value] : Variables{{"RANK", "4"}, {"WORLD_SIZE", "0"}, {"MASTER_PORT", "1x"}, {"LOCAL_RANK", "-1"}}) {
+  for (const auto& [name, value] :
+       Variables{{"RANK", "4"}, {"WORLD_SIZE", "0"}, {"MASTER_PORT", "1x"}, {"LOCAL_RANK", "-1"}}) {
     Variables variables = kGood;
     variables[name] = value;
     EXPECT_EQ(parse(variables).status().code(), Code::InvalidArgument);
@@ -62,7 +64,8 @@ void join_by_environment(uint16_t port, int first_delayed_ms) {
   for (int rank = 0; rank < kRanks; ++rank) {
     threads.emplace_back([&, rank] {
       if (rank == 0) std::this_thread::sleep_for(std::chrono::milliseconds(first_delayed_ms));
-      const Launch launch{.rank = rank, .ranks = kRanks, .local_rank = rank, .master_host = "127.0.0.1", .master_port = port};
+      const Launch launch{
+          .rank = rank, .ranks = kRanks, .local_rank = rank, .master_host = "127.0.0.1", .master_port = port};
       auto options = rendezvous_at(launch, launch_secret(launch, "secret"));
       if (!options.ok()) {
         results[static_cast<size_t>(rank)] = options.status();

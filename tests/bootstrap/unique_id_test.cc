@@ -23,8 +23,8 @@ TEST(UniqueId, RoundTrip) {
 }
 
 TEST(UniqueId, AddressesThatDoNotFitAreLeftOut) {
-  const UniqueId id = sample({"[2001:db8::1]:9", "[2001:db8::2]:9", "[2001:db8::3]:9", "[2001:db8::4]:9",
-                              "[2001:db8::5]:9", "127.0.0.1:9"});
+  const UniqueId id = sample(
+      {"[2001:db8::1]:9", "[2001:db8::2]:9", "[2001:db8::3]:9", "[2001:db8::4]:9", "[2001:db8::5]:9", "127.0.0.1:9"});
   const auto decoded = decode_unique_id(encode_unique_id(id));
   ASSERT_TRUE(decoded.ok());
   ASSERT_EQ(decoded->addresses.size(), 4u);

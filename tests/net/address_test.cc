@@ -18,8 +18,8 @@ TEST(SocketAddress, TextRoundTrip) {
 }
 
 TEST(SocketAddress, WhatDoesNotParseIsQuoted) {
-  for (const char* text : {"", ":", "1.2.3.4", "1.2.3.4:", "1.2.3:5", "1.2.3.4:65536", "1.2.3.4:5x", "::1:5", "[::1]", "[]:5",
-                           "[::1:5", "node:5", "1.2.3.4:-1", "[1.2.3.4]:5"}) {
+  for (const char* text : {"", ":", "1.2.3.4", "1.2.3.4:", "1.2.3:5", "1.2.3.4:65536", "1.2.3.4:5x", "::1:5", "[::1]",
+                           "[]:5", "[::1:5", "node:5", "1.2.3.4:-1", "[1.2.3.4]:5"}) {
     const auto address = SocketAddress::parse(text);
     EXPECT_EQ(address.status().code(), Code::InvalidArgument) << text;
     EXPECT_TRUE(address.status().message().starts_with(fmt::format("'{}' is not an address", text)));

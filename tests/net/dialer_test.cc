@@ -121,7 +121,8 @@ TEST_F(PeersTest, ASilentAddressDoesNotHoldUpTheNext) {
 }
 
 TEST_F(PeersTest, AnAddressThatFailsTheProofIsPassedOver) {
-  auto other = PeerListener::open({.secret = random_secret(), .tag = tag_of(secret_), .rank = 0, .size = 8}, {loopback(0)});
+  auto other =
+      PeerListener::open({.secret = random_secret(), .tag = tag_of(secret_), .rank = 0, .size = 8}, {loopback(0)});
   ASSERT_TRUE(other.ok());
   Dialer dialer(to({(*other)->addresses()[0], address_}));
   while (true) {
@@ -166,8 +167,8 @@ TEST_F(PeersTest, ADeadlinePasses) {
   options.deadline = Deadline::in_ms(30);
   Dialer dialer(std::move(options));
   const Status status = run(dialer);
-  EXPECT_EQ(status.message(), fmt::format("rank 0 did not answer in time: {} is silent",
-                                          address_of_socket(silent->get())->text()));
+  EXPECT_EQ(status.message(),
+            fmt::format("rank 0 did not answer in time: {} is silent", address_of_socket(silent->get())->text()));
 }
 
 TEST_F(PeersTest, ThePeerThatIsMeantForAnotherRankIsDropped) {
@@ -202,8 +203,9 @@ TEST_F(PeersTest, AStrangersBytesAreDroppedAtOnceAndOthersGoOn) {
 }
 
 TEST_F(PeersTest, HalfOpenStrangersCannotFillTheDoor) {
-  auto door = Door::open({.secret = secret_, .tag = tag_of(secret_), .owner = "rank 0", .most_strangers = 4, .stay_ms = 20},
-                         {loopback(0)}, 0);
+  auto door =
+      Door::open({.secret = secret_, .tag = tag_of(secret_), .owner = "rank 0", .most_strangers = 4, .stay_ms = 20},
+                 {loopback(0)}, 0);
   ASSERT_TRUE(door.ok());
   std::vector<UniqueFd> strangers;
   for (int i = 0; i < 12; ++i) strangers.push_back(*begin_connect(loopback(door->port())));

@@ -10,9 +10,9 @@ namespace {
 LocalInterface make(const char* name, const char* address) { return {name, *SocketAddress::parse(address)}; }
 
 const std::vector<LocalInterface> kHost{
-    make("lo", "127.0.0.1:0"),      make("docker0", "172.17.0.1:0"), make("eth0", "192.0.2.7:0"),
-    make("ib0", "198.51.100.7:0"),  make("eth10", "192.0.2.8:0"),    make("br-1234", "172.18.0.1:0"),
-    make("lo", "[::1]:0"),          make("eth0", "[2001:db8::7]:0"), make("eth0", "[fe80::7]:0"),
+    make("lo", "127.0.0.1:0"),     make("docker0", "172.17.0.1:0"), make("eth0", "192.0.2.7:0"),
+    make("ib0", "198.51.100.7:0"), make("eth10", "192.0.2.8:0"),    make("br-1234", "172.18.0.1:0"),
+    make("lo", "[::1]:0"),         make("eth0", "[2001:db8::7]:0"), make("eth0", "[fe80::7]:0"),
 };
 
 std::string chosen(const char* names, int family = AF_UNSPEC) {
