@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What every transport promises (transports/README.md), run against each row of kinds().
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <thread>
@@ -298,6 +299,7 @@ TEST_P(EveryTransport, OutlivesAKilledPeer) {
   if (GetParam().ranks != Ranks::Processes) GTEST_SKIP() << "ranks are threads of one process";
   Setting three = setting(3);
   three.doomed = 2;
+  Shared<std::atomic<int>> survivors;  // who fails first must not leave before the other has seen who died
   perform(three, [&](Player& p) {
     const SlotCut cut{1024, 8};
     SendEnd& out = sender(p, (p.me + 1) % 3);
@@ -318,6 +320,9 @@ TEST_P(EveryTransport, OutlivesAKilledPeer) {
     EXPECT_NE(status.message().find("127.0.0.1:"), std::string::npos) << status.message();
     EXPECT_EQ(p.transport->progress().status().message(), status.message());  // it stays failed
     EXPECT_FALSE(p.transport->send_end(2, 0, Use::Collective).ok());
+    ++*survivors;
+    for (const Deadline deadline = Deadline::in_ms(kPatienceMs); *survivors < 2 && !deadline.passed();)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
   });
 }
 

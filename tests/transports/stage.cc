@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/transports/stage.h"
 
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,12 +34,7 @@ class Stage {
   static constexpr int kMostRanks = 64;
   static constexpr size_t kMostBytes = 512;
 
-  explicit Stage(int ranks) : ranks_(ranks) {
-    void* memory = ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) ::abort();
-    shared_ = new (memory) Shared;
-  }
-  ~Stage() { ::munmap(shared_, sizeof(Shared)); }
+  explicit Stage(int ranks) : ranks_(ranks) {}
 
   int ranks() const { return ranks_; }
 
@@ -61,7 +55,7 @@ class Stage {
     size_t size;
     char bytes[kMostBytes];
   };
-  struct Shared {
+  struct Meeting {
     std::atomic<uint64_t> arrived{0};
     Line lines[kMostRanks];
   };
@@ -80,7 +74,7 @@ class Stage {
   }
 
   int ranks_;
-  Shared* shared_;
+  Shared<Meeting> shared_;
 };
 
 std::vector<std::string> Player::gather(const std::string& mine) { return stage_.gather(me, mine); }

@@ -6,10 +6,13 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <memory>
+#include <new>
 #include <span>
 #include <string>
 #include <vector>
@@ -86,6 +89,23 @@ void perform(const Setting& setting, const Body& body);
 void perform_bare(const Setting& setting, const Body& body);
 // Makes one rank's transport of the setting's kind.
 Result<std::unique_ptr<Transport>> make_transport(Player& player, const Setting& setting);
+
+// An object that forked processes share.
+template <class T>
+class Shared {
+ public:
+  Shared() : mapping_(::mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)) {
+    if (mapping_ == MAP_FAILED) ::abort();
+    new (mapping_) T{};
+  }
+  Shared(const Shared&) = delete;
+  ~Shared() { ::munmap(mapping_, sizeof(T)); }
+  T& operator*() const { return *static_cast<T*>(mapping_); }
+  T* operator->() const { return static_cast<T*>(mapping_); }
+
+ private:
+  void* mapping_;
+};
 
 // Repeatable bytes for a seed, and whether `data` holds them.
 void fill(std::span<std::byte> data, uint64_t seed);
