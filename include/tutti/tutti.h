@@ -50,8 +50,8 @@ typedef enum {
   TUTTI_CUDA_ERROR = 1,       /* a CUDA call failed */
   TUTTI_SYSTEM_ERROR = 2,     /* the operating system refused: memory, descriptors, sockets, permission */
   TUTTI_INTERNAL_ERROR = 3,   /* a defect of this library */
-  TUTTI_INVALID_ARGUMENT = 4, /* one argument is wrong by itself; nothing was started */
-  TUTTI_INVALID_USAGE = 5,    /* a call in a wrong state, a dead handle, or not available in this version */
+  TUTTI_INVALID_ARGUMENT = 4, /* one argument is wrong by itself, or a dead handle; nothing was started */
+  TUTTI_INVALID_USAGE = 5,    /* a call in a wrong state, or not available in this version */
   TUTTI_REMOTE_ERROR = 6,     /* a peer died, left, never came, or called something else */
   TUTTI_IN_PROGRESS = 7,      /* not finished yet */
   TUTTI_NUM_RESULTS = 8,
@@ -197,7 +197,7 @@ TUTTI_API tuttiResult_t tuttiCommInitRank(tuttiComm_t* comm, int nranks, tuttiUn
  * Order     Collective: returns when all ranks have called.
  * Threads   As tuttiCommInitRank. config and its strings are copied.
  * Errors    As tuttiCommInitRank; and TUTTI_INVALID_ARGUMENT: size, magic or version are not those of
- *           TUTTI_CONFIG_INITIALIZER, a field out of range. TUTTI_INVALID_USAGE: blocking is 0 (non-blocking: the call
+ *           TUTTI_CONFIG_INITIALIZER, a field out of range. TUTTI_INVALID_USAGE: a device, or blocking is 0 (the call
  *           would return TUTTI_IN_PROGRESS, tuttiCommGetAsyncError tells when it is done). Not available in this
  *           version.
  */
@@ -212,7 +212,8 @@ TUTTI_API tuttiResult_t tuttiCommInitRankConfig(tuttiComm_t* comm, int nranks, t
  *           without it one warning says that strangers could join. config NULL: the defaults.
  * Order     Collective: returns when all ranks have called. Call it once at a time per MASTER_PORT.
  * Threads   As tuttiCommInitRank.
- * Errors    As tuttiCommInitRankConfig; TUTTI_INVALID_ARGUMENT names the variable that is missing or does not parse.
+ * Errors    As tuttiCommInitRankConfig; the text names the variable that does not parse (TUTTI_INVALID_ARGUMENT) or is
+ *           missing (TUTTI_INVALID_USAGE).
  */
 TUTTI_API tuttiResult_t tuttiCommInitEnv(tuttiComm_t* comm, const tuttiConfig_t* config);
 
@@ -223,8 +224,8 @@ TUTTI_API tuttiResult_t tuttiCommInitEnv(tuttiComm_t* comm, const tuttiConfig_t*
  * Order     Local: needs no other process.
  * Threads   One thread may drive several of the ranks: it issues their operations in one group (see tuttiGroupStart),
  *           because a lone blocking call of one rank would wait for the others for ever.
- * Errors    Every comms[i] is NULL after a failure. TUTTI_INVALID_ARGUMENT: comms NULL, ndev < 1, a device that is not
- *           there.
+ * Errors    Every comms[i] is NULL after a failure. TUTTI_INVALID_ARGUMENT: comms NULL, ndev < 1. TUTTI_INVALID_USAGE:
+ *           a device that is not available in this version.
  */
 TUTTI_API tuttiResult_t tuttiCommInitAll(tuttiComm_t* comms, int ndev, const int* devices);
 
@@ -265,7 +266,7 @@ TUTTI_API tuttiResult_t tuttiCommFinalize(tuttiComm_t comm);
  * Shape     comm NULL: does nothing.
  * Order     Every rank destroys its handle, in any order, without waiting for the others to do so.
  * Threads   No other call may use comm meanwhile or later. Not inside a group.
- * Errors    TUTTI_INVALID_USAGE: no communicator, or destroyed already (detected where it still can be).
+ * Errors    TUTTI_INVALID_ARGUMENT: no communicator, or destroyed already (detected where it still can be).
  */
 TUTTI_API tuttiResult_t tuttiCommDestroy(tuttiComm_t comm);
 
@@ -282,7 +283,7 @@ TUTTI_API tuttiResult_t tuttiCommAbort(tuttiComm_t comm);
  * stream, or of a peer), or TUTTI_IN_PROGRESS while a non-blocking call is under way. tuttiGetLastError has the text.
  *
  * Threads   Any thread, any time before destroy.
- * Errors    TUTTI_INVALID_ARGUMENT: comm or asyncError is NULL. TUTTI_INVALID_USAGE: no communicator.
+ * Errors    TUTTI_INVALID_ARGUMENT: no communicator, or asyncError is NULL.
  */
 TUTTI_API tuttiResult_t tuttiCommGetAsyncError(tuttiComm_t comm, tuttiResult_t* asyncError);
 
@@ -290,7 +291,7 @@ TUTTI_API tuttiResult_t tuttiCommGetAsyncError(tuttiComm_t comm, tuttiResult_t* 
  * Writes the number of ranks of a communicator.
  *
  * Threads   Any thread, any time before destroy.
- * Errors    TUTTI_INVALID_ARGUMENT: comm or count is NULL. TUTTI_INVALID_USAGE: no communicator.
+ * Errors    TUTTI_INVALID_ARGUMENT: no communicator, or count is NULL.
  */
 TUTTI_API tuttiResult_t tuttiCommCount(tuttiComm_t comm, int* count);
 
@@ -298,7 +299,7 @@ TUTTI_API tuttiResult_t tuttiCommCount(tuttiComm_t comm, int* count);
  * Writes the calling rank: 0 <= *rank < count.
  *
  * Threads   Any thread, any time before destroy.
- * Errors    TUTTI_INVALID_ARGUMENT: comm or rank is NULL. TUTTI_INVALID_USAGE: no communicator.
+ * Errors    TUTTI_INVALID_ARGUMENT: no communicator, or rank is NULL.
  */
 TUTTI_API tuttiResult_t tuttiCommRank(tuttiComm_t comm, int* rank);
 
@@ -306,7 +307,7 @@ TUTTI_API tuttiResult_t tuttiCommRank(tuttiComm_t comm, int* rank);
  * Writes the device of the calling rank: a CUDA ordinal or TUTTI_DEVICE_CPU.
  *
  * Threads   Any thread, any time before destroy.
- * Errors    TUTTI_INVALID_ARGUMENT: comm or device is NULL. TUTTI_INVALID_USAGE: no communicator.
+ * Errors    TUTTI_INVALID_ARGUMENT: no communicator, or device is NULL.
  */
 TUTTI_API tuttiResult_t tuttiCommDevice(tuttiComm_t comm, int* device);
 
@@ -664,7 +665,7 @@ TUTTI_API tuttiResult_t tuttiStreamCreate(tuttiStream_t* stream);
  * Waits for the stream's queued work, then ends the life of the handle.
  *
  * Threads   No other call may use the stream meanwhile or later. Not from a callback.
- * Errors    TUTTI_INVALID_ARGUMENT: stream is NULL. TUTTI_INVALID_USAGE: no stream, or destroyed already.
+ * Errors    TUTTI_INVALID_ARGUMENT: no stream, or destroyed already.
  */
 TUTTI_API tuttiResult_t tuttiStreamDestroy(tuttiStream_t stream);
 
@@ -672,8 +673,8 @@ TUTTI_API tuttiResult_t tuttiStreamDestroy(tuttiStream_t stream);
  * Waits until everything queued before this call is done.
  *
  * Threads   Any thread, except the stream's own callbacks.
- * Errors    TUTTI_INVALID_ARGUMENT: stream is NULL. TUTTI_INVALID_USAGE: no stream. Otherwise the first failure of the
- *           work waited for, which tuttiCommGetAsyncError of its communicator keeps.
+ * Errors    TUTTI_INVALID_ARGUMENT: no stream. Otherwise the first failure of the work waited for, which
+ *           tuttiCommGetAsyncError of its communicator keeps.
  */
 TUTTI_API tuttiResult_t tuttiStreamSynchronize(tuttiStream_t stream);
 
@@ -691,7 +692,7 @@ TUTTI_API tuttiResult_t tuttiStreamQuery(tuttiStream_t stream);
  * Shape     An event that was never recorded marks nothing. Recording it again later does not move this wait.
  * Stream    Returns once queued.
  * Threads   Any thread.
- * Errors    TUTTI_INVALID_ARGUMENT: stream or event is NULL. TUTTI_INVALID_USAGE: a dead handle.
+ * Errors    TUTTI_INVALID_ARGUMENT: no stream, no event.
  */
 TUTTI_API tuttiResult_t tuttiStreamWaitEvent(tuttiStream_t stream, tuttiEvent_t event);
 
@@ -702,7 +703,7 @@ TUTTI_API tuttiResult_t tuttiStreamWaitEvent(tuttiStream_t stream, tuttiEvent_t 
  *           tuttiEventQuery, tuttiStreamQuery, tuttiCommGetAsyncError and tuttiGetLastError.
  * Stream    Returns once queued; what is queued later waits for the callback's return.
  * Threads   Any thread.
- * Errors    TUTTI_INVALID_ARGUMENT: stream or callback is NULL. TUTTI_INVALID_USAGE: no stream.
+ * Errors    TUTTI_INVALID_ARGUMENT: no stream, or callback is NULL.
  */
 TUTTI_API tuttiResult_t tuttiStreamAddCallback(tuttiStream_t stream, void (*callback)(void* user), void* user);
 
@@ -718,17 +719,17 @@ TUTTI_API tuttiResult_t tuttiEventCreate(tuttiEvent_t* event);
  * Ends the life of an event. Waits that were queued on it still hold.
  *
  * Threads   No other call may use the event meanwhile or later.
- * Errors    TUTTI_INVALID_ARGUMENT: event is NULL. TUTTI_INVALID_USAGE: no event, or destroyed already.
+ * Errors    TUTTI_INVALID_ARGUMENT: no event, or destroyed already.
  */
 TUTTI_API tuttiResult_t tuttiEventDestroy(tuttiEvent_t event);
 
 /**
  * Makes `event` mark everything queued on `stream` so far; it is done when that is done.
  *
- * Shape     Recording again moves the mark.
+ * Shape     Recording again moves the mark. stream NULL: done at once, since blocking calls have ended.
  * Stream    Returns once queued.
  * Threads   Any thread.
- * Errors    TUTTI_INVALID_ARGUMENT: event or stream is NULL. TUTTI_INVALID_USAGE: a dead handle.
+ * Errors    TUTTI_INVALID_ARGUMENT: no event, no stream.
  */
 TUTTI_API tuttiResult_t tuttiEventRecord(tuttiEvent_t event, tuttiStream_t stream);
 
@@ -736,7 +737,7 @@ TUTTI_API tuttiResult_t tuttiEventRecord(tuttiEvent_t event, tuttiStream_t strea
  * Waits until the work that `event` marks is done.
  *
  * Threads   Any thread, except callbacks.
- * Errors    TUTTI_INVALID_ARGUMENT: event is NULL. TUTTI_INVALID_USAGE: no event.
+ * Errors    TUTTI_INVALID_ARGUMENT: no event.
  */
 TUTTI_API tuttiResult_t tuttiEventSynchronize(tuttiEvent_t event);
 

@@ -113,7 +113,8 @@ const Enum* find_name(const std::string_view (&names)[kCount], std::string_view 
     for (int i = 0; i < kCount; ++i) values[i] = static_cast<Enum>(i);
     return values;
   }();
-  const auto at = std::find(std::begin(names), std::end(names), text);
+  const auto at =
+      std::find_if(std::begin(names), std::end(names), [&](std::string_view name) { return same_name(name, text); });
   return at == std::end(names) ? nullptr : &kValues[at - std::begin(names)];
 }
 

@@ -38,6 +38,21 @@ constexpr std::string_view name(Coll coll) { return kCollNames[static_cast<int>(
 constexpr std::string_view name(Algo algo) { return kAlgoNames[static_cast<int>(algo)]; }
 constexpr std::string_view name(Proto proto) { return kProtoNames[static_cast<int>(proto)]; }
 
+// Users write all_reduce or allreduce, HalvingDoubling or halving_doubling: names are equal when their letters are.
+constexpr bool same_name(std::string_view a, std::string_view b) {
+  const auto skip = [](std::string_view& text) {
+    while (!text.empty() && (text[0] == '_' || text[0] == '-' || text[0] == ' ')) text.remove_prefix(1);
+  };
+  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
+  for (;; a.remove_prefix(1), b.remove_prefix(1)) {
+    skip(a);
+    skip(b);
+    if (a.empty() || b.empty()) return a.empty() && b.empty();
+    if (lower(a[0]) != lower(b[0])) return false;
+  }
+}
+static_assert(same_name("AllReduce", "all_reduce") && !same_name("all_reduce", "all_reduce_v"));
+
 // Operands are combined on the way (and so pre-scaling and averaging apply).
 constexpr bool reduces(Coll coll) {
   return coll == Coll::AllReduce || coll == Coll::Reduce || coll == Coll::ReduceScatter;

@@ -218,8 +218,8 @@ Status check_config(const char* function, const tuttiConfig_t* config) {
     return invalid_usage(
         "{}: config->blocking is 0: non-blocking communicators are not available in this version, pass 1", function);
   if (config->device != TUTTI_DEVICE_CPU && config->device != TUTTI_UNDEFINED_INT)
-    return invalid_argument("{}: config->device is {}: this version runs on the CPU, pass TUTTI_DEVICE_CPU", function,
-                            config->device);
+    return invalid_usage("{}: config->device is {}: devices are not available in this version, pass TUTTI_DEVICE_CPU",
+                         function, config->device);
   const auto channels = [](int value) { return value >= 1 || value == TUTTI_UNDEFINED_INT; };
   if (!channels(config->minChannels))
     return invalid_argument("{}: config->minChannels is {}: pass 1 or more, or TUTTI_UNDEFINED_INT", function,

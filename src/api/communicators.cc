@@ -32,14 +32,6 @@ Result<CommOptions> read_config(const char* function, const tuttiConfig_t* confi
   TUTTI_TRY(check_config(function, config));
   tuttiConfig_t full = TUTTI_CONFIG_INITIALIZER;
   std::memcpy(&full, config, std::min(config->size, sizeof full));
-  if (full.blocking == 0)
-    return invalid_usage(
-        "{}: non-blocking communicators (config.blocking = 0) are not available in this version: set "
-        "blocking to 1",
-        function);
-  if (full.device != TUTTI_DEVICE_CPU && full.device != TUTTI_UNDEFINED_INT)
-    return invalid_usage("{}: config.device is {}, but this version has no CUDA device support: use TUTTI_DEVICE_CPU",
-                         function, full.device);
   if (full.minChannels != TUTTI_UNDEFINED_INT) options.min_channels = full.minChannels;
   if (full.maxChannels != TUTTI_UNDEFINED_INT) options.max_channels = full.maxChannels;
   if (full.netName != nullptr) options.transports = full.netName;
@@ -74,8 +66,8 @@ Status join_later(tuttiComm_t* comm, int nranks, int rank, CommOptions options, 
 
 Status init_rank(const char* function, tuttiComm_t* comm, int nranks, const tuttiUniqueId& id, int rank,
                  const tuttiConfig_t* config) {
+  if (comm != nullptr) *comm = nullptr;
   TUTTI_TRY(check_init(function, comm, nranks, rank));
-  *comm = nullptr;
   TUTTI_ASSIGN_OR_RETURN(CommOptions options, read_config(function, config));
   TUTTI_ASSIGN_OR_RETURN(const UniqueId decoded,
                          decode_unique_id(std::span<const char, kUniqueIdBytes>(id.internal, kUniqueIdBytes)));
@@ -127,7 +119,9 @@ tuttiResult_t tuttiCommInitEnv(tuttiComm_t* comm, const tuttiConfig_t* config) {
 tuttiResult_t tuttiCommInitAll(tuttiComm_t* comms, int ndev, const int* devices) {
   const char* const function = __func__;
   return entry(function, [&]() -> Status {
-    TUTTI_TRY(check_init(function, comms, ndev, 0));
+    TUTTI_TRY(check_not_null(function, "comms", comms, "room for ndev handles"));
+    if (ndev < 1) return invalid_argument("{}: ndev is {}: pass the number of ranks, at least 1", function, ndev);
+    std::fill(comms, comms + ndev, nullptr);
     for (int i = 0; devices != nullptr && i < ndev; ++i) {
       if (devices[i] != TUTTI_DEVICE_CPU)
         return invalid_usage(
@@ -153,6 +147,7 @@ tuttiResult_t tuttiCommInitAll(tuttiComm_t* comms, int ndev, const int* devices)
 tuttiResult_t tuttiCommDestroy(tuttiComm_t comm) {
   const char* const function = __func__;
   return entry(function, [&]() -> Status {
+    if (comm == nullptr) return {};
     TUTTI_TRY(check_comm(function, comm));
     if (in_group()) return invalid_usage("{}: not inside a group: call it after tuttiGroupEnd", function);
     comm->comm->drain();
@@ -221,15 +216,15 @@ tuttiResult_t tuttiExplain(tuttiComm_t comm, const char* collective, size_t coun
     TUTTI_TRY(check_comm(function, comm));
     TUTTI_TRY(check_not_null(function, "collective", collective, "a name such as all_reduce"));
     TUTTI_TRY(check_not_null(function, "text", text, "a buffer of textBytes bytes"));
+    if (textBytes == 0) return invalid_argument("{}: textBytes is 0: pass the length of text", function);
     TUTTI_TRY(checks::check_type(function, static_cast<uint32_t>(type)));
     const Coll* coll = find_coll(collective);
     if (coll == nullptr) {
-      return invalid_argument("{}: '{}' is not a collective: use one of {}", function, collective,
+      return invalid_argument("{}: collective is '{}': use one of {}", function, collective,
                               fmt::join(kCollNames, ", "));
     }
     const Shape shape{*coll, count * element_size(static_cast<DataType>(type)), false};
     TUTTI_ASSIGN_OR_RETURN(const std::string explained, explain_plan(comm->comm->summary(), shape));
-    if (textBytes == 0) return {};
     const size_t kept = std::min(explained.size(), textBytes - 1);
     std::memcpy(text, explained.data(), kept);
     text[kept] = '\0';

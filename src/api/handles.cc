@@ -84,9 +84,20 @@ Status explain_comm_handle(const char* function, tuttiComm_t handle) {
       function);
 }
 
+namespace {
+
+// A child has its parent's streams and events without the threads that carry them: waiting would be for ever.
+Status check_process(const char* function, const char* what, uint64_t process) {
+  if (process == process_generation()) return {};
+  return invalid_usage("{}: {} was made before this process was forked: make another in the child, or exec", function,
+                       what);
+}
+
+}  // namespace
+
 tuttiStream_t new_stream_handle(std::shared_ptr<Stream> stream) {
   Registry& all = registry();
-  auto* handle = new tuttiStream{stream};
+  auto* handle = new tuttiStream{stream, process_generation()};
   const std::lock_guard lock(all.mutex);
   all.streams.emplace(handle, std::move(stream));
   return handle;
@@ -103,6 +114,7 @@ Result<std::shared_ptr<Stream>> find_stream(const char* function, tuttiStream_t 
         "such a stream, or NULL for a blocking call (a cudaStream_t belongs to communicators on CUDA devices)",
         function);
   }
+  TUTTI_TRY(check_process(function, "stream", handle->process));
   return found->second;
 }
 
@@ -117,18 +129,20 @@ Result<std::shared_ptr<Stream>> remove_stream(const char* function, tuttiStream_
 
 tuttiEvent_t new_event_handle() {
   Registry& all = registry();
-  auto* handle = new tuttiEvent{std::make_shared<Event>()};
+  auto* handle = new tuttiEvent{std::make_shared<Event>(), process_generation()};
   const std::lock_guard lock(all.mutex);
   all.events.emplace(handle, handle->event);
   return handle;
 }
 
 Result<std::shared_ptr<Event>> find_event(const char* function, tuttiEvent_t handle) {
+  if (handle == nullptr) return invalid_argument("{}: event is NULL: pass one made by tuttiEventCreate", function);
   Registry& all = registry();
   const std::lock_guard lock(all.mutex);
   const auto found = all.events.find(handle);
   if (found == all.events.end())
     return invalid_argument("{}: event is not one made by tuttiEventCreate, or it has been destroyed", function);
+  TUTTI_TRY(check_process(function, "event", handle->process));
   return found->second;
 }
 

@@ -25,9 +25,11 @@ struct tuttiComm {
 };
 struct tuttiStream {
   std::shared_ptr<tutti::Stream> stream;
+  uint64_t process = 0;
 };
 struct tuttiEvent {
   std::shared_ptr<tutti::Event> event;
+  uint64_t process = 0;
 };
 
 namespace tutti {

@@ -26,18 +26,10 @@ std::string known(const std::string_view (&names)[kCount]) {
   return all;
 }
 
-// Users write all_reduce or allreduce, HalvingDoubling or halving_doubling: compare letters only.
-std::string letters(std::string_view text) {
-  std::string plain;
-  for (const char c : text) {
-    if (c != '_' && c != '-' && c != ' ') plain.push_back(static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c));
-  }
-  return plain;
-}
 template <size_t kCount>
 int find(const std::string_view (&names)[kCount], std::string_view text) {
-  const auto at = std::find_if(std::begin(names), std::end(names),
-                               [&](std::string_view name) { return letters(name) == letters(text); });
+  const auto at =
+      std::find_if(std::begin(names), std::end(names), [&](std::string_view name) { return same_name(name, text); });
   return at == std::end(names) ? -1 : static_cast<int>(at - std::begin(names));
 }
 

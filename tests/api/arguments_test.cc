@@ -68,7 +68,7 @@ TEST(Arguments, ANullOrDestroyedCommunicatorIsAnErrorAndNoCrash) {
       tuttiResult_t state;
       EXPECT_NE(tuttiCommGetAsyncError(comm, &state), TUTTI_SUCCESS);
     }
-    EXPECT_FAILS(tuttiCommDestroy(dead), TUTTI_INVALID_USAGE, "comm");
+    EXPECT_FAILS(tuttiCommDestroy(dead), TUTTI_INVALID_ARGUMENT, "comm");
     EXPECT_OK(tuttiCommDestroy(nullptr));
   });
 }
@@ -88,7 +88,7 @@ TEST(Arguments, OfInitAreNamedAndNoHandleIsLeft) {
     EXPECT_FAILS(tuttiCommInitAll(nullptr, 1, nullptr), TUTTI_INVALID_ARGUMENT, "comms");
     EXPECT_FAILS(tuttiCommInitAll(&comm, 0, nullptr), TUTTI_INVALID_ARGUMENT, "ndev");
     const int device = 0;
-    EXPECT_FAILS(tuttiCommInitAll(&comm, 1, &device), TUTTI_INVALID_ARGUMENT, "device");
+    EXPECT_FAILS(tuttiCommInitAll(&comm, 1, &device), TUTTI_INVALID_USAGE, "device");
     tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
     config.magic = 1;
     EXPECT_FAILS(tuttiCommInitRankConfig(&comm, 1, id, 0, &config), TUTTI_INVALID_ARGUMENT, "magic");

@@ -95,21 +95,21 @@ TEST(InitEnv, NamesTheVariableThatIsWrong) {
   const Environment good = {{"RANK", "0"}, {"WORLD_SIZE", "1"}, {"MASTER_ADDR", "127.0.0.1"}, {"MASTER_PORT", "29999"}};
   const Environment wrong = {
       {"RANK", "x"}, {"RANK", "7"}, {"WORLD_SIZE", "0"}, {"WORLD_SIZE", "two"}, {"MASTER_PORT", "99999"}};
-  const auto fails_naming = [](const std::string& name) {
+  const auto fails_naming = [](const std::string& name, tuttiResult_t code) {
     tuttiComm_t comm = nullptr;
-    EXPECT_FAILS(tuttiCommInitEnv(&comm, nullptr), TUTTI_INVALID_ARGUMENT, name);
+    EXPECT_FAILS(tuttiCommInitEnv(&comm, nullptr), code, name);
     EXPECT_EQ(comm, nullptr);
   };
   for (const auto& [name, value] : wrong) {
     Environment environment = good;
     environment.push_back({name, value});
-    in_child([&, name = name] { fails_naming(name); }, environment);
+    in_child([&, name = name] { fails_naming(name, TUTTI_INVALID_ARGUMENT); }, environment);
   }
   for (const char* missing : {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}) {
     in_child(
         [&] {
           unsetenv(missing);
-          fails_naming(missing);
+          fails_naming(missing, TUTTI_INVALID_USAGE);
         },
         good);
   }

@@ -206,7 +206,8 @@ std::string algorithm_setting(const World& w) {
   std::string text;
   for (const AlgorithmList& list : kAlgorithmLists) {
     if (static_cast<size_t>(w.algorithm) > list.names.size()) continue;
-    text += (text.empty() ? "" : ";") + std::string(list.coll) + ":" + list.names[static_cast<size_t>(w.algorithm) - 1];
+    if (!text.empty()) text += ";";
+    text.append(list.coll).append(":").append(list.names[static_cast<size_t>(w.algorithm) - 1]);
   }
   return text;
 }
