@@ -14,13 +14,33 @@ namespace {
 constexpr size_t kGuardBytes = 256;
 constexpr unsigned char kGuard = 0xA5, kUntouched = 0xEE;
 
-uint64_t load(const unsigned char* at, size_t element) {
-  uint64_t bits = 0;
-  std::memcpy(&bits, at, element);
-  return bits;
+// Calls body(T()) with the unsigned type of this width: the loops over elements are compiled once for each.
+template <class Body>
+auto with_width(size_t element, Body&& body) {
+  switch (element) {
+    case 1:
+      return body(uint8_t{});
+    case 2:
+      return body(uint16_t{});
+    case 4:
+      return body(uint32_t{});
+    default:
+      return body(uint64_t{});
+  }
 }
-void store(unsigned char* at, uint64_t bits, size_t element) { std::memcpy(at, &bits, element); }
-uint64_t cut(uint64_t bits, size_t element) { return element == 8 ? bits : bits & ((uint64_t{1} << 8 * element) - 1); }
+
+// Calls body(i, column) for elements [0, count) of which the first has table index `index`; stops when it returns
+// false.
+template <class Body>
+void for_columns(size_t index, size_t count, Body&& body) {
+  for (size_t i = 0; i < count;) {
+    size_t k = column(index + i);
+    const size_t period_left = kPeriod - (index + i) % kPeriod, row_left = kPeriod - k;
+    const size_t end = i + std::min({count - i, period_left, row_left});
+    for (; i < end; ++i, ++k)
+      if (!body(i, k)) return;
+  }
+}
 
 }  // namespace
 
@@ -34,9 +54,12 @@ void Guarded::make(size_t elements, size_t element, int shift) {
 }
 
 std::string Guarded::damage() const {
-  for (const unsigned char* at = raw_.data(); at != raw_.data() + raw_.size(); ++at) {
-    if (at == begin_) at += bytes_;
-    if (at == raw_.data() + raw_.size()) break;
+  const unsigned char* const end = raw_.data() + raw_.size();
+  for (const unsigned char* at = raw_.data(); at != end; ++at) {
+    if (at == begin_) {
+      at += bytes_;
+      if (at == end) break;
+    }
     if (*at != kGuard)
       return "guard byte " + std::to_string(at - begin_) + " of " + std::to_string(bytes_) + " was overwritten";
   }
@@ -179,12 +202,19 @@ void Runner::fill() {
     send_ = send_buffer_.data(), recv_ = recv_buffer_.data();
   }
   auto* const input = const_cast<unsigned char*>(send_);
-  if (reduces(case_.coll)) {
-    const std::vector<uint64_t>& mine = table(case_.type, case_.op, world_.n).in[static_cast<size_t>(rank_)];
-    for (size_t i = 0; i < send_elements_; ++i) store(input + i * element_, mine[column(i)], element_);
-  } else {
-    for (size_t i = 0; i < send_elements_; ++i) store(input + i * element_, copied(case_.seed, rank_, i), element_);
-  }
+  with_width(element_, [&](auto width) {
+    using T = decltype(width);
+    T* const elements = reinterpret_cast<T*>(input);
+    if (reduces(case_.coll)) {
+      const std::vector<uint64_t>& mine = table(case_.type, case_.op, world_.n).in[static_cast<size_t>(rank_)];
+      for_columns(0, send_elements_, [&](size_t at, size_t k) {
+        elements[at] = static_cast<T>(mine[k]);
+        return true;
+      });
+    } else {
+      for (size_t at = 0; at < send_elements_; ++at) elements[at] = static_cast<T>(copied(case_.seed, rank_, at));
+    }
+  });
   send_copy_.assign(send_, send_ + send_elements_ * element_);
   before_.assign(recv_buffer_.data(), recv_buffer_.data() + recv_buffer_.bytes());
 }
@@ -288,32 +318,36 @@ std::string Runner::synchronize() {
 }
 
 std::string Runner::compare(const Segment& s) const {
-  const unsigned char* at = recv_ + s.offset * element_;
-  char text[160];
-  if (s.source >= 0) {
-    for (size_t i = 0; i < s.count; ++i, at += element_) {
-      const uint64_t want = cut(copied(case_.seed, s.source, s.index + i), element_);
-      if (load(at, element_) == want) [[likely]]
-        continue;
-      std::snprintf(text, sizeof text, "element %zu (from rank %d, %zu of %zu) is %#llx, not %#llx", s.offset + i,
-                    s.source, i, s.count, static_cast<unsigned long long>(load(at, element_)),
-                    static_cast<unsigned long long>(want));
-      return text;
+  return with_width(element_, [&](auto width) -> std::string {
+    using T = decltype(width);
+    const T* const got = reinterpret_cast<const T*>(recv_) + s.offset;
+    const auto wrong = [&](size_t at, T want, const char* remark) {
+      char text[200];
+      const std::string source = s.source < 0 ? "" : " from rank " + std::to_string(s.source);
+      std::snprintf(text, sizeof text, "element %zu (%zu of %zu%s) is %#llx, not %#llx%s", s.offset + at, at, s.count,
+                    source.c_str(), static_cast<unsigned long long>(got[at]), static_cast<unsigned long long>(want),
+                    remark);
+      return std::string(text);
+    };
+    std::string found;
+    if (s.source >= 0) {
+      for (size_t at = 0; at < s.count; ++at) {
+        const auto want = static_cast<T>(copied(case_.seed, s.source, s.index + at));
+        if (got[at] != want) return wrong(at, want, "");
+      }
+      return found;
     }
-    return "";
-  }
-  const Table& expected = table(case_.type, case_.op, world_.n);
-  for (size_t i = 0; i < s.count; ++i, at += element_) {
-    const size_t k = column(s.index + i);
-    const uint64_t got = load(at, element_);
-    if (expected.nan[k] ? is_nan(got, case_.type) : got == expected.out[k]) [[likely]]
-      continue;
-    std::snprintf(text, sizeof text, "element %zu of %zu is %#llx, not %#llx%s", i, s.count,
-                  static_cast<unsigned long long>(got), static_cast<unsigned long long>(expected.out[k]),
-                  expected.nan[k] ? " but a NaN" : "");
-    return text;
-  }
-  return "";
+    const Table& expected = table(case_.type, case_.op, world_.n);
+    for_columns(s.index, s.count, [&](size_t at, size_t k) {
+      const auto want = static_cast<T>(expected.out[k]);
+      if (got[at] == want && !expected.nan[k]) [[likely]]
+        return true;
+      if (expected.nan[k] && is_nan(got[at], case_.type)) return true;
+      found = wrong(at, want, expected.nan[k] ? " but a NaN" : "");
+      return false;
+    });
+    return found;
+  });
 }
 
 // Bytes of the output buffer that belong to no segment are as before.

@@ -138,6 +138,22 @@ struct Form {
   }
 };
 
+// Bits of float32: the exponent field, and the step of its last bit.
+constexpr uint32_t kExponentField = 0x7f800000;
+constexpr uint32_t kExponentOne = 1u << 23;
+constexpr uint32_t kSignBit = 0x80000000;
+
+// For patterns below 2^31 signed comparisons are as good as unsigned ones, and one instruction everywhere. Arithmetic
+// on patterns is unsigned: it may wrap (a NaN's exponent does).
+template <int B>
+TUTTI_INLINE Vec<uint32_t, B> smaller(Vec<uint32_t, B> a, Vec<uint32_t, B> b) {
+  return as<int32_t>(a) < as<int32_t>(b) ? a : b;
+}
+template <int B>
+TUTTI_INLINE Vec<uint32_t, B> larger(Vec<uint32_t, B> a, Vec<uint32_t, B> b) {
+  return as<int32_t>(a) > as<int32_t>(b) ? a : b;
+}
+
 // A lane whose top bits are a small float (the rest zero), as float32.
 //
 // The exponent is moved into place and rebased by an addition. Where the exponent field is 0 the implicit 1 is wrong:
@@ -147,45 +163,53 @@ TUTTI_INLINE Vec<float, B> widen_lane(Vec<uint32_t, B> lane) {
   if constexpr (T::kExponent == 8) {
     return as<float>(lane);
   } else {
-    constexpr int32_t kRebase = (127 - T::kBias) << 23;
-    const auto magnitude = as<int32_t>((lane & 0x7fffffffu) >> (8 - T::kExponent));
-    const auto normal = magnitude + kRebase;
-    const auto one = splat<int32_t, B>(kRebase + (1 << 23));
-    auto value = magnitude < (1 << 23) ? as<int32_t>(as<float>(magnitude + one) - as<float>(one)) : normal;
+    constexpr uint32_t kRebase = (127 - T::kBias) * kExponentOne;
     constexpr int32_t kSpecial = T::kTop << (23 - T::kMantissa);  // infinity and above; e4m3: its NaN
-    value = magnitude >= kSpecial ? magnitude | 0x7f800000 : value;
-    return as<float>(as<uint32_t>(value) | (lane & 0x80000000u));
+    const auto magnitude = (lane & ~kSignBit) >> (8 - T::kExponent);
+    const auto one = splat<uint32_t, B>(kRebase + kExponentOne);
+    const auto subnormal = as<uint32_t>(as<float>(magnitude + one) - as<float>(one));
+    auto value = as<int32_t>(magnitude) < static_cast<int32_t>(kExponentOne) ? subnormal : magnitude + kRebase;
+    value = as<int32_t>(magnitude) >= kSpecial ? magnitude | kExponentField : value;
+    return as<float>(value | (lane & kSignBit));
   }
+}
+
+// What to add to a magnitude so that the adder rounds it to kMantissa bits: 2^(e + 23 - mantissa) for an exponent e. e
+// stops at the smallest normal exponent, which makes the subnormals.
+template <class T>
+struct Anchor {
+  static constexpr uint32_t kSmallest = (127 - T::kBias + 1) * kExponentOne;
+  static constexpr uint32_t kDistance = (23 - T::kMantissa) * kExponentOne;
+};
+template <class T, int B>
+TUTTI_INLINE Vec<uint32_t, B> exponent_of(Vec<uint32_t, B> bits) {
+  return larger<B>(bits & kExponentField, splat<uint32_t, B>(Anchor<T>::kSmallest));
 }
 
 // float32 to the code of a small float with its sign, in the low bits of each lane; nearest even.
 //
-// The addition of 2^(e + 23 - mantissa) to a magnitude of exponent e makes the adder round at the right bit, and leaves
-// the rounded integer mantissa in the low bits of the sum; e stops at the smallest normal exponent, which yields the
-// subnormals. A mantissa that rounds up to the next power of two carries into the exponent by itself.
+// The sum with the anchor has the rounded integer mantissa in its low bits. A mantissa that rounds up to the next power
+// of two carries into the exponent by itself.
 template <class T, int B>
 TUTTI_INLINE Vec<uint32_t, B> narrow_lane(Vec<float, B> value) {
-  const auto bits = as<int32_t>(value);
+  const auto bits = as<uint32_t>(value);
   if constexpr (T::kExponent == 8) {
     // Truncation after adding just under half, or half where the kept mantissa is odd. A NaN survives it: its low half
     // is 0, because it came from a bfloat16, from an invalid operation, or from a factor (made so by multiply below).
-    return (as<uint32_t>(bits) + (0x7fffu + ((as<uint32_t>(bits) >> 16) & 1u))) >> 16;
+    return (bits + (0x7fffu + ((bits >> 16) & 1u))) >> 16;
   } else {
     // Above this everything is infinity (then: the first power of two beyond), or saturates.
-    constexpr int32_t kLimitCode = T::kSaturate ? T::kTop - 1 : T::kTop;
-    constexpr int32_t kLimit = (kLimitCode << (23 - T::kMantissa)) + ((127 - T::kBias) << 23);
-    constexpr int32_t kSmallest = (127 - T::kBias + 1) << 23;  // exponent of the smallest normal
-    const auto magnitude = bits & 0x7fffffff;
-    const auto limit = splat<int32_t, B>(kLimit);
-    const auto clamped = magnitude < limit ? magnitude : limit;
-    const auto own = clamped & 0x7f800000;
-    const auto smallest = splat<int32_t, B>(kSmallest);
-    const auto exponent = own < smallest ? smallest : own;
-    const auto anchor = exponent + ((23 - T::kMantissa) << 23);
-    const auto sum = as<int32_t>(as<float>(clamped) + as<float>(anchor));
-    const auto code = (sum - anchor) + ((exponent - kSmallest) >> (23 - T::kMantissa));
-    const auto result = magnitude > 0x7f800000 ? splat<int32_t, B>(T::kNan) : code;
-    return as<uint32_t>(result) | ((as<uint32_t>(bits) >> (32 - T::kBits)) & (1u << (T::kBits - 1)));
+    constexpr uint32_t kLimitCode = T::kSaturate ? T::kTop - 1 : T::kTop;
+    constexpr uint32_t kLimit = (kLimitCode << (23 - T::kMantissa)) + (127 - T::kBias) * kExponentOne;
+    const auto magnitude = bits & ~kSignBit;
+    const auto clamped = smaller<B>(magnitude, splat<uint32_t, B>(kLimit));
+    const auto exponent = exponent_of<T, B>(clamped);
+    const auto anchor = exponent + Anchor<T>::kDistance;
+    const auto sum = as<uint32_t>(as<float>(clamped) + as<float>(anchor));
+    const auto code = (sum - anchor) + ((exponent - Anchor<T>::kSmallest) >> (23 - T::kMantissa));
+    const auto nan = splat<uint32_t, B>(T::kNan);
+    const auto result = as<int32_t>(magnitude) > static_cast<int32_t>(kExponentField) ? nan : code;
+    return result | ((bits >> (32 - T::kBits)) & (1u << (T::kBits - 1)));
   }
 }
 
@@ -285,19 +309,15 @@ struct WideForm {
   }
 
   // A float32 rounded and clamped to the values of float8 (e4m3: divided by 256), so that float16 holds it exactly.
-  // The anchor is that of narrow_lane, with the sign of the value. NaN passes.
+  // NaN passes.
   template <class F>
   TUTTI_INLINE static Vec<float, B> half_precise(Vec<float, B> value) {
     constexpr float kLimit = F::kExponent == 4 ? 448 : 57344;
-    constexpr int32_t kSmallest = (127 - F::kBias + 1) << 23;
     const auto high = splat<float, B>(kLimit), low = splat<float, B>(-kLimit);
     value = high < value ? high : value;
     value = low > value ? low : value;
-    const auto smallest = splat<int32_t, B>(kSmallest);
-    const auto own = as<int32_t>(value) & 0x7f800000;
-    const auto exponent = own < smallest ? smallest : own;
-    const auto sign = as<uint32_t>(value) & 0x80000000u;
-    const auto anchor = as<float>(as<uint32_t>(exponent + ((23 - F::kMantissa) << 23)) | sign);
+    const auto sign = as<uint32_t>(value) & kSignBit;
+    const auto anchor = as<float>((exponent_of<F, B>(as<uint32_t>(value)) + Anchor<F>::kDistance) | sign);
     const auto difference = as<uint32_t>((value + anchor) - anchor);
     const auto rounded = as<float>(difference | sign);  // what rounds to zero keeps its sign
     if constexpr (F::kExponent == 4) return rounded * 0x1p-8f;
