@@ -34,9 +34,11 @@ TEST(Catalog, NamesAreFoundAgain) {
   for (int c = 0; c < kCollCount; ++c) EXPECT_EQ(*find_coll(kCollNames[c]), static_cast<Coll>(c));
   for (int a = 0; a < kAlgoCount; ++a) EXPECT_EQ(*find_algo(kAlgoNames[a]), static_cast<Algo>(a));
   for (int p = 0; p < kProtoCount; ++p) EXPECT_EQ(*find_proto(kProtoNames[p]), static_cast<Proto>(p));
-  EXPECT_EQ(find_coll("allreduce"), nullptr);
+  EXPECT_EQ(find_coll("all_reduced"), nullptr);
+  ASSERT_NE(find_coll("AllReduce"), nullptr);  // users spell names in many ways
+  EXPECT_EQ(*find_coll("AllReduce"), Coll::AllReduce);
   EXPECT_EQ(find_algo(""), nullptr);
-  EXPECT_EQ(find_proto("LL"), nullptr);
+  EXPECT_EQ(find_proto("LL127"), nullptr);
 }
 
 TEST(Catalog, OneRankIsOneLocalStep) {
