@@ -34,8 +34,8 @@ Plan plan_of(const Summary& summary, const Shape& shape) {
   return plan.ok() ? *plan : Plan{};
 }
 
-constexpr Coll kAll[] = {Coll::AllReduce,     Coll::Reduce,   Coll::Broadcast, Coll::AllGather, Coll::ReduceScatter,
-                         Coll::AllToAll,      Coll::Gather,   Coll::Scatter,   Coll::SendRecv};
+constexpr Coll kAll[] = {Coll::AllReduce, Coll::Reduce, Coll::Broadcast, Coll::AllGather, Coll::ReduceScatter,
+                         Coll::AllToAll,  Coll::Gather, Coll::Scatter,   Coll::SendRecv};
 
 TEST(Planner, GivesEveryShapeAPlanThatItsRowCanRun) {
   for (const Coll coll : kAll) {
