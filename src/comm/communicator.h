@@ -88,6 +88,7 @@ class Communicator {
     std::unique_ptr<LaneSet> lanes;
   };
   Result<LaneSet*> make_lanes(const Request& request, Shelf& shelf, uint64_t key);
+  Result<LaneSet*> make_peer_lanes(const Request& request);
   Result<std::unique_ptr<LaneSet>> build(const Plan& plan, const Request& request, Use use);
   void begin(LaneSet& lanes, const Request& request) const;
 
@@ -102,6 +103,12 @@ class Communicator {
   // Shapes remembered, direct-mapped by their hash: a colliding shape plans again, so memory stays bounded.
   static constexpr size_t kShelves = 256;
   std::vector<Shelf> shelves_ = std::vector<Shelf>(kShelves);
+  // Sends and receives: lanes by peer, direction and cut, which many sizes share; remembered by size as well.
+  struct PeerShelf {
+    uint64_t key = 0, bytes = 0;
+    LaneSet* lanes = nullptr;
+  };
+  std::vector<PeerShelf> peer_shelves_ = std::vector<PeerShelf>(kShelves);
   std::unordered_map<uint64_t, std::unique_ptr<LaneSet>> peer_lanes_;
   uint64_t barrier_word_ = 0;
   uint64_t issued_ = 0;

@@ -86,27 +86,34 @@ Result<LaneSet*> Communicator::start_collective(const Request& request) {
   return lanes;
 }
 
-Result<LaneSet*> Communicator::start_point_to_point(const Request& request) {
-  const Shape shape{request.coll, request.bytes(), false};
-  TUTTI_ASSIGN_OR_RETURN(const Plan plan, make_plan(summary_, shape));
-  // Lanes of one peer, direction and cut serve every call that has them.
+Result<LaneSet*> Communicator::make_peer_lanes(const Request& request) {
+  TUTTI_ASSIGN_OR_RETURN(const Plan plan, make_plan(summary_, {request.coll, request.bytes(), false}));
   const uint64_t key = static_cast<uint64_t>(request.root) << 32 | static_cast<uint64_t>(request.is_send) << 31 |
-                       static_cast<uint64_t>(plan.proto) << 30 | plan.slice_bytes / kTileAlign;
+                       static_cast<uint64_t>(plan.proto) << 30 | static_cast<uint64_t>(plan.stream_output) << 29 |
+                       plan.slice_bytes / kTileAlign;
   std::unique_ptr<LaneSet>& lanes = peer_lanes_[key];
   if (lanes == nullptr) {
-    Plan one = plan;
-    one.parts = 1;
-    TUTTI_ASSIGN_OR_RETURN(lanes, build(one, request, Use::PointToPoint));
+    TUTTI_ASSIGN_OR_RETURN(lanes, build(plan, request, Use::PointToPoint));
   }
-  begin(*lanes, request);
   return lanes.get();
+}
+
+Result<LaneSet*> Communicator::start_point_to_point(const Request& request) {
+  const uint64_t key = shape_key(request) | static_cast<uint64_t>(request.is_send) << 17, bytes = request.bytes();
+  PeerShelf& shelf = peer_shelves_[shape_hash(key, bytes) % kShelves];
+  if (shelf.key != key || shelf.bytes != bytes) [[unlikely]] {
+    TUTTI_ASSIGN_OR_RETURN(LaneSet * lanes, make_peer_lanes(request));
+    shelf = {key, bytes, lanes};
+  }
+  begin(*shelf.lanes, request);
+  return shelf.lanes;
 }
 
 Status Communicator::run(const Request& request) {
   if (failed_.load(std::memory_order_relaxed)) [[unlikely]]
     return failure();
   const uint64_t ticket = issue();
-  Waiter waiter(oversubscribed(), poll_count_);
+  Waiter waiter(oversubscribed(), poll_count_, connections_.has_network());
   while (!turn(ticket)) {  // calls on streams come first
     if (waiter.idle()) waiter.sleep();
   }
@@ -151,7 +158,7 @@ Status Communicator::run(const Request& request) {
 }
 
 void Communicator::drain() {
-  Waiter waiter(true, 0);
+  Waiter waiter(true, 0, false);
   while (!turn(issued_)) {
     if (waiter.idle()) waiter.sleep();
   }

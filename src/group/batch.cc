@@ -119,9 +119,12 @@ void Batch::finish(Work& work) {
 }
 
 Status Batch::run() {
-  bool oversubscribed = false;
-  for (const Work& work : works_) oversubscribed |= work.comm->oversubscribed();
-  Waiter waiter(oversubscribed, 0);
+  bool oversubscribed = false, network = false;
+  for (const Work& work : works_) {
+    oversubscribed |= work.comm->oversubscribed();
+    network |= work.comm->connections().has_network();
+  }
+  Waiter waiter(oversubscribed, 0, network);
   size_t left = works_.size();
   int blocked_in_a_row = 0;
   while (left > 0) {

@@ -25,15 +25,22 @@ class Waiter {
  public:
   using Clock = std::chrono::steady_clock;
   static constexpr int kPollsOversubscribed = 20;
-  static constexpr int kPollsDedicated = 1000;  // about 50 us of polling between two looks at anything else
-  static constexpr uint64_t kSpinRounds = 4;    // idle rounds of kPollsDedicated before the first yield
+  static constexpr int kPollsDedicated = 1000;         // about 50 us of polling between two looks at anything else
+  static constexpr uint64_t kSpinRounds = 4;           // idle rounds of kPollsDedicated before the first yield
+  static constexpr uint64_t kSpinRoundsNetwork = 100;  // each a system call of about a microsecond
   static constexpr int kSleepAfterMs = 20;
   static constexpr int kShortestSleepUs = 50;
   static constexpr int kLongestSleepUs = 1000;
 
-  Waiter(bool oversubscribed, int polls)
-      : polls_(polls > 0 ? polls : (oversubscribed ? kPollsOversubscribed : kPollsDedicated)),
-        spin_rounds_(oversubscribed ? 0 : kSpinRounds) {}
+  // `network`: nothing arrives but by the progress function, so there is one poll between two calls of it.
+  Waiter(bool oversubscribed, int polls, bool network)
+      : polls_(network          ? 1
+               : polls > 0      ? polls
+               : oversubscribed ? kPollsOversubscribed
+                                : kPollsDedicated),
+        spin_rounds_(oversubscribed ? 0
+                     : network      ? kSpinRoundsNetwork
+                                    : kSpinRounds) {}
 
   // Looks at the connections in a row before idle() is worth calling.
   int polls() const { return polls_; }
