@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include <chrono>
+#include <csignal>
 #include <cstring>
 #include <thread>
 
@@ -74,6 +75,7 @@ TEST(Tcp, BelievesNoHeaderThatCannotBe) {
       {0, flag, {1024, 0}},                     // no slots
       {8, make_flag(1, 7), {1024, 4}},          // out of turn
       {8, 0, {1024, 4}},                        // half a goodbye
+      {1, 0, {2, 0}},                           // the loss of a rank that there is not
   };
   for (const TcpHeader& header : forged)
     against_a_forger([&](int socket) { say(socket, &header, sizeof header); },
@@ -150,6 +152,31 @@ TEST(Tcp, ARankThatSendsToOneThatLeftIsTold) {
     EXPECT_EQ(status.code(), Code::RemoteError);
     EXPECT_NE(status.message().find("rank 0"), std::string::npos) << status.message();
     EXPECT_NE(status.message().find("has left"), std::string::npos) << status.message();
+  });
+}
+
+// Ranks in a chain: the first has no connection to the last, and is told by the one between whom to blame.
+TEST(Tcp, RanksWithoutAConnectionToTheDeadOneLearnWhoItWas) {
+  Setting four = kTwo;
+  four.kind.ranks = Ranks::Processes;
+  four.ranks = 4;
+  four.doomed = 3;
+  perform(four, [](Player& p) {
+    const auto meet = [&](int left, int right) {
+      if (p.me == left) {
+        ASSERT_TRUE(p.send(**p.transport->send_end(right, 0, Use::Collective), kCut, 10, left));
+      } else if (p.me == right) {
+        ASSERT_TRUE(p.receive(**p.transport->receive_end(left, 0, Use::Collective), kCut, 10, left));
+      }
+    };
+    for (int left = 0; left < 3; ++left) meet(left, left + 1);
+    p.flush();
+    p.barrier();
+    if (p.me == 3) ::raise(SIGKILL);
+    const Status status = p.failure_within(kPatienceMs);
+    EXPECT_EQ(status.code(), Code::RemoteError);
+    EXPECT_NE(status.message().find("rank 3 (process "), std::string::npos) << status.message();
+    EXPECT_EQ(status.message().find("says rank") != std::string::npos, p.me != 2) << status.message();
   });
 }
 

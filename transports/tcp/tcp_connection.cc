@@ -16,6 +16,16 @@ namespace {
 // Messages handed to the kernel in one call: a few small ones share a packet; large ones fill it alone.
 constexpr uint64_t kMostMessagesPerCall = 16;
 
+// Headers that are no message's. No flag of a slot is 0.
+constexpr uint64_t kLost = 1;
+constexpr TcpHeader kGoodbye{};
+constexpr TcpHeader lost_header(uint64_t rank) {
+  return {.bytes = kLost, .flag = 0, .cut = {.bytes = rank, .count = 0}};
+}
+bool operator==(const TcpHeader& a, const TcpHeader& b) {
+  return a.bytes == b.bytes && a.flag == b.flag && a.cut == b.cut;
+}
+
 // The iovecs of whole messages, less the first `skip` bytes.
 class Gather {
  public:
@@ -212,9 +222,13 @@ Result<bool> TcpConnection::pull() {
 Status TcpConnection::take_header() {
   std::memcpy(&header_, stage_.data() + stage_begin_, sizeof header_);
   stage_begin_ += sizeof header_;
-  if (header_.flag == 0 && header_.bytes == 0 && header_.cut == SlotCut{}) {
+  if (header_ == kGoodbye) {
     expect_ = Expect::Nothing;
     return {};
+  }
+  if (header_ == lost_header(header_.cut.bytes) && header_.cut.bytes < role_.peers->size()) {
+    expect_ = Expect::Nothing;
+    return lost(header_.cut.bytes);
   }
   const SlotCut& cut = header_.cut;
   const bool fits = cut.count >= 1 && cut.count <= SimpleMemory::kMaxSlots && cut.bytes >= 1 &&
@@ -273,11 +287,30 @@ Status TcpConnection::failure(std::string_view call) const {
   return errno_status(call, role_.label);
 }
 
+// The peer has failed, and says because of whom.
+Status TcpConnection::lost(uint64_t rank) {
+  culprit_ = static_cast<int>(rank);
+  if (culprit_ == role_.peer) return remote_error("{} has failed; see its own output", role_.label);
+  if (culprit_ == role_.me) return remote_error("{} has lost its connection to this rank", role_.label);
+  return remote_error("{} is lost, says {}: its process ended or failed; see its own output",
+                      (*role_.peers)[rank].label, role_.label);
+}
+
+bool TcpConnection::can_say_farewell() const {
+  return phase_ == Phase::Open && expect_ != Expect::Nothing && (out_ == nullptr || out_->sent_head == 0);
+}
+
+void TcpConnection::say(const TcpHeader& farewell) {
+  // If the kernel has no room for it the peer is not reading: it has a failure of its own to report.
+  (void)!::send(socket_.get(), &farewell, sizeof farewell, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 void TcpConnection::say_goodbye() {
-  if (phase_ != Phase::Open || expect_ == Expect::Nothing || !flushed()) return;
-  const TcpHeader goodbye;
-  // If the kernel has no room for 32 bytes the peer is not reading: it has a failure of its own to report.
-  (void)!::send(socket_.get(), &goodbye, sizeof goodbye, MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (can_say_farewell() && flushed()) say(kGoodbye);
+}
+
+void TcpConnection::say_lost(int rank) {
+  if (can_say_farewell()) say(lost_header(static_cast<uint64_t>(rank)));
 }
 
 }  // namespace tutti

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // TcpConnection: one socket between two ranks and the FIFOs at this end (tcp_transport.h).
 //
-// On the wire, each direction: messages of a header and its payload, and a last header that says goodbye.
+// On the wire, each direction: messages of a header and its payload, and a last header, the farewell.
 //
 //   header   bytes  flag  cut.bytes  cut.count     64 bits each, the hosts' byte order (init compares it)
 //   goodbye  0      0     0          0             no flag of a slot is 0 (make_flag)
+//   lost     1      0     a rank     0             I have failed, because of that rank
 //
-// A stream that ends after a goodbye is an end; one that ends without is a failure of the peer.
+// A stream that ends after a goodbye is an end; one that ends without a farewell is a failure of the peer. A rank that
+// fails tells its peers at once whom it lost, they tell theirs, and so on: all name the same rank, also those that have
+// no connection to it.
 #pragma once
 
 #include <array>
@@ -15,6 +18,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/deadline.h"
 #include "base/handle.h"
@@ -22,6 +26,7 @@
 #include "net/peer_listener.h"
 #include "proto/slots.h"
 #include "transports/arena.h"
+#include "transports/tcp/tcp_transport.h"
 #include "transports/transport.h"
 
 namespace tutti {
@@ -54,8 +59,10 @@ class TcpConnection {
   struct Role {
     int peer = 0;
     uint32_t purpose = 0;  // of the handshake; tells the connections of a pair apart
-    std::string label;     // "rank 3 (node7, process 4242)"
+    std::string label;     // "rank 3 (node7, process 4242) at 192.0.2.1:4000"
     uint64_t capacity = 0;
+    int me = 0;
+    const std::vector<TcpPeer>* peers = nullptr;  // of the transport
   };
   // Dials, or (no dialer) waits for the peer to come in.
   TcpConnection(Role role, std::optional<Dialer> dialer, Deadline deadline);
@@ -76,7 +83,11 @@ class TcpConnection {
   // carry() has something to do without waiting for an event.
   bool can_carry();
   bool flushed() const { return out_ == nullptr || out_->fifo.empty(); }
+  // The last words to the peer, as far as they can be said at once: an end in order, or the rank that was lost.
   void say_goodbye();
+  void say_lost(int rank);
+  // After an error: the rank that it is about.
+  int culprit() const { return culprit_; }
 
  private:
   struct Out {
@@ -95,7 +106,7 @@ class TcpConnection {
     Header,
     Room,  // the header is there; its slot is not free yet, or the receiving end has not been asked for
     Payload,
-    Nothing,  // the peer has said goodbye
+    Nothing,  // the peer has said farewell
   };
 
   // Expect::Room: the header's slot is free.
@@ -103,11 +114,15 @@ class TcpConnection {
   Result<bool> push();
   Result<bool> pull();
   Status take_header();
+  Status lost(uint64_t rank);
+  bool can_say_farewell() const;
+  void say(const TcpHeader& farewell);
   // One recvmsg: the rest of a payload, then the stage. 0: nothing there now.
   Result<size_t> receive(std::byte* payload, uint64_t payload_bytes);
   Status failure(std::string_view call) const;
 
   Role role_;
+  int culprit_ = role_.peer;
   Phase phase_;
   Deadline deadline_;  // of the set-up
   std::optional<Dialer> dialer_;

@@ -79,9 +79,13 @@ Result<TcpConnection*> TcpTransport::connection(int peer, int channel, Use use) 
     dial.remedy = "raise TUTTI_TIMEOUT if it is only late";
     dialer.emplace(std::move(dial));
   }
-  slot = std::make_unique<TcpConnection>(
-      TcpConnection::Role{.peer = peer, .purpose = purpose, .label = label, .capacity = limits_.capacity},
-      std::move(dialer), deadline);
+  slot = std::make_unique<TcpConnection>(TcpConnection::Role{.peer = peer,
+                                                             .purpose = purpose,
+                                                             .label = label,
+                                                             .capacity = limits_.capacity,
+                                                             .me = options_.me,
+                                                             .peers = &options_.peers},
+                                         std::move(dialer), deadline);
   setting_up_.push_back(slot.get());
   return slot.get();
 }
@@ -103,27 +107,30 @@ Result<ReceiveEnd*> TcpTransport::fan_receive_end(int, int) {
 
 Result<bool> TcpTransport::progress() {
   TUTTI_TRY(failure_);
-  bool moved = false;
-  for (const auto step : {&TcpTransport::advance_setup, &TcpTransport::carry}) {
-    const Result<bool> done = (this->*step)();
-    if (!done.ok()) return failure_ = done.status();
-    moved |= *done;
-  }
-  return moved;
+  TUTTI_ASSIGN_OR_RETURN(const bool connected, advance_setup());
+  TUTTI_ASSIGN_OR_RETURN(const bool carried, carry());
+  return connected || carried;
+}
+
+Status TcpTransport::fail(Status status, int culprit) {
+  failure_ = std::move(status);
+  for (TcpConnection* connection : open_) connection->say_lost(culprit);
+  return failure_;
 }
 
 Result<bool> TcpTransport::advance_setup() {
   if (setting_up_.empty()) return false;
-  TUTTI_TRY(options_.listener->poll());
+  if (Status heard = options_.listener->poll(); !heard.ok()) return fail(std::move(heard), options_.me);
   bool moved = false;
   for (TcpConnection*& connection : setting_up_) {
-    TUTTI_ASSIGN_OR_RETURN(const bool connected, connection->advance_setup(*options_.listener));
-    if (!connected) continue;
+    const Result<bool> connected = connection->advance_setup(*options_.listener);
+    if (!connected.ok()) return fail(connected.status(), connection->culprit());
+    if (!*connected) continue;
     epoll_event event{};
     event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
     event.data.ptr = connection;
     if (::epoll_ctl(events_.get(), EPOLL_CTL_ADD, connection->socket(), &event) != 0)
-      return errno_status("epoll_ctl", "a TCP connection");
+      return fail(errno_status("epoll_ctl", "a TCP connection"), options_.me);
     open_.push_back(connection);
     connection = nullptr;
     moved = true;
@@ -138,8 +145,9 @@ Result<bool> TcpTransport::carry() {
   bool moved = false;
   for (TcpConnection* connection : open_) {
     if (!connection->can_carry()) continue;
-    TUTTI_ASSIGN_OR_RETURN(const bool carried, connection->carry());
-    moved |= carried;
+    const Result<bool> carried = connection->carry();
+    if (!carried.ok()) return fail(carried.status(), connection->culprit());
+    moved |= *carried;
   }
   return moved;
 }

@@ -73,6 +73,8 @@ class TcpTransport final : public Transport {
   Result<TcpConnection*> connection(int peer, int channel, Use use);
   Result<bool> advance_setup();
   Result<bool> carry();
+  // Keeps the failure for all later calls, and tells the peers whom we lost.
+  Status fail(Status status, int culprit);
   // Notes which sockets have become readable or writable; waits for that up to `timeout_ms`.
   void collect_events(int timeout_ms);
 
