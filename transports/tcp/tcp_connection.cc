@@ -98,8 +98,9 @@ Result<ReceiveEnd*> TcpConnection::receive_end() {
 
 Result<bool> TcpConnection::advance_setup(PeerListener& listener) {
   if (phase_ == Phase::Dialing) {
-    TUTTI_ASSIGN_OR_RETURN(const Poll dialed, dialer_->advance());
-    if (dialed == Poll::Pending) return false;
+    const Result<Poll> dialed = dialer_->advance();
+    if (!dialed.ok()) return dialed.status();
+    if (*dialed == Poll::Pending) return false;
     socket_ = dialer_->take();
     dialer_.reset();
   } else {
