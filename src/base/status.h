@@ -92,7 +92,7 @@ Status errno_status(std::string_view call, std::string_view what);
 // Returns from the enclosing function when `expr` (a Status or a Result) failed.
 #define TUTTI_TRY(expr)                                          \
   do {                                                           \
-    if (auto tutti_try_ = (expr); !tutti_try_.ok()) [[unlikely]] \
+    if (auto&& tutti_try_ = (expr); !tutti_try_.ok()) [[unlikely]] \
       return ::tutti::as_status(tutti_try_);                     \
   } while (false)
 
