@@ -276,7 +276,7 @@ int usage(const char* program) {
 
 int run(int argc, char** argv) {
   uint64_t seed = 1;
-  size_t cases = 60, shard = 0, shards = 1;
+  size_t cases = 200, shard = 0, shards = 1;
   double stall = 60;
   int n = 0, transport = -1;
   bool full = false, list = false;
