@@ -316,29 +316,39 @@ Sample sample(uint64_t seed, size_t cases_per_world) {
 }
 
 void product(int n, int transport, const std::function<void(const Batch&)>& each) {
+  std::vector<Batch> worlds;
   for (int mode = 0; mode < kModes; ++mode)
     for (int algorithm = 0; algorithm < kAlgorithms; ++algorithm)
       for (int proto = 0; proto < kProtos; ++proto) {
-        Batch batch{{n, mode, transport, algorithm, proto}, {}};
-        if (!valid(batch.world)) continue;
-        uint64_t seed = 1;
-        Point p{};
-        // All cases of this world, counted like an odometer over the case dimensions.
-        p[0] = n - 1, p[1] = mode, p[2] = transport, p[3] = algorithm, p[4] = proto;
-        for (int d = kDims - 3; d >= kWorldDims;) {
-          Case one = case_of(p);
-          // Alignment and stream vary with everything else instead of multiplying it.
-          const uint64_t dice = copied(static_cast<uint64_t>(n), algorithm * kProtos + proto, seed);
-          one.shift = one.coll == kBarrier ? 0 : static_cast<int>(dice >> 8) & 1,
-          one.on_stream = static_cast<int>(dice >> 9) & 1;
-          if (valid(batch.world, one)) one.seed = seed++, batch.cases.push_back(one);
-          for (d = kDims - 3; d >= kWorldDims; --d) {
-            if (++p[static_cast<size_t>(d)] < kDimSizes[static_cast<size_t>(d)]) break;
-            p[static_cast<size_t>(d)] = 0;
-          }
-        }
-        each(batch);
+        const World world{n, mode, transport, algorithm, proto};
+        // Where ranks can be processes they are; the other ways to have ranks are the sample's.
+        if (valid(world) && (transport == kInproc) == (mode != kProcesses)) worlds.push_back({world, {}});
       }
+  for (int coll = 0; coll < kColls; ++coll)
+    for (int type = 0; type < kTypes; ++type)
+      for (int op = 0; op < kOps; ++op)
+        for (int size = 0; size < kSizes; ++size)
+          for (int in_place = 0; in_place < 2; ++in_place) {
+            Case one{coll, type, op, size, in_place, 0, 0, 0, 0};
+            if (!valid({n, 0, transport, 0, 0}, one)) continue;
+            const auto place = static_cast<uint64_t>(((coll * kTypes + type) * kOps + op) * kSizes + size) * 2 +
+                               static_cast<uint64_t>(in_place);
+            const uint64_t dice = copied(static_cast<uint64_t>(n), transport, place + 1);
+            one.seed = place + 1;
+            one.shift = coll == kBarrier ? 0 : static_cast<int>(dice >> 8) & 1;
+            one.on_stream = static_cast<int>(dice >> 9) & 1;
+            one.root = static_cast<int>(dice >> 10) % kRoots;
+            if (!valid({n, 0, transport, 0, 0}, one)) one.root = 0;
+            // The first world from a random one on that has this collective's algorithm.
+            for (size_t i = 0; i < worlds.size(); ++i) {
+              Batch& batch = worlds[((dice >> 16) + i) % worlds.size()];
+              if (!valid(batch.world, one)) continue;
+              batch.cases.push_back(one);
+              break;
+            }
+          }
+  for (const Batch& batch : worlds)
+    if (!batch.cases.empty()) each(batch);
 }
 
 }  // namespace conformance

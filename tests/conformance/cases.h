@@ -2,7 +2,8 @@
 // What is tried: a World is a set of ranks under one environment, a Case is one call in it.
 //
 // The sample covers every pair of values of any two dimensions (of worlds and of cases together) and fills up with
-// random cases; the same seed gives the same sample. The product is everything.
+// random cases; the same seed gives the same sample. The product is every collective x type x operator x count x in
+// place or not for each number of ranks and transport; algorithm, protocol, root, alignment and stream vary along.
 #pragma once
 
 #include <cstddef>
@@ -77,7 +78,7 @@ struct Sample {
   size_t pairs = 0;  // pairs of values that exist, all of them covered
 };
 Sample sample(uint64_t seed, size_t cases_per_world);
-// Every case of every world with this n and transport, world by world.
+// The product for this n and transport, world by world.
 void product(int n, int transport, const std::function<void(const Batch&)>& each);
 
 }  // namespace conformance
