@@ -3,7 +3,8 @@
 //
 //   time = hops * exchange                       dependent exchanges, each a line (or a packet) across
 //        + messages * message                    handling of a slot
-//        + (sent / write + received / read) * m  bytes through slots; m ranks share a core
+//        + (sent / write + received / read) * m  bytes through slots, or one slice per hop if that is longer; m ranks
+//                                                share a core
 //        + touched / memory * m                  the user's buffers, when they do not stay in the caches
 //
 // With m > 1 ranks on a core an exchange is not a line but a round of context switches: the last rank to arrive carries
@@ -65,9 +66,12 @@ double predict_us(const Summary& summary, const Shape& shape, const CatalogRow& 
   const double combined = reduces(shape.coll) ? received : 0;
   const double footprint = 2 * whole * sharing;
   const double memory = footprint > static_cast<double>(summary.cache_bytes) ? kMemoryGbps : kCachedGbps;
-  const double bytes_us = (sent / link.write_gbps + received / link.read_gbps + combined / kCombineGbps +
-                           whole * touched_per_byte(shape, row, plan, n) / memory) *
-                          1e-3;
+  // A slice cannot leave before it has arrived: a chain of hops takes at least the time of one slice each.
+  const double block = static_cast<double>(shape.bytes) / (writes_blocks(shape.coll) ? 1 : plan.blocks) / plan.channels;
+  const double chain = row.hops(n) * std::min(per_slice, block) * (1 / link.write_gbps + 1 / link.read_gbps);
+  const double through_slots = std::max(sent / link.write_gbps + received / link.read_gbps, chain);
+  const double bytes_us =
+      (through_slots + combined / kCombineGbps + whole * touched_per_byte(shape, row, plan, n) / memory) * 1e-3;
   return row.hops(n) * exchange + messages * link.message_us * sharing + bytes_us * sharing;
 }
 
