@@ -255,7 +255,8 @@ struct WideForm {
 #pragma GCC unroll 4
       for (int i = 0; i < T::kParts; ++i) {
         constexpr uint32_t kTopBits = ~0u << (32 - T::kBits);
-        wide.part[i] = widen_lane<T, B>((as<uint32_t>(raw) << (32 - T::kBits * (i + 1))) & kTopBits);
+        const auto shifted = as<uint32_t>(raw) << (32 - T::kBits * (i + 1));
+        wide.part[i] = widen_lane<T, B>(i == 0 ? shifted : shifted & kTopBits);  // the first has nothing below it
       }
     }
     return wide;
