@@ -645,8 +645,8 @@ TUTTI_API tuttiResult_t tuttiGroupStart(void);
  * Stream    Members with stream NULL: blocks and runs them in the calling thread, all together, until all are done.
  *           Members on streams are queued.
  * Threads   The thread that opened the group.
- * Errors    TUTTI_INVALID_USAGE: no group is open. The outermost end of a poisoned group returns the first error: nothing
- *           was started. A nested end returns TUTTI_SUCCESS.
+ * Errors    TUTTI_INVALID_USAGE: no group is open. The outermost end of a poisoned group returns the first error, and
+ *           nothing was started. A nested end returns TUTTI_SUCCESS.
  */
 TUTTI_API tuttiResult_t tuttiGroupEnd(void);
 

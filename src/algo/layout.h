@@ -91,7 +91,11 @@ struct Layout {
     return {whole.offset + begin, min(bytes, whole.bytes - begin)};
   }
   TUTTI_HD static constexpr uint64_t min(uint64_t a, uint64_t b) { return a < b ? a : b; }
-  TUTTI_HD static constexpr uint64_t ceil_div(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
+  // Without dividing where the answer is plain: small calls come here several times.
+  TUTTI_HD static constexpr uint64_t ceil_div(uint64_t a, uint64_t b) {
+    if (a <= b) return a != 0;
+    return b == 1 ? a : (a + b - 1) / b;
+  }
   TUTTI_HD static constexpr uint64_t align_up(uint64_t a) { return (a + kTileAlign - 1) / kTileAlign * kTileAlign; }
 };
 

@@ -30,9 +30,13 @@ Status set_operator(const char* function, const Communicator& comm, tuttiRedOp_t
   return {};
 }
 
-Status submit_on(const char* function, tuttiComm_t comm, tuttiStream_t stream, Request request) {
-  if (stream == nullptr) [[likely]]
+Status submit_on(const char* function, tuttiComm_t comm, tuttiStream_t stream, Request& request) {
+  if (stream == nullptr) [[likely]] {
+    // The fast path of a lone blocking call: the request is not moved into a group or a queue.
+    if (!in_group() && !request.point_to_point()) [[likely]]
+      return comm->comm->run(request);
     return submit(comm->comm, nullptr, std::move(request));
+  }
   TUTTI_ASSIGN_OR_RETURN(const std::shared_ptr<Stream> found, find_stream(function, stream));
   return submit(comm->comm, found, std::move(request));
 }
@@ -64,7 +68,7 @@ tuttiResult_t run(const Uniform& u, tuttiComm_t comm, tuttiStream_t stream) {
     request.type = static_cast<DataType>(u.type);
     request.root = u.root;
     if (reduces(u.coll)) TUTTI_TRY(set_operator(u.function, *comm->comm, u.op, request));
-    return submit_on(u.function, comm, stream, std::move(request));
+    return submit_on(u.function, comm, stream, request);
   });
 }
 
@@ -141,7 +145,7 @@ tuttiResult_t tuttiSend(const void* send, size_t count, tuttiDataType_t type, in
     request.type = static_cast<DataType>(type);
     request.root = peer;
     request.is_send = true;
-    return submit_on(function, comm, stream, std::move(request));
+    return submit_on(function, comm, stream, request);
   });
 }
 
@@ -158,7 +162,7 @@ tuttiResult_t tuttiRecv(void* recv, size_t count, tuttiDataType_t type, int peer
     request.count = count;
     request.type = static_cast<DataType>(type);
     request.root = peer;
-    return submit_on(function, comm, stream, std::move(request));
+    return submit_on(function, comm, stream, request);
   });
 }
 
@@ -173,7 +177,7 @@ tuttiResult_t tuttiBarrier(tuttiComm_t comm, tuttiStream_t stream) {
     request.count = 1;
     request.type = DataType::Uint64;
     request.op = ReduceOp::Max;
-    return submit_on(function, comm, stream, std::move(request));
+    return submit_on(function, comm, stream, request);
   });
 }
 
@@ -202,7 +206,7 @@ tuttiResult_t tuttiAllGatherV(const void* send, size_t sendcount, void* recv, co
     request.tables = std::make_unique<BlockTables>();
     fill(request.tables->out_offsets, request.tables->out_lengths, comm->size, recvcounts, displs,
          element_size(request.type));
-    return submit_on(function, comm, stream, std::move(request));
+    return submit_on(function, comm, stream, request);
   });
 }
 
@@ -231,7 +235,7 @@ tuttiResult_t tuttiReduceScatterV(const void* send, void* recv, const size_t* re
     request.tables = std::make_unique<BlockTables>();
     fill(request.tables->in_offsets, request.tables->in_lengths, comm->size, recvcounts, nullptr,
          element_size(request.type));
-    return submit_on(function, comm, stream, std::move(request));
+    return submit_on(function, comm, stream, request);
   });
 }
 
@@ -263,7 +267,7 @@ tuttiResult_t tuttiAllToAllV(const void* send, const size_t* sendcounts, const s
     const size_t element = element_size(request.type);
     fill(request.tables->in_offsets, request.tables->in_lengths, comm->size, sendcounts, sdispls, element);
     fill(request.tables->out_offsets, request.tables->out_lengths, comm->size, recvcounts, rdispls, element);
-    return submit_on(function, comm, stream, std::move(request));
+    return submit_on(function, comm, stream, request);
   });
 }
 

@@ -89,7 +89,7 @@ class Communicator {
   };
   Result<LaneSet*> make_lanes(const Request& request, Shelf& shelf, uint64_t key);
   Result<std::unique_ptr<LaneSet>> build(const Plan& plan, const Request& request, Use use);
-  LaneCall lane_call(const Request& request, const Plan& plan) const;
+  void begin(LaneSet& lanes, const Request& request) const;
 
   int rank_ = 0, n_ = 1;
   std::string name_;

@@ -18,20 +18,20 @@ uint64_t shape_hash(uint64_t key, uint64_t bytes) {
 
 }  // namespace
 
-LaneCall Communicator::lane_call(const Request& request, const Plan& plan) const {
-  LaneCall call;
+void Communicator::begin(LaneSet& lanes, const Request& request) const {
+  LaneCall& call = lanes.call();
   call.input = static_cast<const std::byte*>(request.input);
   call.output = static_cast<std::byte*>(request.output);
   call.me = rank_;
   call.n = n_;
   call.element_bytes = static_cast<uint32_t>(element_size(request.type));
   call.identity = call_identity(request);
-  call.stream_output = plan.stream_output;
+  call.stream_output = lanes.plan().stream_output;
   if (reduces(request.coll)) {
     call.reduce = reduce_function(request.type, request.op);
     call.has_pre = request.prescaled;
     call.has_post = request.average;
-    call.pre = request.scale;
+    if (request.prescaled) call.pre = request.scale;
     if (request.average) call.post = Scale::divide(static_cast<uint32_t>(n_));
   }
   if (const BlockTables* tables = request.tables.get()) {
@@ -43,7 +43,7 @@ LaneCall Communicator::lane_call(const Request& request, const Plan& plan) const
   } else {
     call.layout = coll_layout(request.coll, n_, rank_, request.root, request.bytes());
   }
-  return call;
+  lanes.start();
 }
 
 Result<std::unique_ptr<LaneSet>> Communicator::build(const Plan& plan, const Request& request, Use use) {
@@ -82,7 +82,7 @@ Result<LaneSet*> Communicator::start_collective(const Request& request) {
   if (shelf.key != key || shelf.bytes != bytes) [[unlikely]] {
     TUTTI_ASSIGN_OR_RETURN(lanes, make_lanes(request, shelf, key));
   }
-  lanes->bind(lane_call(request, lanes->plan()));
+  begin(*lanes, request);
   return lanes;
 }
 
@@ -98,7 +98,7 @@ Result<LaneSet*> Communicator::start_point_to_point(const Request& request) {
     one.parts = 1;
     TUTTI_ASSIGN_OR_RETURN(lanes, build(one, request, Use::PointToPoint));
   }
-  lanes->bind(lane_call(request, plan));
+  begin(*lanes, request);
   return lanes.get();
 }
 

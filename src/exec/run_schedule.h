@@ -16,6 +16,10 @@ struct Cursor {
   uint64_t round = 0;
   int step = 0;
   int slice = 0;
+
+  TUTTI_HD constexpr bool operator==(const Cursor& other) const {
+    return round == other.round && step == other.step && slice == other.slice;
+  }
 };
 
 // Lane is the whole list of differences between a thread block, a CPU thread and the prover:

@@ -26,12 +26,25 @@ struct LinkCost {
 // Constants fitted on a 2-core Xeon (AVX-512, 2 MiB L2 per core), medians of interleaved rounds; docs/performance.md
 // has the derivation and the commands.
 constexpr LinkCost kMappedLL = {0.14, 0.02, 12.0, 12.0};
-constexpr LinkCost kMappedSimple = {0.25, 0.05, 21.0, 26.0};
+constexpr LinkCost kMappedSimple = {0.8, 0.05, 21.0, 26.0};
 constexpr LinkCost kTcp = {5.0, 3.0, 2.6, 2.6};
 constexpr double kSwitchUs = 0.75;     // sched_yield to another rank of the core
 constexpr double kCombineGbps = 60.0;  // one more source in a reduction
 constexpr double kCachedGbps = 80.0;   // user buffers that stay in the L2
 constexpr double kMemoryGbps = 20.0;   // user buffers that do not
+
+// How often a rank reads or writes a byte of its own buffers, per byte of the whole buffer: a one-shot all-reduce reads
+// its input twice, a two-shot once. Taken from the schedule of rank 0, the root where there is one.
+double touched_per_byte(const Shape& shape, const CatalogRow& row, const Plan& plan, int n) {
+  const AnySchedule schedule = row.make({0, n, 0, 0, 0});
+  const int blocks = writes_blocks(shape.coll) ? n : plan.blocks;
+  double touched = 0;
+  for (int k = 0; k < schedule.steps(); ++k) {
+    const Step step = schedule.at(k);
+    touched += step.blocks * ((step.src != Buffer::None) + (step.dst_block >= 0));
+  }
+  return touched / blocks;
+}
 
 }  // namespace
 
@@ -52,8 +65,9 @@ double predict_us(const Summary& summary, const Shape& shape, const CatalogRow& 
   const double combined = reduces(shape.coll) ? received : 0;
   const double footprint = 2 * whole * sharing;
   const double memory = footprint > static_cast<double>(summary.cache_bytes) ? kMemoryGbps : kCachedGbps;
-  const double bytes_us =
-      (sent / link.write_gbps + received / link.read_gbps + combined / kCombineGbps + 2 * whole / memory) * 1e-3;
+  const double bytes_us = (sent / link.write_gbps + received / link.read_gbps + combined / kCombineGbps +
+                           whole * touched_per_byte(shape, row, plan, n) / memory) *
+                          1e-3;
   return row.hops(n) * exchange + messages * link.message_us * sharing + bytes_us * sharing;
 }
 

@@ -51,17 +51,25 @@ class CpuLane {
     destinations_.resize(static_cast<size_t>(n) + 1);
   }
 
+  // `call` outlives the run.
   void bind(const LaneCall& call) {
     call_ = &call;
     rounds_ = call.layout.rounds(tiling_);
     forget_progress();
+    piece_of_ = kNowhere;
     mismatched_ = -1;
   }
 
   uint64_t rounds() const { return rounds_; }
   int slices(const Step& step) const { return tiling_.slices * step.blocks; }
 
-  bool empty(const Step& step, const Cursor& cursor) const { return piece(step, cursor).bytes == 0; }
+  bool empty(const Step& step, const Cursor& cursor) {
+    if (!(cursor == piece_of_)) {  // a blocked slice is asked again and again
+      piece_ = piece(step, cursor);
+      piece_of_ = cursor;
+    }
+    return piece_.bytes == 0;
+  }
 
   bool can_receive(const Step& step, const Cursor& cursor) {
     const int count = step.from.size(call_->n);
@@ -97,7 +105,7 @@ class CpuLane {
   }
 
   void apply(const Step& step, const Cursor& cursor) {
-    const Piece what = piece(step, cursor);
+    const Piece what = piece_;
     // Sources in increasing rank order, the local operand at my place.
     int sources = 0, scaled = -1;
     bool placed = step.src == Buffer::None;
@@ -158,14 +166,14 @@ class CpuLane {
       copy_bytes(first, std::min(destinations, kMostDestinations), streamed, sources_[0], what.bytes);
   }
 
-  void post(const Step& step, const Cursor& cursor) {
+  void post(const Step& step, const Cursor&) {
     const int to = send_count(step);
     for (int i = 0; i < to; ++i) {
       SendEnd& end = send_end(step, i);
       if constexpr (kProto == Proto::LL) {
         end.ll.publish(call_->identity);
       } else {
-        end.simple.publish(piece(step, cursor).bytes, call_->identity);
+        end.simple.publish(piece_.bytes, call_->identity);
       }
     }
     const int from = step.from.size(call_->n);
@@ -203,6 +211,7 @@ class CpuLane {
   }
 
  private:
+  static constexpr Cursor kNowhere{UINT64_MAX, -1, -1};
   static constexpr int kMostDestinations = 32;  // of one reduction or copy: one bit each in Reduction::streamed
 
   void forget_progress() { received_ = sendable_ = 0; }
@@ -241,6 +250,8 @@ class CpuLane {
   const SlotCut cut_;
   const LaneCall* call_ = nullptr;
   uint64_t rounds_ = 0;
+  Piece piece_;  // of the slice at piece_of_
+  Cursor piece_of_ = kNowhere;
   int received_ = 0, sendable_ = 0;  // peers of the current slice already seen ready
   int mismatched_ = -1;
   std::vector<const void*> sources_;

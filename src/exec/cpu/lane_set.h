@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // LaneSet: all lanes of one plan on one rank, carried by one thread.
 //
-// Made once per shape of call and kept; bind() starts a call on it. advance() carries every lane as far as it goes and
+// Made once per shape of call and kept; call() and start() begin a call on it. advance() carries every lane as far as it goes and
 // stays on a lane while it moves: leaving it would only cool its cache lines.
 #pragma once
 
@@ -30,8 +30,9 @@ class LaneSet {
   // `ports` has one entry per channel and must outlive the set.
   LaneSet(const Plan& plan, const ScheduleArgs& args, const std::vector<std::unique_ptr<Ports>>& ports);
 
-  void bind(const LaneCall& call) {
-    call_ = call;
+  // The call to fill in before start().
+  LaneCall& call() { return call_; }
+  void start() {
     unfinished_ = lanes_.size();
     for (size_t i = 0; i < lanes_.size(); ++i) {
       lanes_[i]->bind(call_);
