@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // See bench.h. Order of the tests: types, operators, roots, cycles, sizes, as nccl-tests has it.
-#include "bench.h"
+#include "perf/bench.h"
 
 #include <algorithm>
 #include <cstring>

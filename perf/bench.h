@@ -13,13 +13,13 @@
 #include <string>
 #include <vector>
 
-#include "buffers.h"
-#include "calls.h"
-#include "data.h"
-#include "options.h"
-#include "progress.h"
-#include "report.h"
-#include "team.h"
+#include "perf/buffers.h"
+#include "perf/calls.h"
+#include "perf/data.h"
+#include "perf/options.h"
+#include "perf/progress.h"
+#include "perf/report.h"
+#include "perf/team.h"
 
 namespace tutti::perf {
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // See buffers.h.
-#include "buffers.h"
+#include "perf/buffers.h"
 
 #include <cstdlib>
 #include <cstring>
 
-#include "calls.h"
+#include "perf/calls.h"
 
 namespace tutti::perf {
 namespace {

@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <string>
 
-#include "options.h"
-#include "outcome.h"
+#include "perf/options.h"
+#include "perf/outcome.h"
 #include "tutti/tutti.h"
 
 namespace tutti::perf {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One row per collective: the name for messages and the call.
-#include "calls.h"
+#include "perf/calls.h"
 
 namespace tutti::perf {
 namespace {

@@ -2,8 +2,8 @@
 // The calls of the library that are measured, behind one signature.
 #pragma once
 
-#include "collectives.h"
-#include "outcome.h"
+#include "perf/collectives.h"
+#include "perf/outcome.h"
 #include "tutti/tutti.h"
 
 namespace tutti::perf {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The table of collectives. Formulas and rounding follow nccl-tests, so that figures can be laid side by side.
-#include "collectives.h"
+#include "perf/collectives.h"
 
 #include <algorithm>
 #include <cmath>

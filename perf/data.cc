@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Generators and the check. The bound that makes them exact is argued at each of them.
-#include "data.h"
+#include "perf/data.h"
 
 #include <algorithm>
 #include <cmath>

@@ -16,8 +16,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "collectives.h"
-#include "types.h"
+#include "perf/collectives.h"
+#include "perf/types.h"
 
 namespace tutti::perf {
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The three kinds of job.
-#include "job.h"
+#include "perf/job.h"
 
 #include <sys/socket.h>
 #include <unistd.h>
@@ -10,8 +10,8 @@
 #include <cstdlib>
 #include <string>
 
-#include "calls.h"
-#include "launcher.h"
+#include "perf/calls.h"
+#include "perf/launcher.h"
 
 namespace tutti::perf {
 namespace {

@@ -7,7 +7,7 @@
 #include <memory>
 #include <vector>
 
-#include "outcome.h"
+#include "perf/outcome.h"
 #include "tutti/tutti.h"
 
 namespace tutti::perf {

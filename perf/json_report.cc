@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // See json_report.h.
-#include "json_report.h"
+#include "perf/json_report.h"
 
 #include <fcntl.h>
 #include <sys/utsname.h>

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "outcome.h"
-#include "report.h"
+#include "perf/outcome.h"
+#include "perf/report.h"
 
 namespace tutti::perf {
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The parent of --ranks: start, relay, watch, end. One thread, one poll loop; signals arrive through a descriptor.
-#include "launcher.h"
+#include "perf/launcher.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -17,8 +17,8 @@
 #include <cstring>
 #include <thread>
 
-#include "outcome.h"
-#include "pinning.h"
+#include "perf/outcome.h"
+#include "perf/pinning.h"
 
 namespace tutti::perf {
 namespace {

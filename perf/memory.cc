@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads /proc and the cgroup's limit.
-#include "memory.h"
+#include "perf/memory.h"
 
 #include <algorithm>
 #include <fstream>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Declares the options to CLI11 and turns what it parsed into Options. CLI11 reports by exceptions; they end here.
-#include "options.h"
+#include "perf/options.h"
 
 #include <CLI/CLI.hpp>
 #include <cstdlib>

@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "collectives.h"
-#include "outcome.h"
-#include "sizes.h"
-#include "types.h"
+#include "perf/collectives.h"
+#include "perf/outcome.h"
+#include "perf/sizes.h"
+#include "perf/types.h"
 
 namespace tutti::perf {
 

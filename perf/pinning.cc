@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // See pinning.h.
-#include "pinning.h"
+#include "perf/pinning.h"
 
 #include <sched.h>
 

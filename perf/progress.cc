@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // See progress.h.
-#include "progress.h"
+#include "perf/progress.h"
 
 #include <unistd.h>
 
 #include <chrono>
 #include <cstdio>
 
-#include "outcome.h"
+#include "perf/outcome.h"
 
 namespace tutti::perf {
 

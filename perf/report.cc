@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Text formats of the report. The widths are those of nccl-tests 2.19.
-#include "report.h"
+#include "perf/report.h"
 
 #include <cstdarg>
 #include <cstdio>

@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "collectives.h"
-#include "options.h"
-#include "statistics.h"
+#include "perf/collectives.h"
+#include "perf/options.h"
+#include "perf/statistics.h"
 
 namespace tutti::perf {
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From the command line to the exit status: parse, start processes (--ranks) or join a job, make communicators, run one
 // Bench per thread, report. The steps of a run are the table kSteps.
-#include "run_tool.h"
+#include "perf/run_tool.h"
 
 #include <unistd.h>
 
@@ -12,15 +12,15 @@
 #include <memory>
 #include <thread>
 
-#include "bench.h"
-#include "calls.h"
-#include "job.h"
-#include "json_report.h"
-#include "launcher.h"
-#include "memory.h"
-#include "options.h"
-#include "pinning.h"
-#include "report.h"
+#include "perf/bench.h"
+#include "perf/calls.h"
+#include "perf/job.h"
+#include "perf/json_report.h"
+#include "perf/launcher.h"
+#include "perf/memory.h"
+#include "perf/options.h"
+#include "perf/pinning.h"
+#include "perf/report.h"
 
 namespace tutti::perf {
 namespace {

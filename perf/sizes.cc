@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Parsing and stepping of sizes, with overflow seen rather than wrapped.
-#include "sizes.h"
+#include "perf/sizes.h"
 
 #include <algorithm>
 #include <cctype>

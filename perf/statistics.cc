@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // See statistics.h.
-#include "statistics.h"
+#include "perf/statistics.h"
 
 #include <algorithm>
 #include <cmath>

@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "options.h"
+#include "perf/options.h"
 
 namespace tutti::perf {
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // See team.h.
-#include "team.h"
+#include "perf/team.h"
 
 namespace tutti::perf {
 

@@ -6,8 +6,8 @@
 #include <barrier>
 #include <vector>
 
-#include "job.h"
-#include "outcome.h"
+#include "perf/job.h"
+#include "perf/outcome.h"
 
 namespace tutti::perf {
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The tables of types and operators, and the conversion of exactly representable values.
-#include "types.h"
+#include "perf/types.h"
 
 #include <cmath>
 #include <cstring>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Buffers, rounding and bandwidths against numbers written out, and the sources of what is received against a naive
 // model of each collective.
-#include "collectives.h"
+#include "perf/collectives.h"
 
 #include <gtest/gtest.h>
 

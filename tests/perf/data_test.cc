@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The test data against a naive reference: for every type and operator, the reduction computed step by step in the type
 // itself (each partial result stored and loaded again, in two orders) is what the generator expects, bit by bit.
-#include "data.h"
+#include "perf/data.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The parent of --ranks with shell scripts as children: what it says and returns when children end, fail, die or stay.
-#include "launcher.h"
+#include "perf/launcher.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -12,7 +12,7 @@
 #include <iterator>
 #include <thread>
 
-#include "outcome.h"
+#include "perf/outcome.h"
 
 namespace tutti::perf {
 namespace {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command line: defaults and names of nccl-tests, and an answer to everything that is wrong.
-#include "options.h"
+#include "perf/options.h"
 
 #include <gtest/gtest.h>
 

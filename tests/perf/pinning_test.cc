@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Shares of CPUs.
-#include "pinning.h"
+#include "perf/pinning.h"
 
 #include <gtest/gtest.h>
 

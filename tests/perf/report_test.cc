@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The report, character by character: logs are read by scripts written for nccl-tests.
-#include "report.h"
+#include "perf/report.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -11,7 +11,7 @@
 #include <regex>
 #include <sstream>
 
-#include "json_report.h"
+#include "perf/json_report.h"
 
 namespace tutti::perf {
 namespace {

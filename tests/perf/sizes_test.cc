@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sizes with suffixes and the ladder between them.
-#include "sizes.h"
+#include "perf/sizes.h"
 
 #include <gtest/gtest.h>
 
