@@ -49,7 +49,7 @@ TEST(Launcher, AllEndWell) {
 }
 
 TEST(Launcher, AFailureIsNamedAndEndsTheOthers) {
-  const Result result = run(plan_for("case $PERF_LOCAL_JOB in 2/4/*) exit 3;; esac; sleep 60", 4));
+  const Result result = run(plan_for("case $PERF_LOCAL_JOB in 2/4/*) exit 3;; esac; exec sleep 60", 4));
   EXPECT_EQ(result.status, kExitFailed);
   EXPECT_NE(result.messages.find("rank process 2 of 4"), std::string::npos) << result.messages;
   EXPECT_NE(result.messages.find("exit status 3"), std::string::npos) << result.messages;
@@ -57,7 +57,7 @@ TEST(Launcher, AFailureIsNamedAndEndsTheOthers) {
 }
 
 TEST(Launcher, ADeathIsNamedAndEndsTheOthers) {
-  const Result result = run(plan_for("case $PERF_LOCAL_JOB in 0/*) kill -9 $$;; esac; sleep 60", 3));
+  const Result result = run(plan_for("case $PERF_LOCAL_JOB in 0/*) kill -9 $$;; esac; exec sleep 60", 3));
   EXPECT_EQ(result.status, kExitFailed);
   EXPECT_NE(result.messages.find("rank process 0 of 3"), std::string::npos) << result.messages;
   EXPECT_NE(result.messages.find("signal 9"), std::string::npos) << result.messages;
