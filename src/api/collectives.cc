@@ -84,6 +84,27 @@ void fill(std::vector<uint64_t>& offsets, std::vector<uint64_t>& lengths, int n,
     end += lengths[i];
   }
 }
+// What the V forms have in common; each adds its tables.
+CallV call_with_tables(const char* function, tuttiComm_t comm, const void* send, const void* recv,
+                       tuttiDataType_t type) {
+  CallV call;
+  call.function = function;
+  call.send = send;
+  call.recv = recv;
+  call.type = static_cast<uint32_t>(type);
+  call.nranks = comm->size;
+  call.rank = comm->rank;
+  return call;
+}
+Request request_with_tables(Coll coll, const void* send, void* recv, tuttiDataType_t type) {
+  Request request;
+  request.coll = coll;
+  request.input = send;
+  request.output = recv;
+  request.type = static_cast<DataType>(type);
+  request.tables = std::make_unique<BlockTables>();
+  return request;
+}
 // The planner's size for blocks that all ranks know: the longest, so that all plan alike.
 uint64_t longest(int n, const size_t* counts) { return *std::max_element(counts, counts + n); }
 
@@ -186,24 +207,13 @@ tuttiResult_t tuttiAllGatherV(const void* send, size_t sendcount, void* recv, co
   const char* const function = __func__;
   return entry(function, [&]() -> Status {
     TUTTI_TRY(check_comm(function, comm));
-    CallV call;
-    call.function = function;
-    call.send = send;
-    call.recv = recv;
+    CallV call = call_with_tables(function, comm, send, recv, type);
     call.sendcount = sendcount;
     call.recvcounts = recvcounts;
     call.rdispls = displs;
-    call.type = static_cast<uint32_t>(type);
-    call.nranks = comm->size;
-    call.rank = comm->rank;
     TUTTI_TRY(check_all_gather_v(call));
-    Request request;
-    request.coll = Coll::AllGather;
-    request.input = send;
-    request.output = recv;
-    request.type = static_cast<DataType>(type);
+    Request request = request_with_tables(Coll::AllGather, send, recv, type);
     request.count = longest(comm->size, recvcounts);
-    request.tables = std::make_unique<BlockTables>();
     fill(request.tables->out_offsets, request.tables->out_lengths, comm->size, recvcounts, displs,
          element_size(request.type));
     return submit_on(function, comm, stream, request);
@@ -215,24 +225,13 @@ tuttiResult_t tuttiReduceScatterV(const void* send, void* recv, const size_t* re
   const char* const function = __func__;
   return entry(function, [&]() -> Status {
     TUTTI_TRY(check_comm(function, comm));
-    CallV call;
-    call.function = function;
-    call.send = send;
-    call.recv = recv;
+    CallV call = call_with_tables(function, comm, send, recv, type);
     call.recvcounts = recvcounts;
-    call.type = static_cast<uint32_t>(type);
     call.op = static_cast<uint32_t>(op);
-    call.nranks = comm->size;
-    call.rank = comm->rank;
     TUTTI_TRY(check_reduce_scatter_v(call));
-    Request request;
-    request.coll = Coll::ReduceScatter;
-    request.input = send;
-    request.output = recv;
-    request.type = static_cast<DataType>(type);
+    Request request = request_with_tables(Coll::ReduceScatter, send, recv, type);
     request.count = longest(comm->size, recvcounts);
     TUTTI_TRY(set_operator(function, *comm->comm, op, request));
-    request.tables = std::make_unique<BlockTables>();
     fill(request.tables->in_offsets, request.tables->in_lengths, comm->size, recvcounts, nullptr,
          element_size(request.type));
     return submit_on(function, comm, stream, request);
@@ -245,25 +244,14 @@ tuttiResult_t tuttiAllToAllV(const void* send, const size_t* sendcounts, const s
   const char* const function = __func__;
   return entry(function, [&]() -> Status {
     TUTTI_TRY(check_comm(function, comm));
-    CallV call;
-    call.function = function;
-    call.send = send;
-    call.recv = recv;
+    CallV call = call_with_tables(function, comm, send, recv, type);
     call.sendcounts = sendcounts;
     call.sdispls = sdispls;
     call.recvcounts = recvcounts;
     call.rdispls = rdispls;
-    call.type = static_cast<uint32_t>(type);
-    call.nranks = comm->size;
-    call.rank = comm->rank;
     TUTTI_TRY(check_all_to_all_v(call));
-    Request request;
-    request.coll = Coll::AllToAll;
-    request.input = send;
-    request.output = recv;
-    request.type = static_cast<DataType>(type);
+    Request request = request_with_tables(Coll::AllToAll, send, recv, type);
     request.count = 0;  // no rank knows all sizes: planned from n and type alone
-    request.tables = std::make_unique<BlockTables>();
     const size_t element = element_size(request.type);
     fill(request.tables->in_offsets, request.tables->in_lengths, comm->size, sendcounts, sdispls, element);
     fill(request.tables->out_offsets, request.tables->out_lengths, comm->size, recvcounts, rdispls, element);
