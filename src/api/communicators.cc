@@ -134,7 +134,7 @@ tuttiResult_t tuttiCommInitAll(tuttiComm_t* comms, int ndev, const int* devices)
     TUTTI_ASSIGN_OR_RETURN(const UniqueId made, start_rendezvous());
     const std::array<char, kUniqueIdBytes> bytes = encode_unique_id(made);
     std::memcpy(id.internal, bytes.data(), bytes.size());
-    // A group of its own: the ranks are complete whatever group is open around the call.
+    // One group, so that the ranks join side by side; inside an open group they do so at the outermost end.
     group_start();
     Status status;
     for (int i = 0; i < ndev && status.ok(); ++i) status = init_rank(function, &comms[i], ndev, id, i, nullptr);
