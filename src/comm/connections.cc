@@ -95,8 +95,4 @@ void Connections::wait(int timeout_ms) {
   for (Transport* transport : network_) transport->wait(timeout_ms);
 }
 
-std::string_view Connections::transport_name(int peer) const {
-  return peer == me_ ? "self" : by_rank_[static_cast<size_t>(peer)]->name();
-}
-
 }  // namespace tutti

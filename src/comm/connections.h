@@ -35,7 +35,6 @@ class Connections {
   bool flushed() const;
   // Sleeps until a network may have news, or for `timeout_ms`.
   void wait(int timeout_ms);
-  std::string_view transport_name(int peer) const;
 
  private:
   Status provide_step(const Step& step, int channel, Use use);
