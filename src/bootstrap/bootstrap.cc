@@ -20,9 +20,6 @@ constexpr int kWaitMs = 1000;  // between two looks at a deadline
 constexpr int64_t kGraceMs = 10'000;
 constexpr int64_t kFarewellMs = 1000;  // for telling neighbours of a failure
 
-// Kinds of messages on the tree.
-constexpr uint8_t kData = 1, kFailure = 2;
-
 int parent_of(int rank) { return (rank - 1) / 2; }
 
 int64_t with_grace(int64_t timeout_ms) { return timeout_ms < 0 ? -1 : timeout_ms + kGraceMs; }
@@ -252,9 +249,8 @@ Dialer::Options Bootstrap::dial_options(int rank, uint32_t purpose, const Deadli
 
 // ---- the tree ----
 //
-// A message is {kind, sequence, payload}; the payload of data is a list of {rank, blob}: upwards those of a subtree,
-// downwards those of all. A failure travels to all neighbours but the one it came from, so every rank gets the first
-// cause, and not "my neighbour closed the connection".
+// Data (messages.h) is upwards that of a subtree, downwards that of all. A failure travels to all neighbours but the
+// one it came from, so every rank gets the first cause, and not "my neighbour closed the connection".
 
 Status Bootstrap::send(Neighbour& neighbour, std::span<const std::byte> payload, const Deadline& deadline) {
   const Frame frame = make_frame(payload);
@@ -276,25 +272,14 @@ Result<Bytes> Bootstrap::receive(Neighbour& neighbour, const Deadline& deadline)
     std::vector<pollfd> items{{neighbour.fd.get(), POLLIN, 0}};
     TUTTI_TRY(wait_on(items, deadline.poll_ms(kWaitMs)));
   }
-  Bytes body = reader.take();
-  ByteReader head(body);
-  const auto kind = head.number<uint8_t>();
-  const auto sequence = head.number<uint32_t>();
-  if (kind == kFailure) return remote_error("{}", head.text(kMaxErrorText));
-  if (kind != kData || sequence != sequence_) {
-    return remote_error("{} is at another out-of-band exchange ({}) than this rank ({})", peer, sequence, sequence_);
-  }
-  body.erase(body.begin(), body.end() - static_cast<std::ptrdiff_t>(head.left()));
-  return body;
+  return parse_tree_message(reader.take(), sequence_, peer);
 }
 
 Result<std::vector<Bytes>> Bootstrap::gather_and_spread(std::span<const std::byte> mine) {
   const Deadline deadline = Deadline::in_ms(timeout_ms_);
-  ByteWriter up;
-  up.number(kData);
-  up.number(sequence_);
-  up.number(rank_);
-  up.sized(mine);
+  ByteWriter up = begin_tree_data(sequence_);
+  const size_t head = up.size();
+  add_tree_part(up, rank_, mine);
   const auto children = std::span(neighbours_).subspan(rank_ > 0 ? 1 : 0);
   for (Neighbour& child : children) {
     TUTTI_ASSIGN_OR_RETURN(const Bytes subtree, receive(child, deadline));
@@ -304,36 +289,21 @@ Result<std::vector<Bytes>> Bootstrap::gather_and_spread(std::span<const std::byt
   if (rank_ > 0) {
     TUTTI_TRY(send(neighbours_[0], all, deadline));
     TUTTI_ASSIGN_OR_RETURN(const Bytes payload, receive(neighbours_[0], deadline));
-    all.resize(sizeof kData + sizeof sequence_);  // the head stays, the payload is all ranks' now
+    all.resize(head);  // stays; the payload is all ranks' now
     all.insert(all.end(), payload.begin(), payload.end());
   }
   for (Neighbour& child : children) TUTTI_TRY(send(child, all, deadline));
 
-  std::vector<Bytes> blobs(members_.size());
-  std::vector<bool> here(members_.size());
-  ByteReader reader(std::span<const std::byte>(all).subspan(sizeof kData + sizeof sequence_));
-  for (size_t i = 0; i < members_.size() && reader.ok(); ++i) {
-    const auto rank = static_cast<uint32_t>(reader.number<int32_t>());
-    const auto blob = reader.sized(kMaxGatherBytes);
-    if (!reader.ok() || rank >= here.size() || here[rank]) {
-      reader.fail();
-      break;
-    }
-    here[rank] = true;
-    blobs[rank].assign(blob.begin(), blob.end());
-  }
-  if (!reader.finished()) return remote_error("out-of-band exchange {} does not hold one part of each rank", sequence_);
-  return blobs;
+  auto blobs = parse_tree_parts(std::span<const std::byte>(all).subspan(head), members_.size(), kMaxGatherBytes);
+  if (!blobs) return remote_error("out-of-band exchange {} does not hold one part of each rank", sequence_);
+  return std::move(*blobs);
 }
 
 void Bootstrap::tell_neighbours(const Status& failure) {
-  ByteWriter writer;
-  writer.number(kFailure);
-  writer.number(sequence_);
-  writer.sized(std::string_view(failure.message()).substr(0, kMaxErrorText));
+  const Bytes message = encode_tree_failure(sequence_, failure);
   for (Neighbour& neighbour : neighbours_) {
     // Best effort: one of them may be the cause.
-    (void)send(neighbour, writer.bytes(), Deadline::in_ms(kFarewellMs)).ok();
+    (void)send(neighbour, message, Deadline::in_ms(kFarewellMs)).ok();
     neighbour.fd.reset();
   }
 }

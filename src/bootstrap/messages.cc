@@ -11,6 +11,7 @@ namespace tutti {
 namespace {
 
 constexpr uint8_t kTable = 1, kRefusal = 2;
+constexpr uint8_t kData = 1, kFailure = 2;  // on the tree
 
 using Requests = std::span<const JoinRequest>;
 
@@ -173,6 +174,53 @@ Result<std::vector<TableEntry>> parse_answer(std::span<const std::byte> bytes, i
   }
   if (!reader.finished()) return bad;
   return table;
+}
+
+ByteWriter begin_tree_data(uint32_t sequence) {
+  ByteWriter writer;
+  writer.number(kData);
+  writer.number(sequence);
+  return writer;
+}
+
+void add_tree_part(ByteWriter& writer, int32_t rank, std::span<const std::byte> blob) {
+  writer.number(rank);
+  writer.sized(blob);
+}
+
+Bytes encode_tree_failure(uint32_t sequence, const Status& why) {
+  ByteWriter writer;
+  writer.number(kFailure);
+  writer.number(sequence);
+  writer.sized(std::string_view(why.message()).substr(0, kMaxErrorText));
+  return writer.take();
+}
+
+Result<Bytes> parse_tree_message(Bytes message, uint32_t sequence, std::string_view peer) {
+  ByteReader head(message);
+  const auto kind = head.number<uint8_t>();
+  const auto theirs = head.number<uint32_t>();
+  if (kind == kFailure) return remote_error("{}", head.text(kMaxErrorText));
+  if (kind != kData || theirs != sequence) {
+    return remote_error("{} is at another out-of-band exchange ({}) than this rank ({})", peer, theirs, sequence);
+  }
+  message.erase(message.begin(), message.end() - static_cast<std::ptrdiff_t>(head.left()));
+  return message;
+}
+
+std::optional<std::vector<Bytes>> parse_tree_parts(std::span<const std::byte> payload, size_t ranks, size_t most_blob) {
+  std::vector<Bytes> blobs(ranks);
+  std::vector<bool> here(ranks);
+  ByteReader reader(payload);
+  for (size_t i = 0; i < ranks; ++i) {
+    const auto rank = static_cast<uint32_t>(reader.number<int32_t>());
+    const auto blob = reader.sized(most_blob);
+    if (!reader.ok() || rank >= ranks || here[rank]) return std::nullopt;
+    here[rank] = true;
+    blobs[rank].assign(blob.begin(), blob.end());
+  }
+  if (!reader.finished()) return std::nullopt;
+  return blobs;
 }
 
 std::optional<Status> find_conflict(std::span<const JoinRequest> requests) {

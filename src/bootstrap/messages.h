@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/status.h"
@@ -57,6 +58,17 @@ Bytes encode_refusal(const Status& why);
 // What a rank says last: it has its connections, the rendezvous is not needed any more.
 inline constexpr std::byte kConnected{0xC0};
 Result<std::vector<TableEntry>> parse_answer(std::span<const std::byte> bytes, int ranks);
+
+// ---- the tree (bootstrap.h) ----
+//
+// A message is {kind, sequence, payload}; the payload of data is a list of {rank, blob}, that of a failure its text.
+ByteWriter begin_tree_data(uint32_t sequence);
+void add_tree_part(ByteWriter& writer, int32_t rank, std::span<const std::byte> blob);
+Bytes encode_tree_failure(uint32_t sequence, const Status& why);
+// The payload of data; a failure, or a message of another exchange, is an error.
+Result<Bytes> parse_tree_message(Bytes message, uint32_t sequence, std::string_view peer);
+// The blobs in rank order; empty unless there is exactly one of each rank.
+std::optional<std::vector<Bytes>> parse_tree_parts(std::span<const std::byte> payload, size_t ranks, size_t most_blob);
 
 // What keeps these ranks (in order of arrival) from ever being one communicator; empty if nothing does. Names the odd
 // ranks where most agree.

@@ -1,16 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // How the ranks of a host come to map one memory object (shm_transport.h tells when which way is taken).
-//
-// Over the abstract socket, one message each (SOCK_SEQPACKET keeps them whole):
-//
-//   fetcher                                     leader
-//   Hello     {local rank, nonce F}       ->
-//                                         <-    Challenge {nonce L, MAC(leader, rank, F, L)}
-//   Proof     {MAC(fetcher, rank, F, L)}  ->
-//                                         <-    Grant {bytes, kind} + descriptor
-//
-// The MAC is keyed with the communicator's secret and covers its tag. A peer of another user, with a wrong MAC or a
-// malformed message is dropped and logged; it costs the leader a descriptor for that long, and no rank its place.
+// Each of the connections below goes through the exchange of shm_exchange.h.
 #include <fcntl.h>
 #include <poll.h>
 #include <sodium.h>
@@ -29,6 +19,7 @@
 
 #include "base/atomic.h"
 #include "base/log.h"
+#include "transports/shm/shm_exchange.h"
 #include "transports/shm/shm_transport.h"
 
 #ifndef MFD_NOEXEC_SEAL
@@ -36,55 +27,10 @@
 #endif
 
 namespace tutti {
+
+using namespace shm;
+
 namespace {
-
-using Nonce = std::array<unsigned char, 32>;
-using Mac = std::array<unsigned char, 32>;
-
-constexpr std::array<char, 8> kMagic = {'t', 'u', 't', 't', 'i', 's', 'h', '1'};
-
-struct Hello {
-  std::array<char, 8> magic;
-  int64_t local_rank;
-  Nonce nonce;
-};
-struct Challenge {
-  Nonce nonce;
-  Mac mac;
-};
-struct Proof {
-  Mac mac;
-};
-struct Grant {
-  uint64_t bytes;
-  uint64_t is_file;  // 1: a file of /dev/shm, 0: a memfd
-};
-
-enum class Role : unsigned char { Leader = 'L', Fetcher = 'F' };
-
-struct Transcript {
-  int64_t leader_rank, local_rank;
-  Nonce fetchers, leaders;
-};
-
-Mac prove(const ShmKey& key, Role role, const Transcript& said) {
-  crypto_generichash_state state;
-  Mac mac;
-  crypto_generichash_init(&state, reinterpret_cast<const unsigned char*>(key.secret.data()), key.secret.size(),
-                          mac.size());
-  const auto add = [&](const auto& part) {
-    crypto_generichash_update(&state, reinterpret_cast<const unsigned char*>(&part), sizeof part);
-  };
-  add(kMagic);
-  add(role);
-  add(key.tag);
-  add(said.leader_rank);
-  add(said.local_rank);
-  add(said.fetchers);
-  add(said.leaders);
-  crypto_generichash_final(&state, mac.data(), mac.size());
-  return mac;
-}
 
 bool same(const Mac& a, const Mac& b) { return sodium_memcmp(a.data(), b.data(), a.size()) == 0; }
 
@@ -99,21 +45,6 @@ std::string hex(const unsigned char* bytes, size_t count) {
   sodium_bin2hex(text.data(), text.size(), bytes, count);
   text.pop_back();
   return text;
-}
-
-// The abstract name: a stranger who does not know the secret can neither find nor occupy it.
-struct AbstractAddress {
-  sockaddr_un address{};
-  socklen_t size = 0;
-};
-AbstractAddress abstract_address(const ShmKey& key, int leader_rank) {
-  const Mac hash = prove(key, Role::Leader, {.leader_rank = leader_rank, .local_rank = -1, .fetchers{}, .leaders{}});
-  const std::string text = "tutti-" + hex(hash.data(), 16);
-  AbstractAddress name;
-  name.address.sun_family = AF_UNIX;
-  std::memcpy(name.address.sun_path + 1, text.data(), text.size());  // sun_path[0] == 0: abstract
-  name.size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + text.size());
-  return name;
 }
 
 bool same_user(int socket) {

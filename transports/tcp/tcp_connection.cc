@@ -74,6 +74,9 @@ TcpConnection::TcpConnection(Role role, std::optional<Dialer> dialer, Deadline d
       deadline_(deadline),
       dialer_(std::move(dialer)) {}
 
+TcpConnection::TcpConnection(Role role, UniqueFd socket)
+    : role_(std::move(role)), phase_(Phase::Open), deadline_(Deadline::never()), socket_(std::move(socket)) {}
+
 Result<SendEnd*> TcpConnection::send_end() {
   if (out_ == nullptr) {
     TUTTI_ASSIGN_OR_RETURN(LocalFifo fifo, LocalFifo::create(role_.capacity, role_.peer + role_.purpose));

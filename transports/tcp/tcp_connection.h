@@ -66,6 +66,8 @@ class TcpConnection {
   };
   // Dials, or (no dialer) waits for the peer to come in.
   TcpConnection(Role role, std::optional<Dialer> dialer, Deadline deadline);
+  // Open from the start, over a socket whose handshake is done.
+  TcpConnection(Role role, UniqueFd socket);
 
   Result<SendEnd*> send_end();
   Result<ReceiveEnd*> receive_end();
