@@ -58,8 +58,16 @@ class Communicator {
   Result<LaneSet*> start_collective(const Request& request);
   // The same for one send or receive; lanes of different peers and directions run side by side.
   Result<LaneSet*> start_point_to_point(const Request& request);
+  // The moments of each call, lone or in a group, for all that keeps books on calls. A call begins with start_*():
+  // nothing may be added there, it is paid in full. posted() comes once its first slots are with the peers: what is
+  // done there costs little while theirs travel. It returns the call's number: collectives of a communicator are
+  // numbered from 1 on, alike on all ranks, and sends and receives likewise on each rank for itself.
+  uint64_t posted(const Request& request) { return ++(request.point_to_point() ? messages_ : collectives_); }
+  void ended(const Request&, uint64_t /*number*/) {}
   // A look around while `lanes` of this call cannot move: the peers' mismatch, deadlines, abort.
   Status look(const LaneSet& lanes, const Request& request, const Waiter& waiter);
+  // For a thread that waits for this communicator alone.
+  void sleep(Waiter& waiter);
 
   Connections& connections() { return connections_; }
   // The buffer of a barrier, which is an AllReduce of one word.
@@ -91,6 +99,8 @@ class Communicator {
   Result<LaneSet*> make_peer_lanes(const Request& request);
   Result<std::unique_ptr<LaneSet>> build(const Plan& plan, const Request& request, Use use);
   void begin(LaneSet& lanes, const Request& request) const;
+  // Moves the call and the network. Done: ended, or failed with `status`.
+  Advance move(LaneSet& lanes, int polls, Status& status);
 
   int rank_ = 0, n_ = 1;
   std::string name_;
@@ -111,6 +121,7 @@ class Communicator {
   std::vector<PeerShelf> peer_shelves_ = std::vector<PeerShelf>(kShelves);
   std::unordered_map<uint64_t, std::unique_ptr<LaneSet>> peer_lanes_;
   uint64_t barrier_word_ = 0;
+  uint64_t collectives_ = 0, messages_ = 0;  // posted so far
   uint64_t issued_ = 0;
   std::atomic<uint64_t> completed_{0};
   std::atomic<bool> failed_{false};

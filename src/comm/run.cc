@@ -3,6 +3,7 @@
 #include "algo/catalog.h"
 #include "base/env.h"
 #include "base/log.h"
+#include "comm/carry.h"
 #include "comm/communicator.h"
 
 namespace tutti {
@@ -109,6 +110,27 @@ Result<LaneSet*> Communicator::start_point_to_point(const Request& request) {
   return shelf.lanes;
 }
 
+Advance Communicator::move(LaneSet& lanes, int polls, Status& status) {
+  const Advance moved = lanes.advance(polls);
+  if (!connections_.has_network()) return moved;
+  const Result<bool> carried = connections_.progress();
+  if (!carried.ok()) {
+    status = carried.status();
+    return Advance::Done;
+  }
+  // Nothing owed to a peer may still need this thread when the call returns.
+  if (moved == Advance::Done && connections_.flushed()) return Advance::Done;
+  return *carried || moved == Advance::Progressed ? Advance::Progressed : Advance::Blocked;
+}
+
+void Communicator::sleep(Waiter& waiter) {
+  if (connections_.has_network()) {
+    connections_.wait(1);
+  } else {
+    waiter.sleep();
+  }
+}
+
 Status Communicator::run(const Request& request) {
   if (failed_.load(std::memory_order_relaxed)) [[unlikely]]
     return failure();
@@ -121,36 +143,15 @@ Status Communicator::run(const Request& request) {
   Status status = started.status();
   if (status.ok()) {
     LaneSet& lanes = **started;
-    for (;;) {
-      const Advance result = lanes.advance(waiter.polls());
-      if (result == Advance::Done) break;
-      bool moved = result == Advance::Progressed;
-      if (connections_.has_network()) {
-        const Result<bool> carried = connections_.progress();
-        if (!carried.ok()) {
-          status = carried.status();
-          break;
-        }
-        moved |= *carried;
-      }
-      if (moved) {
-        waiter.moved();
-        continue;
-      }
-      const bool sleep = waiter.idle();
-      if (waiter.looks_due() || sleep) {
-        status = look(lanes, request, waiter);
-        if (!status.ok()) break;
-      }
-      if (sleep && connections_.has_network()) connections_.wait(1);
-      if (sleep && !connections_.has_network()) waiter.sleep();
+    // The post first: everything else is done while the line travels.
+    const Advance first = move(lanes, 1, status);
+    const uint64_t number = posted(request);
+    if (first != Advance::Done) {
+      carry(
+          waiter, 1, [&] { return move(lanes, waiter.polls(), status); },
+          [&] { return (status = look(lanes, request, waiter)).ok(); }, [&] { sleep(waiter); });
     }
-    // Nothing owed to a peer may still need this thread when the call returns.
-    while (status.ok() && !connections_.flushed()) {
-      const Result<bool> carried = connections_.progress();
-      status = carried.status();
-      if (status.ok() && !*carried) connections_.wait(1);
-    }
+    ended(request, number);
     if (!status.ok()) fail(status);
   }
   complete(ticket);

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "comm/carry.h"
+
 namespace tutti {
 
 Batch::Strand& Batch::strand_for(Work& work, const Request& request) {
@@ -11,7 +13,7 @@ Batch::Strand& Batch::strand_for(Work& work, const Request& request) {
   for (Strand& strand : work.strands) {
     if (strand.peer == peer && strand.is_send == is_send) return strand;
   }
-  work.strands.push_back({peer, is_send, {}, 0, nullptr});
+  work.strands.push_back({peer, is_send, {}, 0, nullptr, 0});
   return work.strands.back();
 }
 
@@ -65,7 +67,8 @@ Advance Batch::advance(Communicator& comm, Strand& strand, Status& status) {
   bool moved = false;
   while (!strand.done()) {
     const Request& call = strand.calls[strand.next];
-    if (strand.lanes == nullptr) {
+    const bool first = strand.lanes == nullptr;
+    if (first) {
       Result<LaneSet*> started = call.point_to_point() ? comm.start_point_to_point(call) : comm.start_collective(call);
       if (!started.ok()) {
         status = started.status();
@@ -74,7 +77,9 @@ Advance Batch::advance(Communicator& comm, Strand& strand, Status& status) {
       strand.lanes = *started;
     }
     const Advance result = strand.lanes->advance(1);
+    if (first) strand.number = comm.posted(call);
     if (result != Advance::Done) return moved ? Advance::Progressed : result;
+    comm.ended(call, strand.number);
     moved = true;
     strand.lanes = nullptr;
     ++strand.next;
@@ -113,9 +118,38 @@ Advance Batch::advance(Work& work) {
 }
 
 void Batch::finish(Work& work) {
-  if (!work.status.ok()) work.comm->fail(work.status);
+  if (!work.status.ok()) {
+    work.comm->fail(work.status);
+    for (const Strand& strand : work.strands) {
+      if (strand.lanes != nullptr) work.comm->ended(strand.calls[strand.next], strand.number);
+    }
+  }
   work.done = true;
   work.comm->complete(work.ticket);
+}
+
+bool Batch::advance_all(size_t& left) {
+  bool moved = false;
+  for (Work& work : works_) {
+    if (work.done) continue;
+    const Advance result = advance(work);
+    moved |= result != Advance::Blocked;
+    if (result == Advance::Done) --left;
+  }
+  return moved;
+}
+
+void Batch::look_at_all(size_t& left, const Waiter& waiter) {
+  for (Work& work : works_) {
+    if (work.done || !work.started) continue;
+    for (const Strand& strand : work.strands) {
+      if (strand.lanes != nullptr && work.status.ok())
+        work.status = work.comm->look(*strand.lanes, strand.calls[strand.next], waiter);
+    }
+    if (work.status.ok()) continue;
+    finish(work);
+    --left;
+  }
 }
 
 Status Batch::run() {
@@ -126,41 +160,20 @@ Status Batch::run() {
   }
   Waiter waiter(oversubscribed, 0, network);
   size_t left = works_.size();
-  int blocked_in_a_row = 0;
-  while (left > 0) {
-    bool moved = false;
-    for (Work& work : works_) {
-      if (work.done) continue;
-      const Advance result = advance(work);
-      moved |= result != Advance::Blocked;
-      if (result == Advance::Done) --left;
-    }
-    if (moved) {
-      waiter.moved();
-      blocked_in_a_row = 0;
-      continue;
-    }
-    if (++blocked_in_a_row < waiter.polls()) continue;
-    blocked_in_a_row = 0;
-    const bool sleep = waiter.idle();
-    if (!sleep && !waiter.looks_due()) continue;
-    bool slept = false;
-    for (Work& work : works_) {
-      if (work.done || !work.started) continue;
-      for (const Strand& strand : work.strands) {
-        if (strand.lanes != nullptr && work.status.ok())
-          work.status = work.comm->look(*strand.lanes, strand.calls[strand.next], waiter);
-      }
-      if (!work.status.ok()) {
-        finish(work);
-        --left;
-      } else if (sleep && works_.size() == 1 && work.comm->connections().has_network()) {
-        work.comm->connections().wait(1);
-        slept = true;
-      }
-    }
-    if (sleep && !slept) waiter.sleep();
-  }
+  const auto move = [&] {
+    const bool moved = advance_all(left);
+    return left == 0 ? Advance::Done : moved ? Advance::Progressed : Advance::Blocked;
+  };
+  const auto look = [&] {
+    look_at_all(left, waiter);
+    return left > 0;
+  };
+  const auto sleep = [&] {
+    // Descriptors of one network can be waited for; with several communicators each has a turn soon.
+    if (works_.size() == 1 && works_.front().started) return works_.front().comm->sleep(waiter);
+    waiter.sleep();
+  };
+  if (left > 0) carry(waiter, waiter.polls(), move, look, sleep);
   for (const Work& work : works_) {
     if (!work.status.ok()) return work.status;
   }

@@ -34,6 +34,7 @@ class Batch {
     std::vector<Request> calls;
     size_t next = 0;
     LaneSet* lanes = nullptr;
+    uint64_t number = 0;  // of the call in progress: Communicator::posted()
     bool done() const { return next == calls.size(); }
   };
   struct Work {
@@ -51,6 +52,9 @@ class Batch {
   static Advance advance(Work& work);
   static Advance advance(Communicator& comm, Strand& strand, Status& status);
   static void finish(Work& work);
+  // One round over all that is `left`. True: something moved.
+  bool advance_all(size_t& left);
+  void look_at_all(size_t& left, const Waiter& waiter);
 
   std::vector<Work> works_;
 };

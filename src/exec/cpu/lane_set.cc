@@ -103,9 +103,10 @@ int LaneSet::find_mismatch() const {
 
 std::string LaneSet::waiting_for() const {
   for (size_t i = 0; i < lanes_.size(); ++i) {
-    if (!done_[i]) return lanes_[i]->waiting_for();
+    if (done_[i]) continue;
+    if (std::string what = lanes_[i]->waiting_for(); !what.empty()) return what;
   }
-  return "nothing";
+  return "its data to leave over the network";
 }
 
 }  // namespace tutti
