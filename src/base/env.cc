@@ -164,6 +164,22 @@ struct TransportListParser {
   }
 };
 
+// 2.N.P from 2.27 on: what programs compiled against an older NCCL check is that the library is not older.
+struct NcclVersionParser {
+  static constexpr const char* kAllowed = "a version from 2.27.0 to 2.99.99, e.g. 2.30.7";
+  static bool parse(std::string_view text, int& value) {
+    const size_t dot = text.find('.', 2);
+    if (!text.starts_with("2.") || dot == std::string_view::npos) return false;
+    const auto minor = split_number(text.substr(2, dot - 2)), patch = split_number(text.substr(dot + 1));
+    if (!minor || !patch || !minor->unit.empty() || !patch->unit.empty()) return false;
+    if (minor->value < 27 || minor->value > 99 || patch->value > 99) return false;
+    value = static_cast<int>(20000 + minor->value * 100 + patch->value);
+    return true;
+  }
+};
+
+std::optional<std::string> (*g_fallback)(const char* name) = nullptr;
+
 struct Parsed {
   Env env;
   Status status;
@@ -172,7 +188,13 @@ struct Parsed {
 const Parsed& parsed() {
   static const Parsed& instance = [&]() -> const Parsed& {
     auto* made = new Parsed;
-    made->status = parse_env(environment_variable, made->env);
+    made->status = parse_env(
+        [](const char* name) {
+          auto value = environment_variable(name);
+          if ((!value || trim(*value).empty()) && g_fallback != nullptr) value = g_fallback(name);
+          return value;
+        },
+        made->env);
     return *made;
   }();
   return instance;
@@ -214,21 +236,28 @@ Status parse_env(const std::function<std::optional<std::string>(const char* name
   return problems.empty() ? Status() : Status(Code::InvalidArgument, problems);
 }
 
+void set_env_fallback(std::optional<std::string> (*fallback)(const char* name)) { g_fallback = fallback; }
+
 const Env& env() { return parsed().env; }
 
 Status env_status() { return parsed().status; }
 
-std::vector<std::string> unknown_env() {
+std::vector<std::string> environment_names(std::string_view prefix) {
   std::vector<std::string> names;
   for (char** entry = ::environ; entry != nullptr && *entry != nullptr; ++entry) {
     const std::string_view text = *entry;
-    if (!text.starts_with("TUTTI_")) continue;
-    const std::string_view name = text.substr(0, text.find('='));
-    const auto& table = env_variables();
-    if (std::none_of(table.begin(), table.end(), [&](const EnvVariable& row) { return name == row.name; }))
-      names.emplace_back(name);
+    if (text.starts_with(prefix)) names.emplace_back(text.substr(0, text.find('=')));
   }
   std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::vector<std::string> unknown_env() {
+  std::vector<std::string> names = environment_names("TUTTI_");
+  const auto& table = env_variables();
+  std::erase_if(names, [&](const std::string& name) {
+    return std::any_of(table.begin(), table.end(), [&](const EnvVariable& row) { return name == row.name; });
+  });
   return names;
 }
 

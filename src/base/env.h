@@ -29,6 +29,7 @@ struct Env {
   using SubsystemList = std::string;  // lower case filters: see filter_admits()
   using ProtocolList = std::string;
   using TransportList = std::string;
+  using NcclVersion = int;  // as ncclGetVersion reports it: 22707 is 2.27.7
 #define TUTTI_ENV(field, name, type, fallback, help) type field{};
 #include "base/env_vars.def"
 #undef TUTTI_ENV
@@ -45,11 +46,16 @@ struct EnvVariable {
 const std::vector<EnvVariable>& env_variables();
 // Parses with `lookup` in place of getenv (tests). On error `env` holds the defaults for what did not parse.
 Status parse_env(const std::function<std::optional<std::string>(const char* name)>& lookup, Env& env);
+// What another library's variables say for `name`, when it is not set itself (src/nccl). To be given before the first
+// use of env(), from a constructor of the library; it must read nothing but environment_variable().
+void set_env_fallback(std::optional<std::string> (*fallback)(const char* name));
 // The process's environment, parsed on first use.
 const Env& env();
 Status env_status();
 // Names of TUTTI_* variables that are set but not in the table, sorted.
 std::vector<std::string> unknown_env();
+// Names of all variables that are set and begin with `prefix`, sorted.
+std::vector<std::string> environment_names(std::string_view prefix);
 // A variable that is not ours (a launcher's RANK, MASTER_ADDR, ...). Ours are read through env().
 std::optional<std::string> environment_variable(const char* name);
 // Does a comma list such as "ring,tree", "^tcp", "auto" or "all" admit `name`? Words with ^ exclude; without any other

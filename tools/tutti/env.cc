@@ -28,6 +28,7 @@ constexpr TypeText kTypes[] = {
     {"SubsystemList", "list of words"},
     {"ProtocolList", "list of words"},
     {"TransportList", "list of words"},
+    {"NcclVersion", "version, e.g. 2.27.7"},
 };
 
 const char* type_text(const std::string& type) {
