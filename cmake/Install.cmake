@@ -14,5 +14,13 @@ file(RELATIVE_PATH TUTTI_PC_PREFIX /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /pr
 configure_file(cmake/tutti.pc.in ${CMAKE_BINARY_DIR}/tutti.pc @ONLY)
 install(FILES ${CMAKE_BINARY_DIR}/tutti.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 
+# The drop-in for NCCL: its header in a folder of its own, so that -I of it alone chooses ours; find_package(tutti) also
+# brings tutti::nccl, and pkg-config tutti-nccl.
+install(FILES include/nccl_compat/nccl.h include/nccl_compat/nccl_device.h
+        DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/nccl_compat)
+install(TARGETS tutti_nccl EXPORT tuttiTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+configure_file(cmake/tutti-nccl.pc.in ${CMAKE_BINARY_DIR}/tutti-nccl.pc @ONLY)
+install(FILES ${CMAKE_BINARY_DIR}/tutti-nccl.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
 # Also usable by add_subdirectory() under the same name.
 add_library(tutti::tutti ALIAS tutti)
