@@ -15,6 +15,7 @@ execute_process(
           -D CMAKE_C_COMPILER=${C_COMPILER} -D "CMAKE_C_FLAGS=${C_FLAGS}" ${STRICT})
 execute_process(COMMAND ${CMAKE_COMMAND} --build ${WORK}/cmake ${STRICT})
 execute_process(COMMAND ${WORK}/cmake/consumer ${STRICT})
+execute_process(COMMAND ${WORK}/cmake/nccl_consumer ${STRICT})
 
 message(STATUS "pkg-config")
 if(NOT PKG_CONFIG)
@@ -22,12 +23,19 @@ if(NOT PKG_CONFIG)
 endif()
 file(GLOB_RECURSE pc ${WORK}/prefix/*/tutti.pc)
 get_filename_component(pc_dir ${pc} DIRECTORY)
-execute_process(COMMAND ${CMAKE_COMMAND} -E env PKG_CONFIG_PATH=${pc_dir} ${PKG_CONFIG} --cflags --libs tutti
-                OUTPUT_VARIABLE flags OUTPUT_STRIP_TRAILING_WHITESPACE ${STRICT})
-execute_process(COMMAND ${CMAKE_COMMAND} -E env PKG_CONFIG_PATH=${pc_dir} ${PKG_CONFIG} --variable=libdir tutti
-                OUTPUT_VARIABLE libdir OUTPUT_STRIP_TRAILING_WHITESPACE ${STRICT})
-separate_arguments(flags UNIX_COMMAND "${flags}")
-separate_arguments(c_flags UNIX_COMMAND "${C_FLAGS}")
-execute_process(COMMAND ${C_COMPILER} -std=c99 ${c_flags} ${CONSUMER}/consumer.c ${flags} -Wl,-rpath,${libdir}
-                        -o ${WORK}/consumer ${STRICT})
-execute_process(COMMAND ${WORK}/consumer ${STRICT})
+foreach(package tutti tutti-nccl)
+  set(program consumer)
+  if(package STREQUAL "tutti-nccl")
+    set(program nccl_consumer)
+  endif()
+  set(config ${CMAKE_COMMAND} -E env PKG_CONFIG_PATH=${pc_dir} ${PKG_CONFIG})
+  execute_process(COMMAND ${config} --cflags --libs ${package}
+                  OUTPUT_VARIABLE flags OUTPUT_STRIP_TRAILING_WHITESPACE ${STRICT})
+  execute_process(COMMAND ${config} --variable=libdir ${package}
+                  OUTPUT_VARIABLE libdir OUTPUT_STRIP_TRAILING_WHITESPACE ${STRICT})
+  separate_arguments(flags UNIX_COMMAND "${flags}")
+  separate_arguments(c_flags UNIX_COMMAND "${C_FLAGS}")
+  execute_process(COMMAND ${C_COMPILER} -std=c99 ${c_flags} ${CONSUMER}/${program}.c ${flags} -Wl,-rpath,${libdir}
+                          -o ${WORK}/${program} ${STRICT})
+  execute_process(COMMAND ${WORK}/${program} ${STRICT})
+endforeach()
