@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+// See verbs.h.
+#include "verbs/verbs.h"
+
+#include <cerrno>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "base/dynamic_library.h"
+
+namespace tutti::verbs {
+
+const char* name(LinkLayer layer) {
+  switch (layer) {
+    case LinkLayer::Unknown:
+      return "unknown";
+    case LinkLayer::InfiniBand:
+      return "InfiniBand";
+    case LinkLayer::Ethernet:
+      return "Ethernet";
+  }
+  return "unknown";
+}
+
+const char* name(GidType type) {
+  switch (type) {
+    case GidType::InfiniBand:
+      return "IB";
+    case GidType::RoCEv1:
+      return "RoCE v1";
+    case GidType::RoCEv2:
+      return "RoCE v2";
+  }
+  return "IB";
+}
+
+bool Gid::ipv4_mapped() const {
+  for (int i = 0; i < 10; ++i)
+    if (bytes[static_cast<size_t>(i)] != 0) return false;
+  return bytes[10] == 0xff && bytes[11] == 0xff;
+}
+
+std::string Gid::text() const {
+  if (ipv4_mapped()) return fmt::format("::ffff:{}.{}.{}.{}", bytes[12], bytes[13], bytes[14], bytes[15]);
+  std::string text;
+  for (size_t i = 0; i < 16; i += 2) text += fmt::format("{}{:04x}", i == 0 ? "" : ":", bytes[i] << 8 | bytes[i + 1]);
+  return text;
+}
+
+double port_gbit_per_second(unsigned active_width, unsigned active_speed) {
+  // InfiniBand specification, PortInfo: LinkWidthActive and LinkSpeedActive(Ext), one bit each.
+  struct Row {
+    unsigned code;
+    double value;
+  };
+  constexpr Row kLanes[] = {{1, 1}, {2, 4}, {4, 8}, {8, 12}, {16, 2}};
+  constexpr Row kSpeeds[] = {{1, 2.5},       {2, 5},   {4, 10},    {8, 10},   {16, 14.0625},
+                             {32, 25.78125}, {64, 50}, {128, 100}, {256, 200}};
+  double lanes = 0, speed = 0;
+  for (const Row& row : kLanes)
+    if (row.code == active_width) lanes = row.value;
+  for (const Row& row : kSpeeds)
+    if (row.code == active_speed) speed = row.value;
+  // Ports are sold by round figures: 4 x 25.78 is "100 Gb/s", 4 x 14.06 is "56".
+  if (active_speed == 16) speed = 14;
+  if (active_speed == 32) speed = 25;
+  return lanes * speed;
+}
+
+#if TUTTI_HAVE_VERBS
+namespace {
+
+// Symbols of the first stable interface; the plain name may be an older one.
+constexpr const char* kVersion = "IBVERBS_1.1";
+
+Result<std::unique_ptr<VerbsApi>> load(std::string_view path) {
+  const auto opened = DynamicLibrary::open(path, {"libibverbs.so.1", "libibverbs.so"});
+  if (!opened.ok()) return system_error("libibverbs {}", opened.status().message());
+  auto api = std::make_unique<VerbsApi>();
+  const char* missing = nullptr;
+#define TUTTI_VERBS_BIND(member, symbol, required, ...) \
+  if (!opened->bind(#symbol, api->member, kVersion) && (required)) missing = #symbol;
+  TUTTI_VERBS_FUNCTIONS(TUTTI_VERBS_BIND)
+#undef TUTTI_VERBS_BIND
+  if (missing != nullptr) return system_error("{} lacks {}: it is too old or not libibverbs", opened->name(), missing);
+  return api;
+}
+
+Port read_port(const VerbsApi& api, ibv_context* context, int number) {
+  Port port;
+  port.number = number;
+  ibv_port_attr attributes;
+  std::memset(&attributes, 0, sizeof attributes);  // the library fills what its version knows
+  if (api.query_port(context, static_cast<uint8_t>(number), &attributes) != 0) return port;
+  port.active = attributes.state == IBV_PORT_ACTIVE;
+  port.state = api.port_state_str(attributes.state);
+  port.layer = attributes.link_layer == IBV_LINK_LAYER_INFINIBAND ? LinkLayer::InfiniBand
+               : attributes.link_layer == IBV_LINK_LAYER_ETHERNET ? LinkLayer::Ethernet
+                                                                  : LinkLayer::Unknown;
+  port.gbit_per_second = port_gbit_per_second(attributes.active_width, attributes.active_speed);
+  port.lid = attributes.lid;
+  port.active_mtu = attributes.active_mtu > 0 ? 128 << attributes.active_mtu : 0;
+  for (int index = 0; index < attributes.gid_tbl_len; ++index) {
+    ibv_gid raw{};
+    if (api.query_gid(context, static_cast<uint8_t>(number), index, &raw) != 0) break;
+    Gid gid;
+    gid.index = index;
+    std::memcpy(gid.bytes.data(), raw.raw, gid.bytes.size());
+    if (gid.bytes == std::array<uint8_t, 16>{}) continue;
+    gid.type = port.layer == LinkLayer::Ethernet ? GidType::RoCEv1 : GidType::InfiniBand;  // see read_gid_types()
+    port.gids.push_back(std::move(gid));
+  }
+  return port;
+}
+
+// The types of GIDs, which the old interface does not tell.
+void read_gid_types(const VerbsApi& api, ibv_context* context, Device& device) {
+  if (api.query_gid_table == nullptr) return;
+  size_t most = 0;
+  for (const Port& port : device.ports) most += port.gids.size();
+  if (most == 0) return;
+  std::vector<ibv_gid_entry> entries(most);
+  const ssize_t count = api.query_gid_table(context, entries.data(), entries.size(), 0, sizeof entries[0]);
+  for (ssize_t i = 0; i < count; ++i) {
+    const ibv_gid_entry& entry = entries[static_cast<size_t>(i)];
+    for (Port& port : device.ports) {
+      for (Gid& gid : port.gids) {
+        if (static_cast<uint32_t>(port.number) != entry.port_num || static_cast<uint32_t>(gid.index) != entry.gid_index)
+          continue;
+        gid.type = entry.gid_type == IBV_GID_TYPE_ROCE_V2   ? GidType::RoCEv2
+                   : entry.gid_type == IBV_GID_TYPE_ROCE_V1 ? GidType::RoCEv1
+                                                            : GidType::InfiniBand;
+      }
+    }
+  }
+}
+
+}  // namespace
+
+Result<const VerbsApi*> library(std::string_view path) {
+  using Loaded = std::map<std::string, Result<std::unique_ptr<VerbsApi>>, std::less<>>;
+  static std::mutex& mutex = *new std::mutex;  // never destroyed: a thread may ask during exit
+  static Loaded& loaded = *new Loaded;
+  const std::lock_guard lock(mutex);
+  auto found = loaded.find(path);
+  if (found == loaded.end()) found = loaded.emplace(std::string(path), load(path)).first;
+  if (!found->second.ok()) return found->second.status();
+  return found->second->get();
+}
+
+Result<std::vector<Device>> read_devices(std::string_view path, std::vector<std::string>& notes) {
+  TUTTI_ASSIGN_OR_RETURN(const VerbsApi* api, library(path));
+  int count = 0;
+  errno = 0;
+  ibv_device** list = api->get_device_list(&count);
+  std::vector<Device> found;
+  if (list == nullptr) {
+    if (errno == ENOSYS) return found;  // the kernel has no RDMA at all
+    return errno_status("ibv_get_device_list", "this host");
+  }
+  for (int i = 0; i < count; ++i) {
+    Device device;
+    device.name = api->get_device_name(list[i]);
+    device.guid = __builtin_bswap64(static_cast<uint64_t>(api->get_device_guid(list[i])));
+    ibv_context* context = api->open_device(list[i]);
+    if (context == nullptr) {
+      notes.push_back(fmt::format("{}: {}; is /dev/infiniband visible to this process?", device.name,
+                                  errno_status("ibv_open_device", device.name).message()));
+      continue;
+    }
+    ibv_device_attr attributes;
+    std::memset(&attributes, 0, sizeof attributes);
+    if (api->query_device(context, &attributes) == 0) {
+      device.firmware = attributes.fw_ver;
+      device.most_queue_pairs = attributes.max_qp;
+      device.atomics = attributes.atomic_cap != IBV_ATOMIC_NONE;
+      for (int port = 1; port <= attributes.phys_port_cnt; ++port)
+        device.ports.push_back(read_port(*api, context, port));
+      read_gid_types(*api, context, device);
+    } else {
+      notes.push_back(fmt::format("{}: ibv_query_device failed", device.name));
+    }
+    (void)api->close_device(context);
+    found.push_back(std::move(device));
+  }
+  api->free_device_list(list);
+  return found;
+}
+
+#else  // no header at build time
+
+Result<const VerbsApi*> library(std::string_view) {
+  return system_error("this build has no RDMA: it was made without infiniband/verbs.h (package libibverbs-dev)");
+}
+Result<std::vector<Device>> read_devices(std::string_view path, std::vector<std::string>&) {
+  TUTTI_TRY(library(path));
+  return std::vector<Device>{};
+}
+#endif
+
+}  // namespace tutti::verbs
