@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # What may or may not be on the build machine. AUTO takes it when it is there, ON demands it, OFF ignores it.
-# Sets TUTTI_HAVE_CUDA, TUTTI_NVCC, TUTTI_HAVE_VERBS and the words for the summary.
+# Sets TUTTI_HAVE_CUDA, TUTTI_NVCC, TUTTI_HAVE_VERBS, TUTTI_HAVE_HWLOC and the words for the summary.
 
 set(TUTTI_CUDA AUTO CACHE STRING "CUDA: AUTO, ON or OFF")
 set(TUTTI_VERBS AUTO CACHE STRING "InfiniBand verbs: AUTO, ON or OFF")
-foreach(feature CUDA VERBS)
+set(TUTTI_HWLOC AUTO CACHE STRING "hwloc: AUTO, ON or OFF")
+foreach(feature CUDA VERBS HWLOC)
   set_property(CACHE TUTTI_${feature} PROPERTY STRINGS AUTO ON OFF)
   set(TUTTI_HAVE_${feature} FALSE)
   set(TUTTI_${feature}_SUMMARY "no (TUTTI_${feature}=OFF)")
@@ -29,7 +30,7 @@ if(NOT TUTTI_CUDA STREQUAL "OFF")
   endif()
 endif()
 
-# Verbs: only the headers, at build time; the library itself is to be loaded at run time.
+# Verbs and hwloc: only the headers, at build time; the libraries are loaded at run time.
 if(NOT TUTTI_VERBS STREQUAL "OFF")
   find_path(TUTTI_VERBS_INCLUDE infiniband/verbs.h)
   if(TUTTI_VERBS_INCLUDE)
@@ -40,7 +41,16 @@ if(NOT TUTTI_VERBS STREQUAL "OFF")
   endif()
 endif()
 
-foreach(feature CUDA VERBS)
+if(NOT TUTTI_HWLOC STREQUAL "OFF")
+  find_path(TUTTI_HWLOC_INCLUDE hwloc.h)
+  set(TUTTI_HWLOC_SUMMARY "no (no hwloc.h found)")
+  if(TUTTI_HWLOC_INCLUDE)
+    set(TUTTI_HAVE_HWLOC TRUE)
+    set(TUTTI_HWLOC_SUMMARY "headers in ${TUTTI_HWLOC_INCLUDE}")
+  endif()
+endif()
+
+foreach(feature CUDA VERBS HWLOC)
   if(TUTTI_${feature} STREQUAL "ON" AND NOT TUTTI_HAVE_${feature})
     message(FATAL_ERROR "TUTTI_${feature}=ON, but: ${TUTTI_${feature}_SUMMARY}. Install it, or set TUTTI_${feature}=AUTO.")
   endif()

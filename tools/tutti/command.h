@@ -7,6 +7,7 @@
 
 namespace tutti::tool {
 
+void add_doctor(CLI::App& app);
 void add_env(CLI::App& app);
 
 }  // namespace tutti::tool

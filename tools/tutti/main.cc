@@ -13,6 +13,7 @@
 namespace {
 
 constexpr void (*kCommands[])(CLI::App&) = {
+    tutti::tool::add_doctor,
     tutti::tool::add_env,
 };
 
