@@ -235,10 +235,10 @@ std::optional<Status> find_conflict(std::span<const JoinRequest> requests) {
     return invalid_argument("{}; pass the same nranks on all ranks", *text);
   }
   for (const JoinRequest& request : requests) {
-    if (request.ranks >= 1 && request.ranks <= kMaxRanks && request.member.rank >= 0 &&
-        request.member.rank < request.ranks) {
-      continue;
+    if (request.ranks < 1 || request.ranks > kMaxRanks) {
+      return invalid_argument("{} has nranks {}: it must be 1 to {}", request.member.text(), request.ranks, kMaxRanks);
     }
+    if (request.member.rank >= 0 && request.member.rank < request.ranks) continue;
     return invalid_argument("{} is out of range: ranks are 0 to {}", request.member.text(), request.ranks - 1);
   }
   if (const auto twice = rank_used_twice(requests)) return twice;
