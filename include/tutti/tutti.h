@@ -823,6 +823,38 @@ TUTTI_API tuttiResult_t tuttiCommWindowDeregister(tuttiComm_t comm, tuttiWindow_
 TUTTI_API tuttiResult_t tuttiExplain(tuttiComm_t comm, const char* collective, size_t count, tuttiDataType_t type,
                                      char* text, size_t textBytes);
 
+/**
+ * Writes the last 1,024 operations of this rank on `comm` to a file, as JSON: what, when queued, started and ended, how
+ * many bytes, by which algorithm. `tutti trace` makes one picture of the files of all ranks.
+ *
+ * Shape     path may hold %h (host), %p (process), %r (rank), %c (communicator's name) and %% (a %). NULL: the path of
+ *           TUTTI_DUMP_FILE. The file is replaced as a whole; its mode is 0600.
+ * Order     Local: needs no other rank and disturbs no operation that is under way.
+ * Threads   Any thread, any time before destroy; blocks for as long as writing the file takes.
+ * Errors    TUTTI_INVALID_ARGUMENT: no communicator, or path is NULL and TUTTI_DUMP_FILE is not set.
+ *           TUTTI_SYSTEM_ERROR: the file cannot be written.
+ */
+TUTTI_API tuttiResult_t tuttiCommDump(tuttiComm_t comm, const char* path);
+
+/** How this rank has waited for another: see tuttiCommGetWaits. */
+typedef struct {
+  uint64_t waits;        /* how often */
+  double seconds;        /* for how long in all */
+  double longestSeconds; /* the longest of them */
+} tuttiWait_t;
+
+/**
+ * Writes for each rank how often and how long this rank has waited for it since the communicator was made: who is late
+ * has large numbers on all others. Counted are waits that outlast the polls with which a thread begins to wait (some
+ * 50 us, less with more ranks than cores), so counting costs nothing while ranks are punctual.
+ *
+ * Shape     waits receives `nranks` entries, in rank order; nranks is the communicator's number of ranks.
+ * Order     Local: needs no other rank.
+ * Threads   Any thread, any time before destroy; a wait under way is counted when it ends.
+ * Errors    TUTTI_INVALID_ARGUMENT: no communicator, waits is NULL, nranks is another number.
+ */
+TUTTI_API tuttiResult_t tuttiCommGetWaits(tuttiComm_t comm, tuttiWait_t* waits, int nranks);
+
 #ifdef __cplusplus
 }
 #endif

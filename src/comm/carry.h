@@ -14,11 +14,14 @@ namespace tutti {
 //   move()   moves what can move, without waiting
 //   look()   nothing has moved for a while: deadlines, peers, abort. Off the fast path. False: give up
 //   sleep()  nothing has moved for long: sleep until something may
+//   note(w)  w: polls have run out, the thread waits for somebody; not w: after that, something has moved
 // `rounds`: blocked moves in a row before the thread does anything but poll.
-template <class Move, class Look, class Sleep>
-inline void carry(Waiter& waiter, int rounds, Move&& move, Look&& look, Sleep&& sleep) {
+template <class Move, class Look, class Sleep, class Note>
+inline void carry(Waiter& waiter, int rounds, Move&& move, Look&& look, Sleep&& sleep, Note&& note) {
   for (int blocked = 0;;) {
     const Advance result = move();
+    if (result != Advance::Blocked && waiter.waiting()) [[unlikely]]
+      note(false);
     if (result == Advance::Done) return;
     if (result == Advance::Progressed) {
       waiter.moved();
@@ -28,6 +31,7 @@ inline void carry(Waiter& waiter, int rounds, Move&& move, Look&& look, Sleep&& 
     if (++blocked < rounds) continue;
     blocked = 0;
     const bool idle_for_long = waiter.idle();
+    if (waiter.waiting()) note(true);
     if ((idle_for_long || waiter.looks_due()) && !look()) return;
     if (idle_for_long) sleep();
   }

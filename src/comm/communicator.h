@@ -22,6 +22,8 @@
 #include "comm/request.h"
 #include "exec/cpu/lane_set.h"
 #include "exec/cpu/waiter.h"
+#include "observe/observed.h"
+#include "observe/ticks.h"
 #include "plan/plan.h"
 
 namespace tutti {
@@ -60,16 +62,26 @@ class Communicator {
   Result<LaneSet*> start_point_to_point(const Request& request);
   // The moments of each call, lone or in a group, for all that keeps books on calls. A call begins with start_*():
   // nothing may be added there, it is paid in full. posted() comes once its first slots are with the peers: what is
-  // done there costs little while theirs travel. It returns the call's number: collectives of a communicator are
-  // numbered from 1 on, alike on all ranks, and sends and receives likewise on each rank for itself.
-  uint64_t posted(const Request& request) { return ++(request.point_to_point() ? messages_ : collectives_); }
-  void ended(const Request&, uint64_t /*number*/) {}
+  // done there costs little while theirs travel. It returns the call's number and its record: collectives of a
+  // communicator are numbered from 1 on, alike on all ranks, and sends and receives likewise on each rank for itself.
+  struct CallMark {
+    uint64_t number = 0;
+    uint64_t record = 0;  // of the flight recorder
+  };
+  CallMark posted(const Request& request, const LaneSet& lanes);
+  void ended(const Request&, const CallMark& mark) { observed_->recorder.end(mark.record, ticks()); }
+  // carry()'s note(): whom this rank waits for, and for how long it did.
+  void waits(const LaneSet& lanes) {
+    if (const int peer = lanes.waiting_peer(); peer >= 0) note_wait(peer);
+  }
+  void waits_no_longer();
   // A look around while `lanes` of this call cannot move: the peers' mismatch, deadlines, abort.
   Status look(const LaneSet& lanes, const Request& request, const Waiter& waiter);
   // For a thread that waits for this communicator alone.
   void sleep(Waiter& waiter);
 
   Connections& connections() { return connections_; }
+  const Observed& observed() const { return *observed_; }
   // The buffer of a barrier, which is an AllReduce of one word.
   uint64_t* barrier_word() { return &barrier_word_; }
 
@@ -99,6 +111,8 @@ class Communicator {
   Result<LaneSet*> make_peer_lanes(const Request& request);
   Result<std::unique_ptr<LaneSet>> build(const Plan& plan, const Request& request, Use use);
   void begin(LaneSet& lanes, const Request& request) const;
+  Status begin_observation(std::string id);
+  void note_wait(int peer);
   // Moves the call and the network. Done: ended, or failed with `status`.
   Advance move(LaneSet& lanes, int polls, Status& status);
 
@@ -128,6 +142,9 @@ class Communicator {
   mutable std::mutex failure_mutex_;
   Status failure_;
   std::vector<UserOperator> operators_;
+  std::unique_ptr<Observed> observed_;
+  uint64_t waiting_since_ = 0;  // ticks
+  Watch watch_;
 };
 
 }  // namespace tutti

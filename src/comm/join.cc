@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "comm/communicator.h"
 #include "net/wire.h"
+#include "observe/service.h"
 #include "transports/inproc/inproc_transport.h"
 #include "transports/shm/shm_transport.h"
 #include "transports/tcp/tcp_transport.h"
@@ -246,6 +247,7 @@ Status compare_digests(const Bootstrap& bootstrap, const std::vector<Bytes>& dig
 
 Result<std::unique_ptr<Communicator>> Communicator::join(JoinOptions rendezvous, const CommOptions& options) {
   TUTTI_TRY(env_status());
+  TUTTI_TRY(parse_signal(env().dump_signal));
   for (const std::string& unknown : unknown_env())
     log_warn(Subsystem::Init, "{} is set but not a variable of Tutti; `tutti env` lists them", unknown);
   const Env& environment = env();
@@ -316,6 +318,9 @@ Result<std::unique_ptr<Communicator>> Communicator::join(JoinOptions rendezvous,
   TUTTI_TRY(begun);
 
   TUTTI_ASSIGN_OR_RETURN(comm->connections_, Connections::create(comm->rank_, comm->n_, std::move(preparation.ready)));
+  std::string id;
+  for (const uint8_t byte : tag) id += fmt::format("{:02x}", byte);
+  TUTTI_TRY(comm->begin_observation(std::move(id)));
   log_info(Subsystem::Init, "{}: {} of {}, {} host(s), {} rank(s) here, {} rank(s) per core, {}", comm->name_,
            bootstrap.members()[static_cast<size_t>(comm->rank_)].text(), comm->n_, summary.hosts, here.size(),
            summary.ranks_per_core, summary.mapped ? "all slots mapped" : "over a network");

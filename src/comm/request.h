@@ -33,6 +33,7 @@ struct Request {
   int root = 0;                         // SendRecv: the peer
   bool is_send = false;                 // SendRecv only
   std::unique_ptr<BlockTables> tables;  // V collectives only
+  uint64_t queued = 0;                  // ticks when it was put into a group or on a stream; 0: never was
 
   bool point_to_point() const { return coll == Coll::SendRecv; }
   uint64_t bytes() const { return count * element_size(type); }

@@ -145,14 +145,15 @@ Status Communicator::run(const Request& request) {
     LaneSet& lanes = **started;
     // The post first: everything else is done while the line travels.
     const Advance first = move(lanes, 1, status);
-    const uint64_t number = posted(request);
+    const CallMark mark = posted(request, lanes);
     if (first != Advance::Done) {
       carry(
           waiter, 1, [&] { return move(lanes, waiter.polls(), status); },
-          [&] { return (status = look(lanes, request, waiter)).ok(); }, [&] { sleep(waiter); });
+          [&] { return (status = look(lanes, request, waiter)).ok(); }, [&] { sleep(waiter); },
+          [&](bool waiting) { waiting ? waits(lanes) : waits_no_longer(); });
     }
-    ended(request, number);
-    if (!status.ok()) fail(status);
+    if (!status.ok()) fail(status);  // its dump shows the call as it was: not ended
+    ended(request, mark);
   }
   complete(ticket);
   return status;
@@ -186,9 +187,14 @@ Status Communicator::failure() const {
 }
 
 void Communicator::fail(const Status& status) {
-  const std::lock_guard lock(failure_mutex_);
-  if (failure_.ok()) failure_ = status;
-  failed_.store(true, std::memory_order_release);
+  {
+    const std::lock_guard lock(failure_mutex_);
+    if (!failure_.ok()) return;
+    failure_ = status;
+    failed_.store(true, std::memory_order_release);
+  }
+  observed_->set_failure(status.message());
+  dump_after_failure();
 }
 
 int Communicator::add_operator(const UserOperator& made) {

@@ -13,11 +13,12 @@ Batch::Strand& Batch::strand_for(Work& work, const Request& request) {
   for (Strand& strand : work.strands) {
     if (strand.peer == peer && strand.is_send == is_send) return strand;
   }
-  work.strands.push_back({peer, is_send, {}, 0, nullptr, 0});
+  work.strands.push_back({peer, is_send, {}, 0, nullptr, {}});
   return work.strands.back();
 }
 
 void Batch::add(Communicator& comm, Request request) {
+  request.queued = ticks();
   auto work = std::find_if(works_.begin(), works_.end(), [&](const Work& one) { return one.comm == &comm; });
   if (work == works_.end()) {
     works_.push_back(Work{&comm, 0, {}, {}, {}, false, false, {}});
@@ -77,9 +78,9 @@ Advance Batch::advance(Communicator& comm, Strand& strand, Status& status) {
       strand.lanes = *started;
     }
     const Advance result = strand.lanes->advance(1);
-    if (first) strand.number = comm.posted(call);
+    if (first) strand.mark = comm.posted(call, *strand.lanes);
     if (result != Advance::Done) return moved ? Advance::Progressed : result;
-    comm.ended(call, strand.number);
+    comm.ended(call, strand.mark);
     moved = true;
     strand.lanes = nullptr;
     ++strand.next;
@@ -121,7 +122,7 @@ void Batch::finish(Work& work) {
   if (!work.status.ok()) {
     work.comm->fail(work.status);
     for (const Strand& strand : work.strands) {
-      if (strand.lanes != nullptr) work.comm->ended(strand.calls[strand.next], strand.number);
+      if (strand.lanes != nullptr) work.comm->ended(strand.calls[strand.next], strand.mark);
     }
   }
   work.done = true;
@@ -152,6 +153,18 @@ void Batch::look_at_all(size_t& left, const Waiter& waiter) {
   }
 }
 
+void Batch::note_all(bool waiting) {
+  for (Work& work : works_) {
+    if (!work.started) continue;
+    if (!waiting) work.comm->waits_no_longer();
+    for (const Strand& strand : work.strands) {
+      if (!waiting || work.done || strand.lanes == nullptr) continue;
+      work.comm->waits(*strand.lanes);
+      break;
+    }
+  }
+}
+
 Status Batch::run() {
   bool oversubscribed = false, network = false;
   for (const Work& work : works_) {
@@ -173,7 +186,7 @@ Status Batch::run() {
     if (works_.size() == 1 && works_.front().started) return works_.front().comm->sleep(waiter);
     waiter.sleep();
   };
-  if (left > 0) carry(waiter, waiter.polls(), move, look, sleep);
+  if (left > 0) carry(waiter, waiter.polls(), move, look, sleep, [&](bool waiting) { note_all(waiting); });
   for (const Work& work : works_) {
     if (!work.status.ok()) return work.status;
   }

@@ -34,7 +34,7 @@ class Batch {
     std::vector<Request> calls;
     size_t next = 0;
     LaneSet* lanes = nullptr;
-    uint64_t number = 0;  // of the call in progress: Communicator::posted()
+    Communicator::CallMark mark;  // of the call in progress
     bool done() const { return next == calls.size(); }
   };
   struct Work {
@@ -55,6 +55,7 @@ class Batch {
   // One round over all that is `left`. True: something moved.
   bool advance_all(size_t& left);
   void look_at_all(size_t& left, const Waiter& waiter);
+  void note_all(bool waiting);
 
   std::vector<Work> works_;
 };

@@ -21,9 +21,9 @@ constexpr double kLimitSeconds = 60;
 
 // Runs body(index) in `processes` children at once.
 inline void in_children(int processes, const std::function<void(int index, launcher::Page& page)>& body,
-                        const Environment& environment = {}) {
+                        const Environment& environment = {}, double limit_seconds = kLimitSeconds) {
   const launcher::SharedPage page;
-  const launcher::Outcome outcome = launcher::run(processes, *page, kLimitSeconds, [&](int index) {
+  const launcher::Outcome outcome = launcher::run(processes, *page, limit_seconds, [&](int index) {
     for (const auto& [name, value] : environment) setenv(name.c_str(), value.c_str(), 1);
     body(index, *page);
     return testing::Test::HasFailure() ? 1 : 0;

@@ -46,6 +46,7 @@ int main(void) {
   tuttiWindow_t window = NULL;
   void *memory = NULL, *handle = NULL;
   char text[4096];
+  tuttiWait_t waits[RANKS];
   int version = 0, number = -2, r, i, excluded = 0;
   const float two = 2.0f;
 
@@ -122,6 +123,8 @@ int main(void) {
   OK(tuttiMemFree(memory));
   OK(tuttiExplain(comm[0], "allreduce", COUNT, TUTTI_FLOAT32, text, sizeof text));
   CHECK(strlen(text) > 0);
+  CHECK(tuttiCommDump(comm[0], "/no such folder/%r") == TUTTI_SYSTEM_ERROR);
+  OK(tuttiCommGetWaits(comm[0], waits, RANKS));
 
   CHECK(tuttiCommSplit(comm[0], 0, 0, &none, NULL) == TUTTI_INVALID_USAGE);
   CHECK(tuttiCommShrink(comm[0], &excluded, 1, &none, NULL, 0) == TUTTI_INVALID_USAGE);

@@ -200,6 +200,12 @@ class CpuLane {
     }
     return -1;
   }
+  // -1: nobody, or a whole host's ranks.
+  int waiting_peer(const Step& step) const {
+    if (received_ < step.from.size(call_->n)) return step.from.at(received_, call_->me);
+    if (sendable_ < send_count(step) && !fans_out(step)) return step.to.at(sendable_, call_->me);
+    return -1;
+  }
   std::string waiting_for(const Step& step) const {
     if (received_ < step.from.size(call_->n))
       return fmt::format("data from rank {}", step.from.at(received_, call_->me));

@@ -34,6 +34,7 @@ class TypedLaneRun final : public LaneRun {
   }
 
   int find_mismatch() const override { return finished() ? -1 : lane_.find_mismatch(schedule_.at(cursor_.step)); }
+  int waiting_peer() const override { return finished() ? -1 : lane_.waiting_peer(schedule_.at(cursor_.step)); }
   std::string waiting_for() const override {
     if (finished()) return {};
     return fmt::format("{} (round {}, step {} of {}, slice {})", lane_.waiting_for(schedule_.at(cursor_.step)),
@@ -96,6 +97,14 @@ Advance LaneSet::all() {
 int LaneSet::find_mismatch() const {
   for (size_t i = 0; i < lanes_.size(); ++i) {
     const int peer = done_[i] ? -1 : lanes_[i]->find_mismatch();
+    if (peer >= 0) return peer;
+  }
+  return -1;
+}
+
+int LaneSet::waiting_peer() const {
+  for (size_t i = 0; i < lanes_.size(); ++i) {
+    const int peer = done_[i] ? -1 : lanes_[i]->waiting_peer();
     if (peer >= 0) return peer;
   }
   return -1;

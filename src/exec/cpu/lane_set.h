@@ -22,6 +22,7 @@ class LaneRun {
   // Carries the schedule forward until it is done, or was found blocked `polls` times in a row.
   virtual Advance run(int polls) = 0;
   virtual int find_mismatch() const = 0;
+  virtual int waiting_peer() const = 0;
   virtual std::string waiting_for() const = 0;
 };
 
@@ -49,6 +50,8 @@ class LaneSet {
   const Plan& plan() const { return plan_; }
   // A peer whose slot belongs to another call, or -1. Not for the fast path.
   int find_mismatch() const;
+  // Whom the first lane that stands still waits for, or -1.
+  int waiting_peer() const;
   std::string waiting_for() const;
 
  private:

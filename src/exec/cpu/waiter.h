@@ -28,6 +28,7 @@ class Waiter {
   static constexpr int kPollsDedicated = 1000;         // about 50 us of polling between two looks at anything else
   static constexpr uint64_t kSpinRounds = 4;           // idle rounds of kPollsDedicated before the first yield
   static constexpr uint64_t kSpinRoundsNetwork = 100;  // each a system call of about a microsecond
+  static constexpr uint64_t kWaitingAfterNetwork = 50;
   static constexpr int kSleepAfterMs = 20;
   static constexpr int kShortestSleepUs = 50;
   static constexpr int kLongestSleepUs = 1000;
@@ -38,6 +39,7 @@ class Waiter {
                : polls > 0      ? polls
                : oversubscribed ? kPollsOversubscribed
                                 : kPollsDedicated),
+        waiting_after_(network ? kWaitingAfterNetwork : 1),
         spin_rounds_(oversubscribed ? 0
                      : network      ? kSpinRoundsNetwork
                                     : kSpinRounds) {}
@@ -46,6 +48,9 @@ class Waiter {
   int polls() const { return polls_; }
 
   void moved() { idle_rounds_ = 0; }
+  // Long enough without movement to say that this thread waits for somebody. Over a network every message takes a few
+  // rounds.
+  bool waiting() const { return idle_rounds_ >= waiting_after_; }
 
   // Nothing moved. True when this thread has been idle so long that it should sleep: the caller sleeps in its transport
   // or calls sleep().
@@ -75,6 +80,7 @@ class Waiter {
 
  private:
   const int polls_;
+  const uint64_t waiting_after_;
   const uint64_t spin_rounds_;
   uint64_t idle_rounds_ = 0;
   long sleep_us_ = kShortestSleepUs;
