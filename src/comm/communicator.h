@@ -19,6 +19,7 @@
 
 #include "bootstrap/bootstrap.h"
 #include "comm/connections.h"
+#include "comm/job_graph.h"
 #include "comm/request.h"
 #include "exec/cpu/lane_set.h"
 #include "exec/cpu/waiter.h"
@@ -44,6 +45,8 @@ class Communicator {
   int size() const { return n_; }
   const std::string& name() const { return name_; }
   const Summary& summary() const { return summary_; }
+  // What is connected to what, equal on all ranks.
+  const JobGraph& job_graph() const { return job_graph_; }
   bool oversubscribed() const { return summary_.ranks_per_core > 1; }
 
   // Carries one call to its end in this thread.
@@ -119,6 +122,7 @@ class Communicator {
   int rank_ = 0, n_ = 1;
   std::string name_;
   Summary summary_;
+  JobGraph job_graph_;
   int64_t timeout_ms_ = -1;
   int poll_count_ = 0;
   // Destroyed in reverse: plans before connections, connections before the sockets of the bootstrap.

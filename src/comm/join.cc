@@ -3,7 +3,8 @@
 //
 //   1 join the bootstrap: every rank learns every rank's host, process and machine facts
 //   2 group the ranks by host; prepare the memory they share and the sockets between hosts
-//   3 out of band: everybody's preparation worked, and here is each host leader's offer of memory
+//   3 out of band: everybody's preparation worked, and here are each host leader's offer of memory
+//     and the graph of its devices
 //   4 map it
 //   5 out of band: everybody has, and all derived the same Summary
 //
@@ -114,7 +115,7 @@ Result<std::vector<Bytes>> exchange(Bootstrap& bootstrap, const Status& mine, st
     ByteReader reader(all[rank]);
     const auto code = static_cast<Code>(reader.number<uint32_t>());
     const std::string text = reader.text(kMostWord);
-    const std::span<const std::byte> theirs = reader.sized(kMostWord);
+    const std::span<const std::byte> theirs = reader.sized(JobGraph::kMostBytes + kMostWord);
     payloads.emplace_back(theirs.begin(), theirs.end());
     if (!reader.finished())
       return error(Code::InternalError, "rank {} sent a malformed word during initialisation", rank);
@@ -231,6 +232,20 @@ struct Preparation {
   }
 };
 
+// What each rank said in the exchange of step 3: an offer of memory and a graph, empty but from the leaders of hosts.
+Status read_words(const std::vector<Bytes>& words, std::vector<Bytes>& offers, std::vector<Bytes>& graphs) {
+  for (size_t rank = 0; rank < words.size(); ++rank) {
+    ByteReader reader(words[rank]);
+    for (std::vector<Bytes>* part : {&offers, &graphs}) {
+      const std::span<const std::byte> bytes = reader.sized(JobGraph::kMostBytes);
+      part->emplace_back(bytes.begin(), bytes.end());
+    }
+    if (!reader.finished())
+      return error(Code::InternalError, "rank {} sent a malformed offer during initialisation", rank);
+  }
+  return {};
+}
+
 // All ranks have to derive the same view of the job, or they would plan differently.
 Status compare_digests(const Bootstrap& bootstrap, const std::vector<Bytes>& digests) {
   const size_t me = static_cast<size_t>(bootstrap.rank());
@@ -308,7 +323,16 @@ Result<std::unique_ptr<Communicator>> Communicator::join(JoinOptions rendezvous,
 
   // 3 to 5 Everybody is prepared; map the leader's memory; everybody has, and will plan alike.
   if (comm->n_ > 1) {
-    TUTTI_ASSIGN_OR_RETURN(const std::vector<Bytes> offers, exchange(bootstrap, begun, preparation.offer()));
+    ByteWriter word;
+    word.sized(preparation.offer());
+    word.sized(comm->rank_ == here.front() ? JobGraph::this_host() : Bytes());
+    TUTTI_ASSIGN_OR_RETURN(const std::vector<Bytes> words, exchange(bootstrap, begun, word.bytes()));
+    std::vector<Bytes> offers, graphs;
+    TUTTI_TRY(read_words(words, offers, graphs));
+    std::vector<Bytes> of_hosts;
+    for (const auto& [host, ranks] : hosts.all())
+      of_hosts.push_back(std::move(graphs[static_cast<size_t>(ranks.front())]));
+    comm->job_graph_.set(std::move(of_hosts));
     const Status finished = preparation.finish(offers, here.front());
     const uint64_t digest = summary_digest(summary);
     TUTTI_ASSIGN_OR_RETURN(const std::vector<Bytes> digests,

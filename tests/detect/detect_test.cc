@@ -4,7 +4,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 
+#include <cstdlib>
 #include <map>
 
 #include "tests/fakes/fake_machine.h"
@@ -286,6 +288,44 @@ TEST(Detect, AFlatVirtualMachineIsSaidToHideItsTree) {
   EXPECT_EQ(found.graph.warnings().size(), 1u);
 }
 
+TEST(Detect, ARecordingOfThisMachineGivesTheSameGraph) {
+  Tree tree;
+  const std::string file = tree.root() + "/recording";
+  ASSERT_EQ(std::system((std::string(RECORD_MACHINE) + " > " + file).c_str()), 0);
+  ASSERT_TRUE(tree.unpack(file));
+  const auto live = detect({.hwloc = false, .nvml = false, .verbs = false, .cuda = AskCuda::Never});
+  ASSERT_TRUE(live.ok());
+  const Graph recorded = detect_in(tree).graph;
+  ASSERT_EQ(recorded.nodes().size(), live->graph.nodes().size());
+  for (NodeId id = 0; id < recorded.size(); ++id)
+    EXPECT_EQ(recorded.node(id), live->graph.node(id)) << recorded.node(id).name;
+  EXPECT_EQ(recorded.links(), live->graph.links());
+}
+
+TEST(Detect, CpusThatThisProcessMayNotUseAreTold) {
+  cpu_set_t before, one;
+  ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+  if (CPU_COUNT(&before) < 2) GTEST_SKIP() << "one CPU only";
+  uint32_t first = 0;
+  while (!CPU_ISSET(first, &before)) ++first;
+  CPU_ZERO(&one);
+  CPU_SET(first, &one);
+  ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+  for (const bool hwloc : {true, false}) {
+    const auto found = detect({.hwloc = hwloc, .nvml = false, .verbs = false, .cuda = AskCuda::Never});
+    ASSERT_TRUE(found.ok());
+    size_t cpus = 0;
+    std::string allowed;
+    for (const NodeId id : found->graph.of_kind(NodeKind::Cpu)) {
+      cpus += found->graph.node(id).cpu.cpus.count();
+      allowed += found->graph.node(id).attribute("allowed_cpus");
+    }
+    EXPECT_EQ(allowed, std::to_string(first));
+    EXPECT_GE(cpus, 2u) << "the node keeps its CPUs";
+  }
+  ASSERT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
+}
+
 TEST(Detect, ThisMachineHasProcessorsWhateverElseItLacks) {
   const auto found = detect({});
   ASSERT_TRUE(found.ok()) << found.status().message();
@@ -294,8 +334,11 @@ TEST(Detect, ThisMachineHasProcessorsWhateverElseItLacks) {
   for (const NodeId id : found->graph.of_kind(NodeKind::Cpu)) cpus += found->graph.node(id).cpu.cpus.count();
   EXPECT_GT(cpus, 0u);
   double total = 0;
-  for (const Timing& timing : found->timings) total += timing.ms;
-  RecordProperty("detection_ms", std::to_string(total));
+  for (const Timing& timing : found->timings) {
+    printf("%s %.1f ms, ", timing.source.c_str(), timing.ms);
+    total += timing.ms;
+  }
+  printf("together %.1f ms\n", total);
 }
 
 }  // namespace
