@@ -42,29 +42,31 @@ static int g_rank;
     }                                                                                                    \
   } while (0)
 
-/* One pipe for all: rank 0 writes as many copies of an id as there are other ranks, each at most PIPE_BUF long. */
-static int g_pipe[2];
+/* A pipe to each rank: rank 0 writes the ids, in the order in which the rank reads them. */
+static int (*g_pipes)[2];
 
 static ncclUniqueId share_id(int rank, int n) {
   ncclUniqueId id;
   if (rank == 0) {
     OK(ncclGetUniqueId(&id));
-    for (int i = 1; i < n; ++i) EXPECT(write(g_pipe[1], &id, sizeof id) == (ssize_t)sizeof id);
+    for (int to = 1; to < n; ++to) EXPECT(write(g_pipes[to][1], &id, sizeof id) == (ssize_t)sizeof id);
   } else {
-    EXPECT(read(g_pipe[0], &id, sizeof id) == (ssize_t)sizeof id);
+    EXPECT(read(g_pipes[rank][0], &id, sizeof id) == (ssize_t)sizeof id);
   }
   return id;
 }
 
 /* Runs work(rank, n) in n processes and exits with failure when one of them fails. */
 static int run_ranks(int n, void (*work)(int rank, int n)) {
-  EXPECT(pipe(g_pipe) == 0);
+  g_pipes = calloc((size_t)n, sizeof *g_pipes);
+  EXPECT(g_pipes != NULL);
+  for (int rank = 1; rank < n; ++rank) EXPECT(pipe(g_pipes[rank]) == 0);
   for (int rank = 1; rank < n; ++rank) {
     const pid_t child = fork();
     EXPECT(child >= 0);
     if (child == 0) {
       g_rank = rank;
-      close(g_pipe[1]); /* when rank 0 dies, reading ends */
+      for (int other = 1; other < n; ++other) close(g_pipes[other][1]); /* when rank 0 dies, reading ends */
       work(rank, n);
       _exit(0);
     }
