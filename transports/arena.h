@@ -63,6 +63,8 @@ class ArenaLayout {
 
   // One line per rank, written by that rank when it has mapped the arena.
   uint64_t joined_line(int local) const { return static_cast<uint64_t>(local) * sizeof(CounterLine); }
+  // In the same line, written by that rank when it has moved to another core.
+  uint64_t core_word(int local) const { return joined_line(local) + sizeof(uint64_t); }
   // 4 KiB written by that rank alone, read by all.
   uint64_t control_page(int local) const { return control_ + static_cast<uint64_t>(local) * kPageBytes; }
   // Joined lines and control pages together: [0, shared_head_bytes()).

@@ -96,6 +96,11 @@ Result<ReceiveEnd*> MappedTransport::fan_receive_end(int peer, int channel) {
   return end.get();
 }
 
+uint64_t* MappedTransport::core_word(int rank) const {
+  const int local = group_.local(rank);
+  return local < 0 ? nullptr : reinterpret_cast<uint64_t*>(base_ + layout_.core_word(local));
+}
+
 std::span<std::byte> MappedTransport::control_page(int rank) const {
   const int local = group_.local(rank);
   if (local < 0) return {};

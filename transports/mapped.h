@@ -41,6 +41,7 @@ class MappedTransport : public Transport {
   bool flushed() const override { return true; }
   void wait(int) override {}
 
+  uint64_t* core_word(int rank) const override;
   // 4 KiB that `rank` (of this host) writes and all others read; zeroed at the start.
   std::span<std::byte> control_page(int rank) const;
   const HostGroup& group() const { return group_; }

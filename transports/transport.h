@@ -56,6 +56,9 @@ class Transport {
   virtual Result<SendEnd*> fan_send_end(int channel) = 0;
   virtual Result<ReceiveEnd*> fan_receive_end(int peer, int channel) = 0;
 
+  // A word that `rank` writes and all others of its host read: its place in a CoreMap. Mapped transports only.
+  virtual uint64_t* core_word(int /*rank*/) const { return nullptr; }
+
   // Carries slots without ever blocking. True: something moved. An error names the peer and the cause. No-op if mapped.
   virtual Result<bool> progress() = 0;
   // Nothing of ours is still waiting to leave: a blocking call may return. Always true if mapped.

@@ -52,6 +52,18 @@ struct Uniform {
   tuttiRedOp_t op;
   int root;
 };
+// Posts a short call of a known kind. Null: it has not been made.
+inline LaneSet* post_straight(Communicator& comm, const Uniform& u, Advance& first) {
+  if (u.op > TUTTI_AVG) return nullptr;  // a factor comes with an operator of the user's
+  const bool average = u.op == TUTTI_AVG;
+  const auto type = static_cast<DataType>(u.type);
+  const CallKind kind{.coll = u.coll,
+                      .type = type,
+                      .op = average ? ReduceOp::Sum : static_cast<ReduceOp>(u.op),
+                      .average = average,
+                      .root = u.root};
+  return comm.begin_straight(kind.word(), u.count * element_size(type), u.send, u.recv, first);
+}
 template <Status (*check)(const Call&)>
 tuttiResult_t run(const Uniform& u, tuttiComm_t comm, tuttiStream_t stream) {
   return entry(u.function, [&]() -> Status {
@@ -60,6 +72,8 @@ tuttiResult_t run(const Uniform& u, tuttiComm_t comm, tuttiStream_t stream) {
         u.function, u.send,     u.recv,    u.count, static_cast<uint32_t>(u.type), static_cast<uint32_t>(u.op),
         u.root,     comm->size, comm->rank};
     TUTTI_TRY(check(call));
+    Advance first = Advance::Blocked;
+    LaneSet* const posted = stream == nullptr && !in_group() ? post_straight(*comm->comm, u, first) : nullptr;
     Request request;
     request.coll = u.coll;
     request.input = u.send;
@@ -67,6 +81,11 @@ tuttiResult_t run(const Uniform& u, tuttiComm_t comm, tuttiStream_t stream) {
     request.count = u.count;
     request.type = static_cast<DataType>(u.type);
     request.root = u.root;
+    if (posted != nullptr) [[likely]] {
+      request.average = u.op == TUTTI_AVG;
+      if (!request.average) request.op = static_cast<ReduceOp>(u.op);
+      return comm->comm->run_straight(*posted, first, request);
+    }
     if (reduces(u.coll)) TUTTI_TRY(set_operator(u.function, *comm->comm, u.op, request));
     return submit_on(u.function, comm, stream, request);
   });

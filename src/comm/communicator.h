@@ -21,6 +21,7 @@
 #include "comm/connections.h"
 #include "comm/job_graph.h"
 #include "comm/request.h"
+#include "comm/shelves.h"
 #include "exec/cpu/lane_set.h"
 #include "exec/cpu/waiter.h"
 #include "observe/observed.h"
@@ -52,6 +53,19 @@ class Communicator {
   // Carries one call to its end in this thread.
   Status run(const Request& request);
 
+  // The same for a call that is made alone, in its turn, and whose kind is known to be short. begin_straight() posts it
+  // and returns its lanes, or null: then nothing has happened, and run() is the way. run_straight() follows, with the
+  // request that nobody needed until now.
+  LaneSet* begin_straight(uint64_t kind, uint64_t bytes, const void* input, void* output, Advance& first) {
+    if (failed_.load(std::memory_order_relaxed) || !turn(issued_)) [[unlikely]]
+      return nullptr;
+    const std::unique_ptr<LaneSet>* kept = shelves_.find(kind, bytes);
+    if (kept == nullptr || !(*kept)->straight()) return nullptr;
+    first = (*kept)->begin_straight(input, output);
+    return kept->get();
+  }
+  Status run_straight(LaneSet& lanes, Advance first, const Request& request);
+
   // Tickets: the place of a call (or of calls submitted together) in the issue order.
   uint64_t issue() { return issued_++; }
   bool turn(uint64_t ticket) const { return completed_.load(std::memory_order_acquire) == ticket; }
@@ -61,6 +75,8 @@ class Communicator {
 
   // Binds the next collective call. The returned lanes stay valid until the next call of this kind.
   Result<LaneSet*> start_collective(const Request& request);
+  // The lanes that start_collective() would bind, if a call of this kind has been made before.
+  LaneSet* known_collective(const Request& request);
   // The same for one send or receive; lanes of different peers and directions run side by side.
   Result<LaneSet*> start_point_to_point(const Request& request);
   // The moments of each call, lone or in a group, for all that keeps books on calls. A call begins with start_*():
@@ -106,18 +122,18 @@ class Communicator {
  private:
   Communicator() = default;
 
-  struct Shelf {  // one remembered shape of call
-    uint64_t key = 0, bytes = 0;
-    std::unique_ptr<LaneSet> lanes;
-  };
-  Result<LaneSet*> make_lanes(const Request& request, Shelf& shelf, uint64_t key);
+  Result<LaneSet*> make_lanes(const Request& request, uint64_t key);
   Result<LaneSet*> make_peer_lanes(const Request& request);
   Result<std::unique_ptr<LaneSet>> build(const Plan& plan, const Request& request, Use use);
-  void begin(LaneSet& lanes, const Request& request) const;
+  void begin(LaneSet& lanes, const Request& request);
   Status begin_observation(std::string id);
   void note_wait(int peer);
   // Moves the call and the network. Done: ended, or failed with `status`.
   Advance move(LaneSet& lanes, int polls, Status& status);
+  // From the first posts of a call to its end.
+  void carry_on(LaneSet& lanes, const Request& request, Waiter& waiter, Advance first, Status& status);
+  // How often a call that is waiting looks before it yields.
+  int polls(LaneSet& lanes, const Waiter& waiter);
 
   int rank_ = 0, n_ = 1;
   std::string name_;
@@ -125,18 +141,14 @@ class Communicator {
   JobGraph job_graph_;
   int64_t timeout_ms_ = -1;
   int poll_count_ = 0;
+  SlotStores slot_stores_;
   // Destroyed in reverse: plans before connections, connections before the sockets of the bootstrap.
   std::unique_ptr<Bootstrap> bootstrap_;
   Connections connections_;
-  // Shapes remembered, direct-mapped by their hash: a colliding shape plans again, so memory stays bounded.
-  static constexpr size_t kShelves = 256;
-  std::vector<Shelf> shelves_ = std::vector<Shelf>(kShelves);
+  CoreMap cores_;
+  Shelves<std::unique_ptr<LaneSet>> shelves_;
   // Sends and receives: lanes by peer, direction and cut, which many sizes share; remembered by size as well.
-  struct PeerShelf {
-    uint64_t key = 0, bytes = 0;
-    LaneSet* lanes = nullptr;
-  };
-  std::vector<PeerShelf> peer_shelves_ = std::vector<PeerShelf>(kShelves);
+  Shelves<LaneSet*> peer_shelves_;
   std::unordered_map<uint64_t, std::unique_ptr<LaneSet>> peer_lanes_;
   uint64_t barrier_word_ = 0;
   uint64_t collectives_ = 0, messages_ = 0;  // posted so far

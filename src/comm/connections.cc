@@ -74,6 +74,16 @@ Status Connections::provide_step(const Step& step, int channel, Use use) {
   return {};
 }
 
+CoreMap Connections::core_map() const {
+  std::vector<uint64_t*> words(static_cast<size_t>(n_));
+  for (int rank = 0; rank < n_; ++rank) {
+    for (const auto& transport : transports_) {
+      if (uint64_t* word = transport->core_word(rank)) words[static_cast<size_t>(rank)] = word;
+    }
+  }
+  return {std::move(words), me_};
+}
+
 Result<bool> Connections::progress() {
   bool moved = false;
   for (Transport* transport : network_) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "exec/cpu/core_map.h"
 #include "exec/cpu/cpu_lane.h"
 #include "transports/transport.h"
 
@@ -28,6 +29,9 @@ class Connections {
     return use == Use::Collective ? collective_ : point_to_point_;
   }
   void reserve_channels(int channels);
+
+  // The core words of all ranks of this host.
+  CoreMap core_map() const;
 
   bool has_network() const { return !network_.empty(); }
   // Moves slots through networks; true when something moved.

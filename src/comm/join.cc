@@ -345,6 +345,7 @@ Result<std::unique_ptr<Communicator>> Communicator::join(JoinOptions rendezvous,
   std::string id;
   for (const uint8_t byte : tag) id += fmt::format("{:02x}", byte);
   TUTTI_TRY(comm->begin_observation(std::move(id)));
+  comm->cores_ = comm->connections_.core_map();
   log_info(Subsystem::Init, "{}: {} of {}, {} host(s), {} rank(s) here, {} rank(s) per core, {}", comm->name_,
            bootstrap.members()[static_cast<size_t>(comm->rank_)].text(), comm->n_, summary.hosts, here.size(),
            summary.ranks_per_core, summary.mapped ? "all slots mapped" : "over a network");

@@ -19,6 +19,22 @@ struct BlockTables {
   std::vector<uint64_t> out_offsets, out_lengths;
 };
 
+// All of a call but its size, its buffers and its factor, as one word that is never 0: what plans are remembered by.
+struct CallKind {
+  Coll coll = Coll::AllReduce;
+  DataType type = DataType::Uint8;
+  ReduceOp op = ReduceOp::Sum;
+  bool average = false, prescaled = false, tables = false, is_send = false;
+  int root = 0;
+
+  constexpr uint64_t word() const {
+    return static_cast<uint64_t>(coll) | uint64_t{1} << 8 | static_cast<uint64_t>(tables) << 9 |
+           static_cast<uint64_t>(average) << 10 | static_cast<uint64_t>(prescaled) << 11 |
+           static_cast<uint64_t>(is_send) << 12 | static_cast<uint64_t>(type) << 16 | static_cast<uint64_t>(op) << 24 |
+           static_cast<uint64_t>(static_cast<uint32_t>(root)) << 32;
+  }
+};
+
 struct Request {
   Coll coll = Coll::AllReduce;
   const void* input = nullptr;
@@ -37,6 +53,9 @@ struct Request {
 
   bool point_to_point() const { return coll == Coll::SendRecv; }
   uint64_t bytes() const { return count * element_size(type); }
+  uint64_t kind() const {
+    return CallKind{coll, type, op, average, prescaled, tables != nullptr, is_send, root}.word();
+  }
 };
 
 // 24 bits that ranks calling the same thing agree on; carried by every slot.

@@ -7,19 +7,7 @@
 #include "comm/communicator.h"
 
 namespace tutti {
-namespace {
-
-uint64_t shape_key(const Request& request) {
-  return static_cast<uint64_t>(request.coll) | static_cast<uint64_t>(request.tables != nullptr) << 8 |
-         static_cast<uint64_t>(static_cast<uint32_t>(request.root)) << 32 | uint64_t{1} << 16;
-}
-uint64_t shape_hash(uint64_t key, uint64_t bytes) {
-  return (key ^ bytes * 0x9E3779B97F4A7C15u) * 0xBF58476D1CE4E5B9u >> 40;
-}
-
-}  // namespace
-
-void Communicator::begin(LaneSet& lanes, const Request& request) const {
+void Communicator::begin(LaneSet& lanes, const Request& request) {
   LaneCall& call = lanes.call();
   call.input = static_cast<const std::byte*>(request.input);
   call.output = static_cast<std::byte*>(request.output);
@@ -28,6 +16,7 @@ void Communicator::begin(LaneSet& lanes, const Request& request) const {
   call.element_bytes = static_cast<uint32_t>(element_size(request.type));
   call.identity = call_identity(request);
   call.stream_output = lanes.plan().stream_output;
+  call.slot_stores = &slot_stores_;
   if (reduces(request.coll)) {
     call.reduce = reduce_function(request.type, request.op);
     call.has_pre = request.prescaled;
@@ -63,28 +52,38 @@ Result<std::unique_ptr<LaneSet>> Communicator::build(const Plan& plan, const Req
   return std::make_unique<LaneSet>(plan, args, connections_.ports(use));
 }
 
-Result<LaneSet*> Communicator::make_lanes(const Request& request, Shelf& shelf, uint64_t key) {
+Result<LaneSet*> Communicator::make_lanes(const Request& request, uint64_t key) {
   // Ragged blocks are planned from n alone: no rank knows all sizes of an AllToAllV.
   const Shape shape{request.coll, request.bytes(), request.tables != nullptr};
   TUTTI_ASSIGN_OR_RETURN(const Plan plan, make_plan(summary_, shape));
-  TUTTI_ASSIGN_OR_RETURN(shelf.lanes, build(plan, request, Use::Collective));
-  shelf.key = key;
-  shelf.bytes = request.bytes();
+  TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<LaneSet> lanes, build(plan, request, Use::Collective));
   log_info(Subsystem::Plan, "{} rank {}: {} -> {}/{}, {} channel(s), slices of {} bytes, {:.1f} us predicted", name_,
            rank_, describe(request), tutti::name(plan.algo), tutti::name(plan.proto), plan.channels, plan.slice_bytes,
            plan.predicted_us);
-  return shelf.lanes.get();
+  return shelves_.keep(key, request.bytes(), std::move(lanes)).get();
 }
 
 Result<LaneSet*> Communicator::start_collective(const Request& request) {
-  const uint64_t key = shape_key(request), bytes = request.bytes();
-  Shelf& shelf = shelves_[shape_hash(key, bytes) % kShelves];
-  LaneSet* lanes = shelf.lanes.get();
-  if (shelf.key != key || shelf.bytes != bytes) [[unlikely]] {
-    TUTTI_ASSIGN_OR_RETURN(lanes, make_lanes(request, shelf, key));
+  const uint64_t key = request.kind();
+  if (const std::unique_ptr<LaneSet>* kept = shelves_.find(key, request.bytes())) [[likely]] {
+    LaneSet& lanes = **kept;
+    if (lanes.straight()) [[likely]] {
+      if (request.prescaled) lanes.call().pre = request.scale;
+      lanes.restart(request.input, request.output);
+    } else {
+      begin(lanes, request);
+    }
+    return &lanes;
   }
+  TUTTI_ASSIGN_OR_RETURN(LaneSet* const lanes, make_lanes(request, key));
   begin(*lanes, request);
+  if (request.tables == nullptr) lanes->straighten();
   return lanes;
+}
+
+LaneSet* Communicator::known_collective(const Request& request) {
+  const std::unique_ptr<LaneSet>* kept = shelves_.find(request.kind(), request.bytes());
+  return kept != nullptr ? kept->get() : nullptr;
 }
 
 Result<LaneSet*> Communicator::make_peer_lanes(const Request& request) {
@@ -100,14 +99,14 @@ Result<LaneSet*> Communicator::make_peer_lanes(const Request& request) {
 }
 
 Result<LaneSet*> Communicator::start_point_to_point(const Request& request) {
-  const uint64_t key = shape_key(request) | static_cast<uint64_t>(request.is_send) << 17, bytes = request.bytes();
-  PeerShelf& shelf = peer_shelves_[shape_hash(key, bytes) % kShelves];
-  if (shelf.key != key || shelf.bytes != bytes) [[unlikely]] {
-    TUTTI_ASSIGN_OR_RETURN(LaneSet * lanes, make_peer_lanes(request));
-    shelf = {key, bytes, lanes};
+  const uint64_t key = request.kind();
+  LaneSet* const* kept = peer_shelves_.find(key, request.bytes());
+  if (kept == nullptr) [[unlikely]] {
+    TUTTI_ASSIGN_OR_RETURN(LaneSet* const lanes, make_peer_lanes(request));
+    kept = &peer_shelves_.keep(key, request.bytes(), lanes);
   }
-  begin(*shelf.lanes, request);
-  return shelf.lanes;
+  begin(**kept, request);
+  return *kept;
 }
 
 Advance Communicator::move(LaneSet& lanes, int polls, Status& status) {
@@ -121,6 +120,12 @@ Advance Communicator::move(LaneSet& lanes, int polls, Status& status) {
   // Nothing owed to a peer may still need this thread when the call returns.
   if (moved == Advance::Done && connections_.flushed()) return Advance::Done;
   return *carried || moved == Advance::Progressed ? Advance::Progressed : Advance::Blocked;
+}
+
+int Communicator::polls(LaneSet& lanes, const Waiter& waiter) {
+  if (!oversubscribed() || poll_count_ > 0 || connections_.has_network()) return waiter.polls();
+  cores_.note_core();
+  return lanes.waits_beside(cores_) ? Waiter::kPollsBeside : Waiter::kPollsApart;
 }
 
 void Communicator::sleep(Waiter& waiter) {
@@ -145,18 +150,31 @@ Status Communicator::run(const Request& request) {
     LaneSet& lanes = **started;
     // The post first: everything else is done while the line travels.
     const Advance first = move(lanes, 1, status);
-    const CallMark mark = posted(request, lanes);
-    if (first != Advance::Done) {
-      carry(
-          waiter, 1, [&] { return move(lanes, waiter.polls(), status); },
-          [&] { return (status = look(lanes, request, waiter)).ok(); }, [&] { sleep(waiter); },
-          [&](bool waiting) { waiting ? waits(lanes) : waits_no_longer(); });
-    }
-    if (!status.ok()) fail(status);  // its dump shows the call as it was: not ended
-    ended(request, mark);
+    carry_on(lanes, request, waiter, first, status);
   }
   complete(ticket);
   return status;
+}
+
+Status Communicator::run_straight(LaneSet& lanes, Advance first, const Request& request) {
+  Waiter waiter(oversubscribed(), poll_count_, false);
+  const uint64_t ticket = issue();
+  Status status;
+  carry_on(lanes, request, waiter, first, status);
+  complete(ticket);
+  return status;
+}
+
+void Communicator::carry_on(LaneSet& lanes, const Request& request, Waiter& waiter, Advance first, Status& status) {
+  const CallMark mark = posted(request, lanes);
+  if (first != Advance::Done) {
+    carry(
+        waiter, 1, [&] { return move(lanes, polls(lanes, waiter), status); },
+        [&] { return (status = look(lanes, request, waiter)).ok(); }, [&] { sleep(waiter); },
+        [&](bool waiting) { waiting ? waits(lanes) : waits_no_longer(); });
+  }
+  if (!status.ok()) fail(status);  // its dump shows the call as it was: not ended
+  ended(request, mark);
 }
 
 void Communicator::drain() {

@@ -33,7 +33,7 @@ struct Cursor {
 template <class Schedule, class Lane>
 TUTTI_HD inline Advance advance(const Schedule& schedule, Lane& lane, Cursor& cursor) {
   if (cursor.round >= lane.rounds() || schedule.steps() == 0) return Advance::Done;
-  const Step step = schedule.at(cursor.step);
+  const auto& step = schedule.at(cursor.step);  // a Step, or what a lane has made of it
   if (!lane.empty(step, cursor)) {
     if (!lane.can_receive(step, cursor) || !lane.can_send(step, cursor)) return Advance::Blocked;
     lane.apply(step, cursor);

@@ -7,13 +7,44 @@
 
 namespace tutti {
 
+namespace {
+
+// Calls whose first posts may be on their way while one of them waits. More would only fill the slots.
+constexpr size_t kMostAhead = 8;
+
+struct Extent {
+  const std::byte* begin;
+  uint64_t bytes;
+  bool meets(const Extent& other) const { return begin < other.begin + other.bytes && other.begin < begin + bytes; }
+};
+Extent input_of(const Request& call, const CollLayout& layout) {
+  const uint64_t blocks = static_cast<uint64_t>(layout.input_blocks);
+  return {static_cast<const std::byte*>(call.input), call.bytes() * blocks};
+}
+Extent output_of(const Request& call, const CollLayout& layout) {
+  const uint64_t blocks = static_cast<uint64_t>(layout.output_blocks);
+  return {static_cast<const std::byte*>(call.output), call.bytes() * blocks};
+}
+// `later` reads what `earlier` writes, or (writes: it writes early) touches what `earlier` still needs.
+bool depends(const Communicator& comm, const Request& later, const Request& earlier, bool writes) {
+  const auto layout = [&](const Request& call) {
+    return coll_layout(call.coll, comm.size(), comm.rank(), call.root, call.bytes());
+  };
+  const CollLayout ours = layout(later), theirs = layout(earlier);
+  const Extent written = output_of(earlier, theirs);
+  if (input_of(later, ours).meets(written)) return true;
+  return writes && (output_of(later, ours).meets(written) || output_of(later, ours).meets(input_of(earlier, theirs)));
+}
+
+}  // namespace
+
 Batch::Strand& Batch::strand_for(Work& work, const Request& request) {
   const int peer = request.point_to_point() ? request.root : -1;
   const bool is_send = request.point_to_point() && request.is_send;
   for (Strand& strand : work.strands) {
     if (strand.peer == peer && strand.is_send == is_send) return strand;
   }
-  work.strands.push_back({peer, is_send, {}, 0, nullptr, {}});
+  work.strands.push_back({peer, is_send, {}, 0, nullptr, {}, 0, {}});
   return work.strands.back();
 }
 
@@ -64,6 +95,27 @@ void Batch::copy_to_self(Work& work) {
   }
 }
 
+void Batch::post_ahead(Communicator& comm, Strand& strand) {
+  const LaneSet* before = strand.lanes;
+  strand.early.resize(strand.calls.size());
+  const size_t end = std::min(strand.calls.size(), strand.next + 1 + kMostAhead);
+  for (size_t i = strand.next + 1; i < end; ++i) {
+    if (!before->ahead().possible) return;
+    const Request& call = strand.calls[i];
+    LaneSet* const lanes = comm.known_collective(call);
+    if (lanes == nullptr || !lanes->ahead().possible) return;
+    before = lanes;
+    if (i >= strand.ahead) {
+      for (size_t earlier = strand.next; earlier < i; ++earlier) {
+        if (depends(comm, call, strand.calls[earlier], lanes->ahead().keeps)) return;
+      }
+      strand.early[i] = lanes->post_ahead(call.input, call.output, call.scale);
+      strand.ahead = i + 1;
+    }
+    if (strand.early[i] < lanes->ahead().posts) return;  // no room
+  }
+}
+
 Advance Batch::advance(Communicator& comm, Strand& strand, Status& status) {
   bool moved = false;
   while (!strand.done()) {
@@ -76,9 +128,12 @@ Advance Batch::advance(Communicator& comm, Strand& strand, Status& status) {
         return Advance::Done;
       }
       strand.lanes = *started;
+      if (strand.next < strand.early.size() && strand.early[strand.next] > 0)
+        strand.lanes->skip(strand.early[strand.next]);
     }
     const Advance result = strand.lanes->advance(1);
     if (first) strand.mark = comm.posted(call, *strand.lanes);
+    if (first && result != Advance::Done && strand.calls.size() > 1 && !call.point_to_point()) post_ahead(comm, strand);
     if (result != Advance::Done) return moved ? Advance::Progressed : result;
     comm.ended(call, strand.mark);
     moved = true;

@@ -35,6 +35,8 @@ class Batch {
     size_t next = 0;
     LaneSet* lanes = nullptr;
     Communicator::CallMark mark;  // of the call in progress
+    size_t ahead = 0;             // calls before this one have been considered for early posts
+    std::vector<int> early;       // posts made early, by call
     bool done() const { return next == calls.size(); }
   };
   struct Work {
@@ -51,6 +53,9 @@ class Batch {
   // Progressed, Blocked, or Done when the whole work has ended.
   static Advance advance(Work& work);
   static Advance advance(Communicator& comm, Strand& strand, Status& status);
+  // While the call in progress waits, makes the first posts of those behind it, so that calls of a group share the time
+  // that lines travel.
+  static void post_ahead(Communicator& comm, Strand& strand);
   static void finish(Work& work);
   // One round over all that is `left`. True: something moved.
   bool advance_all(size_t& left);

@@ -19,7 +19,6 @@ struct Entry {
   Request request;
 };
 struct GroupState {
-  int depth = 0;
   Status poison;
   std::vector<Entry> entries;
   std::vector<std::function<Status()>> inits;
@@ -97,19 +96,19 @@ Status launch(std::vector<Entry> entries) {
 
 }  // namespace
 
-bool in_group() { return t_group != nullptr && t_group->depth > 0; }
+thread_local int t_group_depth = 0;
 
-void group_start() { ++group().depth; }
+void group_start() { ++t_group_depth; }
 
 void poison_group(const Status& status) {
-  if (in_group() && t_group->poison.ok()) t_group->poison = status;
+  if (in_group() && group().poison.ok()) group().poison = status;
 }
 
 Status group_end() {
-  GroupState& state = group();
-  if (state.depth == 0)
+  if (t_group_depth == 0)
     return invalid_usage("tuttiGroupEnd: no group is open in this thread: call tuttiGroupStart first");
-  if (--state.depth > 0) return {};
+  if (--t_group_depth > 0) return {};
+  GroupState& state = group();
   std::vector<Entry> entries = std::exchange(state.entries, {});
   std::vector<std::function<Status()>> inits = std::exchange(state.inits, {});
   TUTTI_TRY(std::exchange(state.poison, Status()));

@@ -53,6 +53,37 @@ TEST(Groups, RunSeveralOperationsOfEachRankAsIfOneAfterTheOther) {
   });
 }
 
+// Small calls of a group post early where they may: independent ones, dependent ones, more than slots can hold, and
+// kinds between them that post later.
+TEST(Groups, KeepTheOrderOfSmallCallsThatPostEarly) {
+  for (const int n : {2, 3, 4}) {
+    in_ranks(n, [n](int rank, tuttiComm_t comm) {
+      constexpr int kCalls = 150;
+      std::vector<int> in(kCalls), out(kCalls), gathered(static_cast<size_t>(kCalls * n));
+      int chain = 1, told = 0;
+      for (int round = 0; round < 4; ++round) {  // from the second on, every kind of call is known
+        chain = 1;
+        tuttiGroupStart();
+        for (int i = 0; i < kCalls; ++i) {
+          in[i] = i * (rank + 1) + round;
+          EXPECT_OK(tuttiAllReduce(&in[i], &out[i], 1, TUTTI_INT32, TUTTI_SUM, comm, nullptr));
+          if (i % 3 == 0) EXPECT_OK(tuttiAllGather(&in[i], &gathered[i * n], 1, TUTTI_INT32, comm, nullptr));
+          if (i % 40 == 0) EXPECT_OK(tuttiAllReduce(&chain, &chain, 1, TUTTI_INT32, TUTTI_SUM, comm, nullptr));
+          if (i % 50 == 0) EXPECT_OK(tuttiBroadcast(&out[i], &told, 1, TUTTI_INT32, i % n, comm, nullptr));
+          if (i % 70 == 0) EXPECT_OK(tuttiBarrier(comm, nullptr));
+        }
+        ASSERT_OK(tuttiGroupEnd());
+        for (int i = 0; i < kCalls; ++i) {
+          EXPECT_EQ(out[i], i * n * (n + 1) / 2 + n * round) << "call " << i << " of round " << round;
+          for (int p = 0; p < n && i % 3 == 0; ++p) EXPECT_EQ(gathered[i * n + p], i * (p + 1) + round);
+        }
+        EXPECT_EQ(chain, n * n * n * n);
+        EXPECT_EQ(told, out[100]);
+      }
+    });
+  }
+}
+
 TEST(Groups, PoisonedByABadCallReturnItsErrorAndStartNothing) {
   in_ranks(2, [](int rank, tuttiComm_t comm) {
     int in = rank + 1, out = -1;

@@ -53,6 +53,25 @@ TEST(Streams, ReturnBeforeTheWorkIsDone) {
   });
 }
 
+// The caller computes, and makes no call, until a reduction of 16 MiB on a stream has ended by itself.
+TEST(Streams, WorkWhileTheCallerComputes) {
+  in_ranks(2, [](int rank, tuttiComm_t comm) {
+    tuttiStream_t stream = nullptr;
+    ASSERT_OK(tuttiStreamCreate(&stream));
+    std::vector<float> in(4 << 20, static_cast<float>(rank + 1)), out(in.size());
+    std::atomic<bool> ended{false};
+    const auto end = [](void* flag) { static_cast<std::atomic<bool>*>(flag)->store(true); };
+    ASSERT_OK(tuttiAllReduce(in.data(), out.data(), in.size(), TUTTI_FLOAT32, TUTTI_SUM, comm, stream));
+    ASSERT_OK(tuttiStreamAddCallback(stream, end, &ended));
+    uint64_t computed = 0;
+    for (; !ended.load(); ++computed) std::atomic_signal_fence(std::memory_order_seq_cst);
+    EXPECT_GT(computed, 0u);
+    EXPECT_EQ(out.front(), 3);
+    EXPECT_EQ(out.back(), 3);
+    EXPECT_OK(tuttiStreamDestroy(stream));
+  });
+}
+
 TEST(Streams, CallBackOnceInPlace) {
   in_child([] {
     tuttiStream_t stream = nullptr;

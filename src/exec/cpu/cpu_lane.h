@@ -15,6 +15,8 @@
 #include <vector>
 
 #include "algo/catalog.h"
+#include "exec/cpu/lane_run.h"
+#include "exec/cpu/move_list.h"
 #include "exec/cpu/reduce/reduce.h"
 #include "exec/run_schedule.h"
 #include "transports/transport.h"
@@ -29,19 +31,40 @@ struct Ports {
   SendEnd* fan_send = nullptr;
 };
 
-// What one call brings; shared by the lanes of the call.
-struct LaneCall {
-  const std::byte* input = nullptr;
-  std::byte* output = nullptr;
-  CollLayout layout;
-  int me = 0, n = 1;
-  uint32_t element_bytes = 1;
-  uint32_t identity = 0;      // hash of what was called, carried by every slot
-  ReduceFn reduce = nullptr;  // null: the collective only copies
-  Scale pre, post;            // pre-multiplied sum, avg
-  bool has_pre = false, has_post = false;
-  bool stream_output = false;  // non-temporal stores to the user's output
+// One slice for the reduction. `scaled`: the source that the call's factor applies to; -1: none.
+struct SliceReduction {
+  const void* const* sources;
+  int source_count;
+  void* const* destinations;
+  int destination_count;
+  uint32_t streamed;
+  uint64_t bytes;
+  int scaled = -1;
+  bool scale_out = false;
 };
+inline constexpr int kMostDestinations = 32;  // of one reduction or copy: one bit each in Reduction::streamed
+
+inline void reduce_slice(const LaneCall& call, const SliceReduction& slice) {
+  Reduction reduction{slice.sources,
+                      slice.source_count,
+                      -1,
+                      slice.destinations,
+                      slice.destination_count,
+                      slice.streamed,
+                      slice.bytes / call.element_bytes,
+                      {},
+                      {}};
+  if (slice.destination_count > kMostDestinations) reduction.destination_count = 1;  // the rest gets copies below
+  if (slice.scaled >= 0) {
+    reduction.scaled_source = slice.scaled;
+    reduction.pre = call.pre;
+  }
+  if (slice.scale_out) reduction.post = call.post;
+  call.reduce(reduction);
+  for (int i = reduction.destination_count; i < slice.destination_count; i += kMostDestinations)
+    copy_bytes(&slice.destinations[i], std::min(slice.destination_count - i, kMostDestinations), 0,
+               slice.destinations[0], slice.bytes);
+}
 
 template <Proto kProto>
 class CpuLane {
@@ -51,7 +74,6 @@ class CpuLane {
     destinations_.resize(static_cast<size_t>(n) + 1);
   }
 
-  // `call` outlives the run.
   void bind(const LaneCall& call) {
     call_ = &call;
     rounds_ = call.layout.rounds(tiling_);
@@ -133,28 +155,19 @@ class CpuLane {
       destinations_[destinations++] = call_->output + where.offset;
     }
     const int to = send_count(step);
-    for (int i = 0; i < to; ++i) destinations_[destinations++] = outgoing(send_end(step, i));
-
     const bool scale_in = call_->has_pre && step.src == Buffer::Input;
-    if (step.reduce || scale_in) {
-      Reduction reduction{sources_.data(),
-                          sources,
-                          -1,
-                          destinations_.data(),
-                          destinations,
-                          streamed,
-                          what.bytes / call_->element_bytes,
-                          {},
-                          {}};
-      if (destinations > kMostDestinations) reduction.destination_count = 1;  // the rest gets copies below
-      if (scale_in) {
-        reduction.scaled_source = scaled;
-        reduction.pre = call_->pre;
-      }
-      if (step.last && call_->has_post) reduction.post = call_->post;
-      call_->reduce(reduction);
-      for (int i = reduction.destination_count; i < destinations; i += kMostDestinations)
-        copy_bytes(&destinations_[i], std::min(destinations - i, kMostDestinations), 0, destinations_[0], what.bytes);
+    const bool combines = step.reduce || scale_in;
+    SlotStores& stores = *call_->slot_stores;
+    const uint32_t stream_slots =
+        to > 0 && (combines ? stores.stream_reduced(what.bytes) : stores.stream(what.bytes)) ? 1 : 0;
+    for (int i = 0; i < to; ++i) {
+      if (destinations < kMostDestinations) streamed |= stream_slots << destinations;
+      destinations_[destinations++] = outgoing(send_end(step, i));
+    }
+
+    if (combines) {
+      reduce_slice(*call_, {sources_.data(), sources, destinations_.data(), destinations, streamed, what.bytes,
+                            scale_in ? scaled : -1, step.last && call_->has_post});
       return;
     }
     void** first = destinations_.data();
@@ -164,6 +177,7 @@ class CpuLane {
     }
     for (; destinations > 0; first += kMostDestinations, destinations -= kMostDestinations, streamed = 0)
       copy_bytes(first, std::min(destinations, kMostDestinations), streamed, sources_[0], what.bytes);
+    if (to > 0) stores.settle(what.bytes);
   }
 
   void post(const Step& step, const Cursor&) {
@@ -186,6 +200,41 @@ class CpuLane {
       }
     }
     forget_progress();
+  }
+
+  // The slices of this call in the order in which advance() moves them, with everything looked up (straight_run.h).
+  // Empty when they are too many.
+  template <class Schedule>
+  MoveList list_moves(const Schedule& schedule) const requires(kProto == Proto::LL) {
+    MoveList list;
+    for (Cursor at; at.round < rounds_ && schedule.steps() > 0; ++at.round) {
+      for (at.step = 0; at.step < schedule.steps(); ++at.step) {
+        const Step step = schedule.at(at.step);
+        for (at.slice = 0; at.slice < slices(step); ++at.slice) {
+          if (piece(step, at).bytes == 0) continue;
+          if (list.moves.size() == MoveList::kMostMoves) return {};
+          add_move(list, step, at);
+        }
+      }
+    }
+    return list;
+  }
+
+  // The blocked slice needs a rank of this thread's core.
+  bool waits_beside(const Step& step, const CoreMap& cores) const {
+    const int count = step.from.size(call_->n);
+    for (int i = received_; i < count; ++i) {
+      const int peer = step.from.at(i, call_->me);
+      if (!cores.beside_me(peer)) continue;
+      ReceiveEnd& end = receive_end(step, peer);
+      if constexpr (kProto == Proto::LL) {
+        if (!end.ll.ready(call_->identity)) return true;
+      } else {
+        if (!end.simple.ready()) return true;
+      }
+    }
+    if (received_ < count || sendable_ == send_count(step)) return false;
+    return fans_out(step) || cores.beside_me(step.to.at(sendable_, call_->me));
   }
 
   // For messages, off the fast path. The rank whose slot does not match this call (-1: none), and whom we wait for.
@@ -218,7 +267,6 @@ class CpuLane {
 
  private:
   static constexpr Cursor kNowhere{UINT64_MAX, -1, -1};
-  static constexpr int kMostDestinations = 32;  // of one reduction or copy: one bit each in Reduction::streamed
 
   void forget_progress() { received_ = sendable_ = 0; }
 
@@ -246,6 +294,35 @@ class CpuLane {
       return call_->layout.input.piece(tiling_, step.src_block, step.blocks, cursor.round, cursor.slice);
     const int block = step.src == Buffer::Output ? step.src_block : step.dst_block;
     return call_->layout.output.piece(tiling_, block, step.blocks, cursor.round, cursor.slice);
+  }
+  void add_move(MoveList& list, const Step& step, const Cursor& cursor) const {
+    const Piece what = piece(step, cursor);
+    Move move;
+    move.bytes = what.bytes;
+    move.src = step.src;
+    move.src_offset = what.offset;
+    move.from_begin = static_cast<uint32_t>(list.from.size());
+    const int from = step.from.size(call_->n);
+    for (int i = 0; i < from; ++i) {
+      const int peer = step.from.at(i, call_->me);
+      if (step.src != Buffer::None && move.own < 0 && peer > call_->me) move.own = i;
+      list.from.push_back({&receive_end(step, peer).ll, peer});
+    }
+    if (step.src != Buffer::None && move.own < 0) move.own = from;
+    move.from_count = static_cast<uint32_t>(from);
+    move.to_begin = static_cast<uint32_t>(list.to.size());
+    for (int i = 0; i < send_count(step); ++i)
+      list.to.push_back({&send_end(step, i).ll, fans_out(step) ? -1 : step.to.at(i, call_->me)});
+    move.to_count = static_cast<uint32_t>(list.to.size()) - move.to_begin;
+    if (step.dst_block >= 0) {
+      move.keeps = true;
+      move.dst_offset =
+          call_->layout.output.piece(tiling_, step.dst_block, step.blocks, cursor.round, cursor.slice).offset;
+    }
+    move.scale_in = call_->has_pre && step.src == Buffer::Input;
+    move.scale_out = step.last && call_->has_post;
+    move.combines = step.reduce || move.scale_in;
+    list.moves.push_back(move);
   }
   const std::byte* local_address(const Step& step, const Piece& what) const {
     return (step.src == Buffer::Input ? call_->input : call_->output) + what.offset;

@@ -19,26 +19,25 @@ class TypedLaneRun final : public LaneRun {
 
   Advance run(int polls) override {
     if (schedule_.steps() == 0) return Advance::Done;  // a part that has nothing to do on this rank
-    bool moved = false;
-    for (int poll = 0; poll < polls;) {
-      const Advance result = advance(schedule_, lane_, cursor_);
-      if (result == Advance::Done) return Advance::Done;
-      if (result == Advance::Progressed) {
-        moved = true;
-        poll = 0;
-      } else {
-        ++poll;
-      }
-    }
-    return moved ? Advance::Progressed : Advance::Blocked;
+    return run_lane(schedule_, lane_, cursor_, polls);
   }
 
+  bool waits_beside(const CoreMap& cores) override {
+    return !finished() && lane_.waits_beside(schedule_.at(cursor_.step), cores);
+  }
   int find_mismatch() const override { return finished() ? -1 : lane_.find_mismatch(schedule_.at(cursor_.step)); }
   int waiting_peer() const override { return finished() ? -1 : lane_.waiting_peer(schedule_.at(cursor_.step)); }
   std::string waiting_for() const override {
     if (finished()) return {};
     return fmt::format("{} (round {}, step {} of {}, slice {})", lane_.waiting_for(schedule_.at(cursor_.step)),
                        cursor_.round, cursor_.step, schedule_.steps(), cursor_.slice);
+  }
+  std::unique_ptr<StraightRun> straightened() const override {
+    if constexpr (kProto == Proto::LL) {
+      if (MoveList list = lane_.list_moves(schedule_); list.steps() > 0)
+        return std::make_unique<StraightRun>(std::move(list));
+    }
+    return nullptr;
   }
 
  private:
@@ -78,6 +77,15 @@ LaneSet::LaneSet(const Plan& plan, const ScheduleArgs& args, const std::vector<s
   done_.resize(lanes_.size());
 }
 
+void LaneSet::straighten() {
+  if (lanes_.size() != 1) return;
+  std::unique_ptr<StraightRun> straightened = lanes_[0]->straightened();
+  if (straightened == nullptr) return;
+  straight_ = straightened.get();
+  lanes_[0] = std::move(straightened);
+  straight_->bind(call_);
+}
+
 Advance LaneSet::all() {
   if (unfinished_ == 0) return Advance::Done;
   bool moved = false;
@@ -92,6 +100,13 @@ Advance LaneSet::all() {
   }
   if (unfinished_ == 0) return Advance::Done;
   return moved ? Advance::Progressed : Advance::Blocked;
+}
+
+bool LaneSet::waits_beside(const CoreMap& cores) {
+  for (size_t i = 0; i < lanes_.size(); ++i) {
+    if (!done_[i] && lanes_[i]->waits_beside(cores)) return true;
+  }
+  return false;
 }
 
 int LaneSet::find_mismatch() const {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // LaneSet: all lanes of one plan on one rank, carried by one thread.
 //
-// Made once per shape of call and kept; call() and start() begin a call on it. advance() carries every lane as far as it goes and
-// stays on a lane while it moves: leaving it would only cool its cache lines.
+// Made once per shape of call and kept; call() and start() begin a call on it. advance() carries every lane as far as
+// it goes and stays on a lane while it moves: leaving it would only cool its cache lines.
 #pragma once
 
 #include <memory>
@@ -10,21 +10,11 @@
 #include <vector>
 
 #include "exec/cpu/cpu_lane.h"
+#include "exec/cpu/lane_run.h"
+#include "exec/cpu/straight_run.h"
 #include "plan/plan.h"
 
 namespace tutti {
-
-// One schedule, one lane, one cursor, behind one indirect call per burst.
-class LaneRun {
- public:
-  virtual ~LaneRun() = default;
-  virtual void bind(const LaneCall& call) = 0;
-  // Carries the schedule forward until it is done, or was found blocked `polls` times in a row.
-  virtual Advance run(int polls) = 0;
-  virtual int find_mismatch() const = 0;
-  virtual int waiting_peer() const = 0;
-  virtual std::string waiting_for() const = 0;
-};
 
 class LaneSet {
  public:
@@ -41,6 +31,35 @@ class LaneSet {
     }
   }
 
+  // For a set that will carry calls of one shape only, after its first start(): looks up now what each of them would
+  // look up again. From then on restart() suffices for a call that differs only in its buffers and factor.
+  void straighten();
+  bool straight() const { return straight_ != nullptr; }
+  void restart(const void* input, void* output) {
+    call_.input = static_cast<const std::byte*>(input);
+    call_.output = static_cast<std::byte*>(output);
+    unfinished_ = 1;
+    straight_->bind(call_);
+  }
+  // A restart and the first burst, for a straight set.
+  Advance begin_straight(const void* input, void* output) {
+    restart(input, output);
+    const Advance first = straight_->run(1);
+    if (first == Advance::Done) unfinished_ = 0;
+    return first;
+  }
+
+  // StraightRun's, for straight sets.
+  StraightRun::Ahead ahead() const { return straight() ? straight_->ahead() : StraightRun::Ahead{}; }
+  int post_ahead(const void* input, void* output, const Scale& pre) {
+    LaneCall other = call_;
+    other.input = static_cast<const std::byte*>(input);
+    other.output = static_cast<std::byte*>(output);
+    if (other.has_pre) other.pre = pre;
+    return straight_->post_ahead(other);
+  }
+  void skip(int posted) { straight_->skip(posted); }
+
   // Progressed: some lane moved; Blocked: none did; Done: all have ended.
   Advance advance(int polls) {
     if (lanes_.size() == 1) return unfinished_ == 0 ? Advance::Done : only(polls);
@@ -48,6 +67,8 @@ class LaneSet {
   }
 
   const Plan& plan() const { return plan_; }
+  // A lane needs a rank of this thread's core (LaneRun::waits_beside).
+  bool waits_beside(const CoreMap& cores);
   // A peer whose slot belongs to another call, or -1. Not for the fast path.
   int find_mismatch() const;
   // Whom the first lane that stands still waits for, or -1.
@@ -67,6 +88,7 @@ class LaneSet {
   std::vector<std::unique_ptr<LaneRun>> lanes_;
   std::vector<bool> done_;
   size_t unfinished_ = 0;
+  StraightRun* straight_ = nullptr;  // lanes_[0], where it is one
 };
 
 }  // namespace tutti

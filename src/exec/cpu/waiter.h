@@ -25,6 +25,8 @@ class Waiter {
  public:
   using Clock = std::chrono::steady_clock;
   static constexpr int kPollsOversubscribed = 20;
+  static constexpr int kPollsBeside = 2;               // the peer is on this core (core_map.h)
+  static constexpr int kPollsApart = 300;              // about a switch: it may be running
   static constexpr int kPollsDedicated = 1000;         // about 50 us of polling between two looks at anything else
   static constexpr uint64_t kSpinRounds = 4;           // idle rounds of kPollsDedicated before the first yield
   static constexpr uint64_t kSpinRoundsNetwork = 100;  // each a system call of about a microsecond
