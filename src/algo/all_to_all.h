@@ -1,10 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-// All-to-all by pairwise exchange.
+// All-to-all: everything at once, or by pairwise exchange.
 #pragma once
 
 #include "algo/schedule.h"
 
 namespace tutti {
+
+// All blocks leave before the first is awaited: one dependent exchange whatever n is, and with several ranks on a core
+// one round of switches.
+//
+//   rank 0 of 3    k     0     1     2     3     4
+//                  move  S     S     C     RC    RC
+//                  block 1     2     0     2     1
+//
+// Invariant: of each round, all of the input has been read (k < n) before any of the output is written (k >= n), but
+// for my own block: in place works.
+struct DirectAllToAll : ScheduleArgs {
+  TUTTI_HD constexpr int steps() const { return 2 * n - 1; }
+  TUTTI_HD constexpr Step at(int k) const {
+    if (k == n - 1) return {.src = Buffer::Input, .src_block = me, .dst_block = me};
+    if (k < n - 1) {
+      const int to = (me + 1 + k) % n;
+      return {.src = Buffer::Input, .src_block = to, .to = Peers::one(to)};
+    }
+    const int from = (me + 2 * n - 1 - k) % n;  // me - 1 sends to me first
+    return {.dst_block = from, .from = Peers::one(from)};
+  }
+};
 
 // n exchanges; in exchange x the partner of `me` is (x - me) mod n, and I am my partner's partner. First my block for
 // the partner leaves, then the partner's block for me takes its place. Once per tour the partner is myself: a copy.

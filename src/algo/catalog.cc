@@ -95,6 +95,8 @@ constexpr CatalogRow kCatalog[] = {
     {Coll::ReduceScatter, Algo::Ring, kBoth, kNothing, one, one, tour_slots,  //
      chain, but_one, but_one, but_one, make<RingReduceScatter>},
 
+    {Coll::AllToAll, Algo::Direct, kBoth, kNothing, one, one, exchange_slots,  //
+     one_hop, but_one, but_one, but_one, make<DirectAllToAll>},
     {Coll::AllToAll, Algo::Pairwise, kBoth, kNothing, one, one, exchange_slots,  //
      exchanges, but_one, but_one, but_one, make<PairwiseAllToAll>},
     {Coll::Gather, Algo::Direct, kBoth, kNothing, one, one, any_slots,  //

@@ -33,7 +33,7 @@ struct AnySchedule {
   std::variant<RingAllReduce, RingReduceScatter, RingAllGather, RingBroadcast, RingReduce, TreeAllReduce, TreeBroadcast,
                TreeReduce, OneShotAllReduce, TwoShotAllReduce, DirectAllGather, DirectReduceScatter, DirectBroadcast,
                DirectReduce, DirectGather, DirectScatter, SendRecvStep, DoublingAllReduce, DoublingAllGather,
-               HalvingDoublingAllReduce, PairwiseAllToAll, TableSchedule>
+               HalvingDoublingAllReduce, DirectAllToAll, PairwiseAllToAll, TableSchedule>
       kind;
   int steps() const {
     return std::visit([](const auto& s) { return s.steps(); }, kind);

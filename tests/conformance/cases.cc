@@ -33,7 +33,7 @@ const AlgorithmList kAlgorithmLists[] = {
     {"broadcast", {"ring", "tree", "direct"}},
     {"all_gather", {"ring", "direct", "doubling,ring"}},
     {"reduce_scatter", {"ring", "direct"}},
-    {"all_to_all", {"pairwise"}},
+    {"all_to_all", {"direct", "pairwise"}},
     {"gather", {"direct"}},
     {"scatter", {"direct"}},
 };
