@@ -67,10 +67,18 @@ TEST(Groups, KeepTheOrderOfSmallCallsThatPostEarly) {
         for (int i = 0; i < kCalls; ++i) {
           in[i] = i * (rank + 1) + round;
           EXPECT_OK(tuttiAllReduce(&in[i], &out[i], 1, TUTTI_INT32, TUTTI_SUM, comm, nullptr));
-          if (i % 3 == 0) EXPECT_OK(tuttiAllGather(&in[i], &gathered[i * n], 1, TUTTI_INT32, comm, nullptr));
-          if (i % 40 == 0) EXPECT_OK(tuttiAllReduce(&chain, &chain, 1, TUTTI_INT32, TUTTI_SUM, comm, nullptr));
-          if (i % 50 == 0) EXPECT_OK(tuttiBroadcast(&out[i], &told, 1, TUTTI_INT32, i % n, comm, nullptr));
-          if (i % 70 == 0) EXPECT_OK(tuttiBarrier(comm, nullptr));
+          if (i % 3 == 0) {
+            EXPECT_OK(tuttiAllGather(&in[i], &gathered[i * n], 1, TUTTI_INT32, comm, nullptr));
+          }
+          if (i % 40 == 0) {
+            EXPECT_OK(tuttiAllReduce(&chain, &chain, 1, TUTTI_INT32, TUTTI_SUM, comm, nullptr));
+          }
+          if (i % 50 == 0) {
+            EXPECT_OK(tuttiBroadcast(&out[i], &told, 1, TUTTI_INT32, i % n, comm, nullptr));
+          }
+          if (i % 70 == 0) {
+            EXPECT_OK(tuttiBarrier(comm, nullptr));
+          }
         }
         ASSERT_OK(tuttiGroupEnd());
         for (int i = 0; i < kCalls; ++i) {
