@@ -150,6 +150,7 @@ Result<Mapping> Mapping::anonymous(uint64_t bytes) {
     return errno_status("mmap", fmt::format("{} bytes of private memory (is `ulimit -v` too low?)", bytes));
   // With transparent huge pages, touching one line would cost 2 MiB. Failure (a kernel without them) is harmless.
   (void)::madvise(base, bytes, MADV_NOHUGEPAGE);
+  (void)::madvise(base, bytes, MADV_DONTFORK);  // a child could not use it, and would copy it page by page
   Mapping mapping;
   mapping.base_ = static_cast<std::byte*>(base);
   mapping.bytes_ = bytes;
@@ -160,6 +161,8 @@ Result<Mapping> Mapping::shared(int fd, uint64_t bytes, std::string_view what) {
   void* base = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
   if (base == MAP_FAILED)
     return errno_status("mmap", fmt::format("{} bytes of {} (is `ulimit -v` too low?)", bytes, what));
+  // A child must not write to its parent's peers, nor keep their memory alive.
+  (void)::madvise(base, bytes, MADV_DONTFORK);
   Mapping mapping;
   mapping.base_ = static_cast<std::byte*>(base);
   mapping.bytes_ = bytes;

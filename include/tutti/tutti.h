@@ -107,6 +107,9 @@ typedef enum {
 #define TUTTI_UNDEFINED_INT (-2147483647 - 1)
 /** Colour of a rank that takes part in tuttiCommSplit and joins no new communicator. */
 #define TUTTI_SPLIT_NOCOLOR (-1)
+/** Flags of tuttiCommShrink: let what is pending end first; or drop it, since the communicator has failed. */
+#define TUTTI_SHRINK_DEFAULT 0
+#define TUTTI_SHRINK_ABORT 1
 #define TUTTI_CONFIG_MAGIC 0x74757469u
 
 /**
@@ -118,13 +121,13 @@ typedef struct {
   size_t size;      /* sizeof(tuttiConfig_t) of the caller */
   uint32_t magic;   /* TUTTI_CONFIG_MAGIC */
   uint32_t version; /* TUTTI_VERSION_CODE of the caller */
-  int blocking;     /* 1 (default): calls return when done or queued. 0: non-blocking, not available in this version */
+  int blocking;     /* 1 (default): calls return when done or queued. 0: what would wait returns TUTTI_IN_PROGRESS */
   int device;       /* CUDA ordinal, or TUTTI_DEVICE_CPU (default for now) */
   int minChannels;  /* restrict the planner; TUTTI_UNDEFINED_INT: free */
   int maxChannels;
   const char* netName;  /* restrict the transports, e.g. "tcp"; NULL: free */
   const char* commName; /* shown in messages and tools; NULL: derived from the unique id */
-  int splitShare;       /* split communicators may share their parent's resources */
+  int splitShare;       /* accepted and without effect: a split is cheap, and lives on when its parent ends */
 } tuttiConfig_t;
 
 #define TUTTI_DEVICE_CPU (-1)
@@ -194,12 +197,14 @@ TUTTI_API tuttiResult_t tuttiCommInitRank(tuttiComm_t* comm, int nranks, tuttiUn
  * tuttiCommInitRank with a configuration.
  *
  * Shape     config NULL: the defaults. config->device: TUTTI_DEVICE_CPU (no other device in this version).
- * Order     Collective: returns when all ranks have called.
- * Threads   As tuttiCommInitRank. config and its strings are copied.
+ * Order     Collective: returns when all ranks have called. config->blocking 0: returns TUTTI_IN_PROGRESS at once;
+ *           *comm is valid for tuttiCommGetAsyncError and tuttiCommAbort, for the rest once the former says TUTTI_SUCCESS.
+ * Threads   As tuttiCommInitRank. config and its strings are copied. A non-blocking communicator has a worker thread,
+ *           on which its calls with stream NULL run in issue order after they have returned TUTTI_IN_PROGRESS: their
+ *           buffers must live until tuttiCommGetAsyncError no longer says TUTTI_IN_PROGRESS.
  * Errors    As tuttiCommInitRank; and TUTTI_INVALID_ARGUMENT: size, magic or version are not those of
- *           TUTTI_CONFIG_INITIALIZER, a field out of range. TUTTI_INVALID_USAGE: a device, or blocking is 0 (the call
- *           would return TUTTI_IN_PROGRESS, tuttiCommGetAsyncError tells when it is done). Not available in this
- *           version.
+ *           TUTTI_CONFIG_INITIALIZER, a field out of range. TUTTI_INVALID_USAGE: a device. Non-blocking: what goes
+ *           wrong later is what tuttiCommGetAsyncError says; then *comm still has to be aborted or destroyed.
  */
 TUTTI_API tuttiResult_t tuttiCommInitRankConfig(tuttiComm_t* comm, int nranks, tuttiUniqueId id, int rank,
                                                 const tuttiConfig_t* config);
@@ -232,10 +237,16 @@ TUTTI_API tuttiResult_t tuttiCommInitAll(tuttiComm_t* comms, int ndev, const int
 /**
  * Divides a communicator: the ranks with equal `color` form a new one, ranked by `key`, then by their rank in `comm`.
  *
- * Shape     color >= 0, or TUTTI_SPLIT_NOCOLOR: takes part, gets *newcomm == NULL. config NULL: as the parent.
- * Order     Collective over comm: returns when all of its ranks have called. Nothing may be pending on comm.
- * Threads   As tuttiCommInitRank.
- * Errors    Not available in this version: returns TUTTI_INVALID_USAGE.
+ * Shape     color >= 0, or TUTTI_SPLIT_NOCOLOR: takes part, gets *newcomm == NULL. config NULL, or a field that
+ *           is not set: as the parent; the name derives from the parent's. Parent and child live and end independently.
+ * Order     Collective over comm: returns when all of its ranks have called. Operations of comm may be pending. Several
+ *           splits of a communicator in one group are made in issue order. comm non-blocking: returns
+ *           TUTTI_IN_PROGRESS at once, and tuttiCommGetAsyncError(*newcomm) tells when it is done.
+ * Threads   As tuttiCommInitRank. tuttiCommAbort(comm) from another thread ends the wait.
+ * Errors    *newcomm is NULL after any failure. TUTTI_INVALID_ARGUMENT: newcomm NULL, color below -1, config as in
+ *           tuttiCommInitRankConfig. TUTTI_INVALID_USAGE: the ranks of a colour differ in configuration (the text names
+ *           them). TUTTI_REMOTE_ERROR: a rank has failed or did not come within TUTTI_INIT_TIMEOUT. comm stays usable
+ *           for operations.
  */
 TUTTI_API tuttiResult_t tuttiCommSplit(tuttiComm_t comm, int color, int key, tuttiComm_t* newcomm,
                                        const tuttiConfig_t* config);
@@ -243,27 +254,38 @@ TUTTI_API tuttiResult_t tuttiCommSplit(tuttiComm_t comm, int color, int key, tut
 /**
  * Makes a communicator of the ranks of `comm` without those in excludeRanks, in their order; also after a failure.
  *
- * Shape     excludeRanks holds excludeCount ranks of comm, in any order; shrinkFlags 0, or 1 when comm has failed and
- *           what is pending may be dropped.
- * Order     Collective over the ranks that stay; the excluded ones do not call.
- * Threads   As tuttiCommInitRank.
- * Errors    Not available in this version: returns TUTTI_INVALID_USAGE.
+ * Shape     excludeRanks holds excludeCount ranks of comm, in any order, the same on all callers; 0 of them is legal.
+ *           shrinkFlags TUTTI_SHRINK_DEFAULT: waits for what is pending on comm, which goes on living.
+ *           TUTTI_SHRINK_ABORT: comm has failed, or shall: what is pending is dropped, and comm answers every call with
+ *           an error; destroy it. config as in tuttiCommSplit.
+ * Order     Collective over the ranks that stay; the excluded ones do not call, and nothing is needed of them. comm
+ *           non-blocking: returns TUTTI_IN_PROGRESS at once, as tuttiCommSplit does.
+ * Threads   As tuttiCommInitRank. tuttiCommAbort(comm) from another thread ends the wait.
+ * Errors    *newcomm is NULL after any failure; call again, with more ranks excluded if more have failed.
+ *           TUTTI_INVALID_ARGUMENT: newcomm NULL, a rank or flag out of range, config as in tuttiCommInitRankConfig.
+ *           TUTTI_INVALID_USAGE: the caller excludes itself, or the ranks exclude different ones (the text names both).
+ *           TUTTI_REMOTE_ERROR: a rank that should stay cannot be reached or did not come within TUTTI_INIT_TIMEOUT.
  */
 TUTTI_API tuttiResult_t tuttiCommShrink(tuttiComm_t comm, const int* excludeRanks, int excludeCount,
                                         tuttiComm_t* newcomm, const tuttiConfig_t* config, int shrinkFlags);
 
 /**
- * Waits until all queued operations are done and all ranks have called; after it comm can only be destroyed.
+ * Waits until the operations of all ranks are done and all ranks have called; after it comm can only be destroyed.
  *
- * Order     Collective over comm.
- * Errors    Not available in this version: returns TUTTI_INVALID_USAGE; tuttiCommDestroy does it alone.
+ * Order     Collective over comm. In a group: after the group's operations. comm non-blocking: returns
+ *           TUTTI_IN_PROGRESS at once, and tuttiCommGetAsyncError tells when it is done. Optional: tuttiCommDestroy
+ *           alone waits for this rank's operations, but not for the other ranks.
+ * Threads   One thread per communicator at a time. tuttiCommAbort from another thread ends the wait.
+ * Errors    TUTTI_INVALID_ARGUMENT: no communicator. TUTTI_INVALID_USAGE: finalized before. TUTTI_REMOTE_ERROR: a rank
+ *           has failed or did not come within TUTTI_INIT_TIMEOUT; a communicator that has failed returns its reason.
  */
 TUTTI_API tuttiResult_t tuttiCommFinalize(tuttiComm_t comm);
 
 /**
  * Waits for this rank's queued operations, releases the communicator and ends the life of the handle.
  *
- * Shape     comm NULL: does nothing.
+ * Shape     comm NULL: does nothing. Legal in every state: a communicator that has failed is released without waiting
+ *           for any rank, one that is still being made once that has ended.
  * Order     Every rank destroys its handle, in any order, without waiting for the others to do so.
  * Threads   No other call may use comm meanwhile or later. Not inside a group.
  * Errors    TUTTI_INVALID_ARGUMENT: no communicator, or destroyed already (detected where it still can be).
@@ -273,8 +295,12 @@ TUTTI_API tuttiResult_t tuttiCommDestroy(tuttiComm_t comm);
 /**
  * Releases the communicator at once: frees threads that wait in it, drops queued operations, waits for no rank.
  *
+ * Shape     comm NULL: does nothing. Legal in every state, also while comm is being made. When it has returned, no
+ *           thread of the library touches buffers of comm's operations any more. Other communicators are not concerned.
+ * Order     Local. The other ranks find out as they do when this rank fails.
  * Threads   Any thread, also while another thread is inside a call of comm: that call returns TUTTI_INVALID_USAGE.
- * Errors    Not available in this version: returns TUTTI_INVALID_USAGE.
+ *           comm is no handle any more afterwards.
+ * Errors    TUTTI_INVALID_ARGUMENT: no communicator, or destroyed already (detected where it still can be).
  */
 TUTTI_API tuttiResult_t tuttiCommAbort(tuttiComm_t comm);
 
@@ -282,7 +308,7 @@ TUTTI_API tuttiResult_t tuttiCommAbort(tuttiComm_t comm);
  * Writes the state of a communicator: TUTTI_SUCCESS, the code of its first failure after queueing (of an operation on a
  * stream, or of a peer), or TUTTI_IN_PROGRESS while a non-blocking call is under way. tuttiGetLastError has the text.
  *
- * Threads   Any thread, any time before destroy.
+ * Threads   Any thread, any time before destroy or abort.
  * Errors    TUTTI_INVALID_ARGUMENT: no communicator, or asyncError is NULL.
  */
 TUTTI_API tuttiResult_t tuttiCommGetAsyncError(tuttiComm_t comm, tuttiResult_t* asyncError);

@@ -196,6 +196,22 @@ Status check_init(const char* function, const void* comm, int nranks, int rank) 
   return {};
 }
 
+Status check_shrink(const char* function, const int* exclude, int count, int rank, int nranks, int flags) {
+  if (count < 0) return invalid_argument("{}: excludeCount is {}: pass the length of excludeRanks", function, count);
+  if (count > 0) TUTTI_TRY(check_not_null(function, "excludeRanks", exclude, "excludeCount ranks"));
+  for (int i = 0; i < count; ++i) {
+    if (!checks::is_rank(exclude[i], nranks))
+      return invalid_argument("{}: excludeRanks[{}] is {}: pass ranks of this communicator, 0 to {}", function, i,
+                              exclude[i], nranks - 1);
+    if (exclude[i] == rank)
+      return invalid_usage("{}: excludeRanks[{}] is {}, the calling rank: those that are left out do not call",
+                           function, i, rank);
+  }
+  if (flags != TUTTI_SHRINK_DEFAULT && flags != TUTTI_SHRINK_ABORT)
+    return invalid_argument("{}: shrinkFlags is {}: pass TUTTI_SHRINK_DEFAULT or TUTTI_SHRINK_ABORT", function, flags);
+  return {};
+}
+
 Status check_config(const char* function, const tuttiConfig_t* config) {
   if (config == nullptr) return {};
   if (config->magic != TUTTI_CONFIG_MAGIC)
@@ -213,10 +229,8 @@ Status check_config(const char* function, const tuttiConfig_t* config) {
                             function, config->size, config->version, sizeof(tuttiConfig_t));
   const auto flag = [](int value) { return value == 0 || value == 1 || value == TUTTI_UNDEFINED_INT; };
   if (!flag(config->blocking))
-    return invalid_argument("{}: config->blocking is {}: pass 1", function, config->blocking);
-  if (config->blocking == 0)
-    return invalid_usage(
-        "{}: config->blocking is 0: non-blocking communicators are not available in this version, pass 1", function);
+    return invalid_argument("{}: config->blocking is {}: pass 1, or 0 for a non-blocking communicator", function,
+                            config->blocking);
   if (config->device != TUTTI_DEVICE_CPU && config->device != TUTTI_UNDEFINED_INT)
     return invalid_usage("{}: config->device is {}: devices are not available in this version, pass TUTTI_DEVICE_CPU",
                          function, config->device);

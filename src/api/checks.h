@@ -181,6 +181,7 @@ Status check_user_operator(const char* function, uint32_t op, const uint32_t* ma
 // "FUNCTION: ARGUMENT is NULL: pass REMEDY".
 Status check_not_null(const char* function, const char* argument, const void* pointer, const char* remedy);
 Status check_init(const char* function, const void* comm, int nranks, int rank);
+Status check_shrink(const char* function, const int* exclude, int count, int rank, int nranks, int flags);
 // `config` may be NULL. Fields that the caller's header did not have must be read as their defaults (config->size).
 Status check_config(const char* function, const tuttiConfig_t* config);
 Status check_pre_mul_sum(const char* function, const void* op, const void* scalar, uint32_t type, uint32_t residence);

@@ -34,8 +34,8 @@ Status submit_on(const char* function, tuttiComm_t comm, tuttiStream_t stream, R
   if (stream == nullptr) [[likely]] {
     // The fast path of a lone blocking call: the request is not moved into a group or a queue.
     if (!in_group() && !request.point_to_point()) [[likely]]
-      return comm->comm->run(request);
-    return submit(comm->comm, nullptr, std::move(request));
+      return comm->worker == nullptr ? comm->comm->run(request) : submit(comm->comm, comm->worker, std::move(request));
+    return submit(comm->comm, comm->worker, std::move(request));
   }
   TUTTI_ASSIGN_OR_RETURN(const std::shared_ptr<Stream> found, find_stream(function, stream));
   return submit(comm->comm, found, std::move(request));
@@ -67,6 +67,7 @@ inline LaneSet* post_straight(Communicator& comm, const Uniform& u, Advance& fir
 template <Status (*check)(const Call&)>
 tuttiResult_t run(const Uniform& u, tuttiComm_t comm, tuttiStream_t stream) {
   return entry(u.function, [&]() -> Status {
+    const CommCall inside(comm);
     TUTTI_TRY(check_comm(u.function, comm));
     const Call call{
         u.function, u.send,     u.recv,    u.count, static_cast<uint32_t>(u.type), static_cast<uint32_t>(u.op),
@@ -175,6 +176,7 @@ tuttiResult_t tuttiSend(const void* send, size_t count, tuttiDataType_t type, in
                         tuttiStream_t stream) {
   const char* const function = __func__;
   return entry(function, [&]() -> Status {
+    const CommCall inside(comm);
     TUTTI_TRY(check_comm(function, comm));
     TUTTI_TRY(check_send(
         {function, send, nullptr, count, static_cast<uint32_t>(type), TUTTI_SUM, peer, comm->size, comm->rank}));
@@ -193,6 +195,7 @@ tuttiResult_t tuttiRecv(void* recv, size_t count, tuttiDataType_t type, int peer
                         tuttiStream_t stream) {
   const char* const function = __func__;
   return entry(function, [&]() -> Status {
+    const CommCall inside(comm);
     TUTTI_TRY(check_comm(function, comm));
     TUTTI_TRY(check_recv(
         {function, nullptr, recv, count, static_cast<uint32_t>(type), TUTTI_SUM, peer, comm->size, comm->rank}));
@@ -209,6 +212,7 @@ tuttiResult_t tuttiRecv(void* recv, size_t count, tuttiDataType_t type, int peer
 tuttiResult_t tuttiBarrier(tuttiComm_t comm, tuttiStream_t stream) {
   const char* const function = __func__;
   return entry(function, [&]() -> Status {
+    const CommCall inside(comm);
     TUTTI_TRY(check_comm(function, comm));
     // An AllReduce of one word, in place in memory of the communicator: nobody has it before everybody gave theirs.
     Request request;
@@ -225,6 +229,7 @@ tuttiResult_t tuttiAllGatherV(const void* send, size_t sendcount, void* recv, co
                               const size_t* displs, tuttiDataType_t type, tuttiComm_t comm, tuttiStream_t stream) {
   const char* const function = __func__;
   return entry(function, [&]() -> Status {
+    const CommCall inside(comm);
     TUTTI_TRY(check_comm(function, comm));
     CallV call = call_with_tables(function, comm, send, recv, type);
     call.sendcount = sendcount;
@@ -243,6 +248,7 @@ tuttiResult_t tuttiReduceScatterV(const void* send, void* recv, const size_t* re
                                   tuttiRedOp_t op, tuttiComm_t comm, tuttiStream_t stream) {
   const char* const function = __func__;
   return entry(function, [&]() -> Status {
+    const CommCall inside(comm);
     TUTTI_TRY(check_comm(function, comm));
     CallV call = call_with_tables(function, comm, send, recv, type);
     call.recvcounts = recvcounts;
@@ -262,6 +268,7 @@ tuttiResult_t tuttiAllToAllV(const void* send, const size_t* sendcounts, const s
                              tuttiStream_t stream) {
   const char* const function = __func__;
   return entry(function, [&]() -> Status {
+    const CommCall inside(comm);
     TUTTI_TRY(check_comm(function, comm));
     CallV call = call_with_tables(function, comm, send, recv, type);
     call.sendcounts = sendcounts;
@@ -282,6 +289,7 @@ tuttiResult_t tuttiRedOpCreatePreMulSum(tuttiRedOp_t* op, const void* scalar, tu
                                         tuttiScalarResidence_t residence, tuttiComm_t comm) {
   const char* const function = __func__;
   return entry(function, [&]() -> Status {
+    const CommCall inside(comm);
     TUTTI_TRY(check_comm(function, comm));
     TUTTI_TRY(check_pre_mul_sum(function, op, scalar, static_cast<uint32_t>(type), static_cast<uint32_t>(residence)));
     Communicator::UserOperator made{true, static_cast<DataType>(type), read_scale(static_cast<DataType>(type), scalar)};
@@ -293,6 +301,7 @@ tuttiResult_t tuttiRedOpCreatePreMulSum(tuttiRedOp_t* op, const void* scalar, tu
 tuttiResult_t tuttiRedOpDestroy(tuttiRedOp_t op, tuttiComm_t comm) {
   const char* const function = __func__;
   return entry(function, [&]() -> Status {
+    const CommCall inside(comm);
     TUTTI_TRY(check_comm(function, comm));
     if (op < TUTTI_NUM_OPS || !comm->comm->remove_operator(static_cast<int>(op) - TUTTI_NUM_OPS)) {
       return invalid_argument(

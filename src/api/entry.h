@@ -28,6 +28,7 @@ tuttiResult_t entry(const char* function, Body&& body) {
   }
   if (status.ok()) [[likely]]
     return TUTTI_SUCCESS;
+  if (status.code() == Code::InProgress) return TUTTI_IN_PROGRESS;  // a non-blocking call has been queued
   poison_group(status);
   return report_failure(status);
 }

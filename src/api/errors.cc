@@ -85,8 +85,11 @@ const char* tuttiGetErrorString(tuttiResult_t result) {
 }
 
 const char* tuttiGetLastError(tuttiComm_t comm) {
-  if (comm != nullptr && check_comm(__func__, comm).ok() && comm->comm->failed())
-    set_last_error(comm->comm->failure().message());
+  if (comm != nullptr) {
+    const Result<Condition> condition = comm_condition(__func__, comm);
+    if (condition.ok() && !condition->status.ok() && condition->status.code() != Code::InProgress)
+      set_last_error(condition->status.message());
+  }
   return last_error();
 }
 

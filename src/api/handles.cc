@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "api/handles.h"
 
+#include "group/group.h"
+
 #include <pthread.h>
 
+#include <condition_variable>
 #include <deque>
 #include <mutex>
 #include <unordered_map>
@@ -12,28 +15,29 @@ namespace {
 
 constexpr size_t kQuarantine = 64;
 
-std::atomic<uint64_t> g_process_generation{1};
-
 // Never destroyed: handles may be used while the process ends.
 struct Registry {
   std::mutex mutex;
+  std::condition_variable made;  // a communicator is no longer Joining
   std::deque<tuttiComm_t> resting;
   std::unordered_map<tuttiStream_t, std::shared_ptr<Stream>> streams;
   std::unordered_map<tuttiEvent_t, std::shared_ptr<Event>> events;
 };
 Registry& registry() {
   static Registry& only = *[] {
-    pthread_atfork(nullptr, nullptr, [] { g_process_generation.fetch_add(1, std::memory_order_relaxed); });
-    return new Registry;
+    static Registry* const made = new Registry;
+    guard_at_fork(made->mutex);
+    // Threads that wait in the parent are not the child's.
+    pthread_atfork(nullptr, nullptr, [] { new (&made->made) std::condition_variable; });
+    return made;
   }();
   return only;
 }
 
 }  // namespace
 
-uint64_t process_generation() { return g_process_generation.load(std::memory_order_relaxed); }
-
-tuttiComm_t new_comm_handle(int rank, int size) {
+tuttiComm_t new_comm_handle(int rank, int size, std::shared_ptr<Stream> worker, bool made_by_worker) {
+  prepare_barriers();
   Registry& all = registry();
   const std::lock_guard lock(all.mutex);
   tuttiComm_t handle = nullptr;
@@ -47,14 +51,115 @@ tuttiComm_t new_comm_handle(int rank, int size) {
   handle->rank = rank;
   handle->size = size;
   handle->failure = {};
+  handle->worker = std::move(worker);
+  handle->made_by_worker = made_by_worker;
+  handle->cancelled = std::make_shared<std::atomic<bool>>(false);
   handle->state.store(tuttiComm::State::Joining, std::memory_order_release);
   return handle;
 }
 
-void retire_comm_handle(tuttiComm_t handle) {
-  handle->state.store(tuttiComm::State::Destroyed, std::memory_order_release);
-  handle->comm.reset();
+bool complete_comm_handle(tuttiComm_t handle, std::shared_ptr<Communicator> made) {
   Registry& all = registry();
+  const std::lock_guard lock(all.mutex);
+  if (handle->state.load(std::memory_order_relaxed) != tuttiComm::State::Joining) return false;
+  handle->rank = made->rank();
+  handle->size = made->size();
+  handle->comm = std::move(made);
+  handle->state.store(tuttiComm::State::Live, std::memory_order_release);
+  all.made.notify_all();
+  return true;
+}
+
+bool fail_comm_handle(tuttiComm_t handle, const Status& failure) {
+  Registry& all = registry();
+  const std::lock_guard lock(all.mutex);
+  if (handle->state.load(std::memory_order_relaxed) != tuttiComm::State::Joining) return false;
+  handle->failure = failure;
+  handle->state.store(tuttiComm::State::Failed, std::memory_order_release);
+  all.made.notify_all();
+  return true;
+}
+
+bool change_comm_state(tuttiComm_t handle, tuttiComm::State from, tuttiComm::State to) {
+  const std::lock_guard lock(registry().mutex);
+  return handle->state.compare_exchange_strong(from, to, std::memory_order_acq_rel);
+}
+
+void await_made(tuttiComm_t handle) {
+  Registry& all = registry();
+  std::unique_lock lock(all.mutex);
+  all.made.wait(lock, [&] { return handle->state.load(std::memory_order_relaxed) != tuttiComm::State::Joining; });
+}
+
+Result<TakenComm> take_comm_handle(const char* function, tuttiComm_t handle) {
+  if (handle == nullptr) return explain_comm_handle(function, handle);
+  Registry& all = registry();
+  const std::lock_guard lock(all.mutex);
+  const auto state = handle->state.load(std::memory_order_relaxed);
+  const bool known = state == tuttiComm::State::Joining || state == tuttiComm::State::Live ||
+                     state == tuttiComm::State::Finalized || state == tuttiComm::State::Failed;
+  if (!known || handle->process != process_generation()) return explain_comm_handle(function, handle);
+  TakenComm taken{handle->comm, handle->worker, state == tuttiComm::State::Joining};
+  if (taken.joining) handle->cancelled->store(true, std::memory_order_release);
+  handle->state.store(tuttiComm::State::Destroyed, std::memory_order_release);
+  all.made.notify_all();
+  return taken;
+}
+
+void await_outside(tuttiComm_t handle) {
+  heavy_barrier();
+  // A call ends once it has seen what became of the communicator: within milliseconds, or after the copy it is in.
+  Waiter waiter(true, 0, false);
+  while (handle->inside.load(std::memory_order_acquire) != 0) {
+    if (waiter.idle()) waiter.sleep();
+  }
+}
+
+Result<std::shared_ptr<Communicator>> hold_comm(const char* function, tuttiComm_t handle, bool finalized) {
+  if (handle == nullptr) return explain_comm_handle(function, handle);
+  Registry& all = registry();
+  const std::lock_guard lock(all.mutex);
+  const auto state = handle->state.load(std::memory_order_relaxed);
+  const bool usable = state == tuttiComm::State::Live || (finalized && state == tuttiComm::State::Finalized);
+  if (!usable || handle->process != process_generation()) return explain_comm_handle(function, handle);
+  return handle->comm;
+}
+
+Result<Condition> comm_condition(const char* function, tuttiComm_t handle) {
+  if (handle == nullptr) return explain_comm_handle(function, handle);
+  std::shared_ptr<Communicator> comm;
+  std::shared_ptr<Stream> worker;
+  {
+    Registry& all = registry();
+    const std::lock_guard lock(all.mutex);
+    const auto state = handle->state.load(std::memory_order_relaxed);
+    if (handle->process != process_generation()) return explain_comm_handle(function, handle);
+    if (state == tuttiComm::State::Joining) return Condition{in_progress()};
+    if (state == tuttiComm::State::Failed) return Condition{handle->failure};
+    if (state != tuttiComm::State::Live && state != tuttiComm::State::Finalized)
+      return explain_comm_handle(function, handle);
+    comm = handle->comm;
+    worker = handle->worker;
+  }
+  if (comm->failed()) return Condition{comm->failure()};
+  return Condition{worker != nullptr && !worker->idle() ? in_progress() : Status()};
+}
+
+// The communicator and its worker end outside the lock: both may wait for their threads.
+void retire_comm_handle(tuttiComm_t handle) {
+  std::shared_ptr<Communicator> comm;
+  std::shared_ptr<Stream> worker;
+  Registry& all = registry();
+  {
+    const std::lock_guard lock(all.mutex);
+    handle->state.store(tuttiComm::State::Destroyed, std::memory_order_release);
+    comm = std::move(handle->comm);
+    worker = std::move(handle->worker);
+    handle->cancelled.reset();
+    all.made.notify_all();
+  }
+  worker.reset();
+  comm.reset();
   const std::lock_guard lock(all.mutex);
   all.resting.push_back(handle);
 }
@@ -68,8 +173,13 @@ Status explain_comm_handle(const char* function, tuttiComm_t handle) {
     case tuttiComm::State::Destroyed:
       return invalid_argument("{}: comm has been destroyed: do not use it after tuttiCommDestroy", function);
     case tuttiComm::State::Joining:
-      return invalid_usage("{}: comm is still being initialised: use it after the tuttiGroupEnd that completes it",
-                           function);
+      return invalid_usage(
+          "{}: comm is still being initialised: use it after the tuttiGroupEnd that completes it, or (non-blocking) "
+          "once "
+          "tuttiCommGetAsyncError says that it is done",
+          function);
+    case tuttiComm::State::Finalized:
+      return invalid_usage("{}: comm has been finalized: all that may follow is tuttiCommDestroy", function);
     case tuttiComm::State::Failed:
       return handle->failure;
     case tuttiComm::State::Live:

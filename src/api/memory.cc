@@ -13,6 +13,7 @@
 #include "api/checks.h"
 #include "api/entry.h"
 #include "api/handles.h"
+#include "base/fork.h"
 
 using namespace tutti;
 
@@ -25,7 +26,11 @@ struct Books {
   std::unordered_map<void*, tuttiComm_t> registrations;
 };
 Books& books() {
-  static Books& only = *new Books;
+  static Books& only = *[] {
+    auto* const made = new Books;
+    guard_at_fork(made->mutex);
+    return made;
+  }();
   return only;
 }
 

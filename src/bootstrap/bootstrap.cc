@@ -20,8 +20,6 @@ constexpr int kWaitMs = 1000;  // between two looks at a deadline
 constexpr int64_t kGraceMs = 10'000;
 constexpr int64_t kFarewellMs = 1000;  // for telling neighbours of a failure
 
-int parent_of(int rank) { return (rank - 1) / 2; }
-
 int64_t with_grace(int64_t timeout_ms) { return timeout_ms < 0 ? -1 : timeout_ms + kGraceMs; }
 
 }  // namespace
@@ -51,13 +49,9 @@ class Join {
   enum class Phase : uint8_t { Dial, SendRequest, AwaitAnswer, ConnectTree, Done };
   static constexpr const char* kServer = "the rendezvous";
 
-  Join(int64_t timeout_ms, Dialer dialer, FrameWriter request)
-      : timeout_ms_(timeout_ms),
-        deadline_(Deadline::in_ms(with_grace(timeout_ms))),
-        dialer_(std::move(dialer)),
-        request_(std::move(request)) {}
+  Join(int64_t timeout_ms, Deadline deadline, Dialer dialer, FrameWriter request)
+      : timeout_ms_(timeout_ms), deadline_(deadline), dialer_(std::move(dialer)), request_(std::move(request)) {}
   Status take_answer();
-  Result<Poll> connect_tree();
   Status listen_to_server();
 
   Phase phase_ = Phase::Dial;
@@ -90,6 +84,7 @@ Result<Join> Join::begin(const JoinOptions& options) {
   bootstrap->timeout_ms_ = options.timeout_ms;
   bootstrap->secret_ = options.secret;
   bootstrap->tag_ = tag_of(options.secret);
+  bootstrap->cancelled_ = options.cancelled;
   bootstrap->members_.resize(static_cast<size_t>(options.ranks));
   TUTTI_ASSIGN_OR_RETURN(std::vector<SocketAddress> local, local_addresses());
   const PeerListener::Options listen{
@@ -113,11 +108,12 @@ Result<Join> Join::begin(const JoinOptions& options) {
                  .tag = bootstrap->tag_,
                  .claim = {options.rank, -1, kPurposeRendezvous},
                  .peer = kServer,
-                 .deadline = Deadline::in_ms(options.timeout_ms),
+                 .deadline = bootstrap->deadline(options.timeout_ms),
                  .remedy = options.remedy,
                  .keep_trying = options.keep_trying,
                  .stagger_ms = options.keep_trying ? 50 : 250});
-  Join join(options.timeout_ms, std::move(dialer), FrameWriter(make_frame(encode_request(request))));
+  Join join(options.timeout_ms, bootstrap->deadline(with_grace(options.timeout_ms)), std::move(dialer),
+            FrameWriter(make_frame(encode_request(request))));
   join.bootstrap_ = std::move(bootstrap);
   return join;
 }
@@ -145,7 +141,7 @@ Result<Poll> Join::advance() {
   }
   if (phase_ == Phase::ConnectTree) {
     TUTTI_TRY(listen_to_server());
-    TUTTI_ASSIGN_OR_RETURN(const Poll connected, connect_tree());
+    TUTTI_ASSIGN_OR_RETURN(const Poll connected, bootstrap_->advance_tree(dialer_));
     if (connected == Poll::Done) {
       // Best effort: a byte fits into the socket, and if the rendezvous is gone, the others will be told.
       (void)write_some(server_.get(), std::span(&kConnected, 1), kServer).ok();
@@ -155,15 +151,8 @@ Result<Poll> Join::advance() {
   }
   if (phase_ == Phase::Done) return Poll::Done;
   if (!deadline_.passed()) return Poll::Pending;
-  if (phase_ == Phase::ConnectTree) {
-    std::vector<int> missing;
-    for (const auto& neighbour : bootstrap_->neighbours_) {
-      if (!neighbour.fd) missing.push_back(neighbour.rank);
-    }
-    return remote_error(
-        "no connection with rank {} after {} ms: it failed after all ranks had joined, or cannot reach {}",
-        text_of_ranks(missing), timeout_ms_, text_of(bootstrap_->listener_->addresses()));
-  }
+  if (deadline_.cancelled()) return bootstrap_->cancelled_error();
+  if (phase_ == Phase::ConnectTree) return bootstrap_->missing_neighbours();
   return remote_error("{} did not answer within {} ms", kServer, with_grace(timeout_ms_));
 }
 
@@ -176,15 +165,8 @@ Status Join::take_answer() {
     bootstrap.addresses_.push_back(std::move(table[rank].addresses));
     bootstrap.infos_.push_back(std::move(table[rank].info));
   }
-  deadline_ = Deadline::in_ms(timeout_ms_);
-  const int me = bootstrap.rank_;
-  if (me > 0) {
-    bootstrap.neighbours_.push_back({parent_of(me), UniqueFd()});
-    dialer_.emplace(bootstrap.dial_options(parent_of(me), kPurposeTree, deadline_));
-  }
-  for (const int child : {2 * me + 1, 2 * me + 2}) {
-    if (child < bootstrap.size()) bootstrap.neighbours_.push_back({child, UniqueFd()});
-  }
+  deadline_ = bootstrap.deadline(timeout_ms_);
+  bootstrap.begin_tree(dialer_, deadline_);
   return {};
 }
 
@@ -194,21 +176,6 @@ Status Join::listen_to_server() {
   if (received == Poll::Pending) return {};
   TUTTI_TRY(parse_answer(answer_.take(), bootstrap_->size()));
   return remote_error("{} sent the table of ranks twice", kServer);
-}
-
-Result<Poll> Join::connect_tree() {
-  bool all = true;
-  for (auto& neighbour : bootstrap_->neighbours_) {
-    if (neighbour.fd) continue;
-    if (neighbour.rank > bootstrap_->rank_) {
-      if (auto fd = bootstrap_->listener_->take(neighbour.rank, kPurposeTree)) neighbour.fd = std::move(*fd);
-    } else {
-      TUTTI_ASSIGN_OR_RETURN(const Poll dialed, dialer_->advance());
-      if (dialed == Poll::Done) neighbour.fd = dialer_->take();
-    }
-    all = all && neighbour.fd;
-  }
-  return all ? Poll::Done : Poll::Pending;
 }
 
 void Join::wait() {
@@ -237,6 +204,43 @@ Result<std::unique_ptr<Bootstrap>> Bootstrap::join(const JoinOptions& options) {
   return join.take();
 }
 
+void Bootstrap::begin_tree(std::optional<Dialer>& to_parent, const Deadline& deadline) {
+  if (rank_ > 0) {
+    neighbours_.push_back({tree_parent(rank_), UniqueFd()});
+    to_parent.emplace(dial_options(tree_parent(rank_), kPurposeTree, deadline));
+  }
+  for (const int child : {2 * rank_ + 1, 2 * rank_ + 2}) {
+    if (child < size()) neighbours_.push_back({child, UniqueFd()});
+  }
+}
+
+Result<Poll> Bootstrap::advance_tree(std::optional<Dialer>& to_parent) {
+  bool all = true;
+  for (Neighbour& neighbour : neighbours_) {
+    if (neighbour.fd) continue;
+    if (neighbour.rank > rank_) {
+      if (auto fd = listener_->take(neighbour.rank, kPurposeTree)) neighbour.fd = std::move(*fd);
+    } else {
+      TUTTI_ASSIGN_OR_RETURN(const Poll dialed, to_parent->advance());
+      if (dialed == Poll::Done) neighbour.fd = to_parent->take();
+    }
+    all = all && neighbour.fd;
+  }
+  return all ? Poll::Done : Poll::Pending;
+}
+
+Status Bootstrap::missing_neighbours() const {
+  std::vector<int> missing;
+  for (const Neighbour& neighbour : neighbours_) {
+    if (!neighbour.fd) missing.push_back(neighbour.rank);
+  }
+  return remote_error(
+      "no connection with rank {} after {} ms: it failed after all ranks had joined, or cannot reach {}",
+      text_of_ranks(missing), timeout_ms_, tutti::text_of(listener_->addresses()));
+}
+
+Status Bootstrap::cancelled_error() const { return invalid_usage("rank {} aborted the communicator", rank_); }
+
 Dialer::Options Bootstrap::dial_options(int rank, uint32_t purpose, const Deadline& deadline) const {
   return {.addresses = addresses_[static_cast<size_t>(rank)],
           .secret = secret_,
@@ -264,6 +268,7 @@ Result<Bytes> Bootstrap::receive(Neighbour& neighbour, const Deadline& deadline)
   while (true) {
     TUTTI_ASSIGN_OR_RETURN(const Poll received, reader.advance(neighbour.fd.get(), peer));
     if (received == Poll::Done) break;
+    if (deadline.cancelled()) return cancelled_error();
     if (deadline.passed()) {
       return remote_error(
           "{}, or a rank that reports through it, did not take part in out-of-band exchange {} within {} ms", peer,
@@ -276,7 +281,7 @@ Result<Bytes> Bootstrap::receive(Neighbour& neighbour, const Deadline& deadline)
 }
 
 Result<std::vector<Bytes>> Bootstrap::gather_and_spread(std::span<const std::byte> mine) {
-  const Deadline deadline = Deadline::in_ms(timeout_ms_);
+  const Deadline deadline = this->deadline(timeout_ms_);
   ByteWriter up = begin_tree_data(sequence_);
   const size_t head = up.size();
   add_tree_part(up, rank_, mine);
@@ -302,6 +307,7 @@ Result<std::vector<Bytes>> Bootstrap::gather_and_spread(std::span<const std::byt
 void Bootstrap::tell_neighbours(const Status& failure) {
   const Bytes message = encode_tree_failure(sequence_, failure);
   for (Neighbour& neighbour : neighbours_) {
+    if (!neighbour.fd) continue;
     // Best effort: one of them may be the cause.
     (void)send(neighbour, message, Deadline::in_ms(kFarewellMs)).ok();
     neighbour.fd.reset();

@@ -11,8 +11,10 @@
 
 #include <poll.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -28,7 +30,10 @@
 namespace tutti {
 
 // Purposes (net/peer_listener.h) of the connections made here.
-inline constexpr uint32_t kPurposeRendezvous = 1, kPurposeTree = 2;
+inline constexpr uint32_t kPurposeRendezvous = 1, kPurposeTree = 2, kPurposeShrink = 3;
+
+// Set by another thread (an abort): waits end with an error.
+using CancelFlag = std::shared_ptr<std::atomic<bool>>;
 
 struct JoinOptions {
   std::vector<SocketAddress> rendezvous;  // best first
@@ -46,13 +51,28 @@ struct JoinOptions {
   std::span<const std::byte> info;  // mine, for all: at most kMaxInfoBytes
   uint32_t library_version = 0;     // TUTTI_VERSION_CODE: must be equal as well
 
+  CancelFlag cancelled;  // null: nobody will
+
   // Timeout from the environment table.
   static JoinOptions with(const UniqueId& id, int ranks, int rank);
+};
+
+// What a rank says of the child it wants. The configuration is as in JoinOptions: equal on all ranks of the child.
+struct ChildOptions {
+  int color = -1;  // split: ranks of equal colour form a child; negative: none for me
+  int key = 0;     // split: the order of the ranks in the child, then by rank in the parent
+  uint64_t config_digest = 0;
+  std::string config_text;
+  uint32_t library_version = 0;
 };
 
 class Bootstrap {
  public:
   static Result<std::unique_ptr<Bootstrap>> join(const JoinOptions& options);
+  // Collective. Null for a rank without a colour.
+  Result<std::unique_ptr<Bootstrap>> split(const ChildOptions& wish);
+  // Collective over the ranks that are not excluded (ascending, without doubles, without me); needs no other rank.
+  Result<std::unique_ptr<Bootstrap>> shrink(const std::vector<int>& excluded, const ChildOptions& wish);
 
   int rank() const { return rank_; }
   int size() const { return static_cast<int>(members_.size()); }
@@ -71,15 +91,26 @@ class Bootstrap {
   Result<std::vector<Bytes>> all_gather(std::span<const std::byte> mine);
   // Returns once all ranks have called it.
   Status barrier();
+  // From now on this flag ends waits.
+  void set_cancel_flag(CancelFlag cancelled) { cancelled_ = std::move(cancelled); }
 
  private:
   friend class Join;
+  friend class Reunion;
   struct Neighbour {
     int rank = -1;
     UniqueFd fd;
   };
 
   Bootstrap() = default;
+  Deadline deadline(int64_t timeout_ms) const { return Deadline::in_ms(timeout_ms).or_when(cancelled_.get()); }
+  Status cancelled_error() const;
+  // The tree of a fresh bootstrap through its own listener: who is dialed, then step by step.
+  void begin_tree(std::optional<Dialer>& to_parent, const Deadline& deadline);
+  Result<Poll> advance_tree(std::optional<Dialer>& to_parent);
+  Status connect_tree(const Deadline& deadline);
+  Status missing_neighbours() const;
+  std::unique_ptr<Bootstrap> child_of(const std::vector<int>& ranks, const Secret& secret) const;
   Result<std::vector<Bytes>> gather_and_spread(std::span<const std::byte> mine);
   Status send(Neighbour& neighbour, std::span<const std::byte> payload, const Deadline& deadline);
   Result<Bytes> receive(Neighbour& neighbour, const Deadline& deadline);
@@ -97,6 +128,10 @@ class Bootstrap {
   std::vector<Neighbour> neighbours_;  // the parent (not on rank 0), then the children
   uint32_t sequence_ = 0;              // of tree operations
   Status failure_;
+  CancelFlag cancelled_;
 };
+
+// The parent of a rank in the tree.
+constexpr int tree_parent(int rank) { return (rank - 1) / 2; }
 
 }  // namespace tutti

@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "base/env.h"
+#include "base/fork.h"
 #include "base/handle.h"
 
 namespace tutti {
@@ -36,7 +37,11 @@ std::string host_name() {
 
 // One per process: a forked child is another process, so it gets another token.
 ProcessToken process_token() {
-  static std::mutex& mutex = *new std::mutex;
+  static std::mutex& mutex = *[] {
+    auto* const made = new std::mutex;
+    guard_at_fork(*made);
+    return made;
+  }();
   static ProcessToken token;
   static pid_t owner = -1;
   const std::lock_guard lock(mutex);

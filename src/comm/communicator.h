@@ -2,12 +2,12 @@
 // Communicator: the ranks that call together, as one of them sees it. Holds the bootstrap's results, the connections,
 // the plans made so far, and the order in which calls run.
 //
-// Made by join.cc; run.cc carries calls out. A lone blocking call is one look-up, one bind and the loop: nothing there
-// allocates, locks, or enters the kernel unless it waits. Calls run in issue order: each takes a ticket when issued and
-// starts when all tickets before it are done, whatever thread carries it.
+// Made by join.cc (children too); run.cc carries calls out. A lone blocking call is one look-up, one bind and the loop:
+// nothing there allocates, locks, or enters the kernel unless it waits. Calls run in issue order: each takes a ticket
+// when issued and starts when all tickets before it are done, whatever thread carries it.
 //
-// Threads: one at a time issues calls; the thread that carries a call may be another (a stream's worker). failure() and
-// abort_requested() may be read from anywhere.
+// Threads: one at a time issues calls; the thread that carries a call may be another (a stream's worker). abort()
+// may be called, and failure() be read, from anywhere.
 #pragma once
 
 #include <atomic>
@@ -33,14 +33,25 @@ namespace tutti {
 struct CommOptions {
   int min_channels = 0, max_channels = 0;  // 0: free
   std::string transports;                  // empty: TUTTI_TRANSPORTS
-  std::string name;                        // empty: derived from the communicator's tag
+  std::string name;                        // empty: derived from the communicator's tag, or from the parent's name
+  CancelFlag cancelled;                    // set by another thread: gives up making the communicator; may be null
 };
 
 class Communicator {
  public:
   // Collective over all ranks. `rendezvous` says where the ranks meet.
   static Result<std::unique_ptr<Communicator>> join(JoinOptions rendezvous, const CommOptions& options);
+  // Collective over the parent; null for a rank of negative colour. The child lives on its own.
+  static Result<std::unique_ptr<Communicator>> split(Communicator& parent, int color, int key,
+                                                     const CommOptions& options);
+  // Collective over the ranks that stay; `excluded` is ascending, without doubles and without this rank. The parent
+  // may have failed.
+  static Result<std::unique_ptr<Communicator>> shrink(Communicator& parent, const std::vector<int>& excluded,
+                                                      const CommOptions& options);
   ~Communicator();
+
+  // What was asked for when it was made: where a child's options come from.
+  const CommOptions& options() const { return options_; }
 
   int rank() const { return rank_; }
   int size() const { return n_; }
@@ -68,10 +79,23 @@ class Communicator {
 
   // Tickets: the place of a call (or of calls submitted together) in the issue order.
   uint64_t issue() { return issued_++; }
-  bool turn(uint64_t ticket) const { return completed_.load(std::memory_order_acquire) == ticket; }
-  void complete(uint64_t ticket) { completed_.store(ticket + 1, std::memory_order_release); }
-  // Until all issued calls have ended.
+  // Once the communicator has failed there is no order any more: everybody whose turn it is must look at failed().
+  bool turn(uint64_t ticket) const { return completed_.load(std::memory_order_acquire) == ticket || failed(); }
+  void complete(uint64_t ticket) {
+    if (completed_.load(std::memory_order_relaxed) <= ticket) completed_.store(ticket + 1, std::memory_order_release);
+  }
+  // A batch that has begun to carry calls of this communicator, until it has ended: its thread may touch buffers.
+  void begin_carrying() { carried_.fetch_add(1, std::memory_order_relaxed); }
+  void end_carrying() { carried_.fetch_sub(1, std::memory_order_release); }
+  // Until no batch touches a buffer any more: after a failure, soon. Any thread.
+  void settle() const;
+  // Until all issued calls have ended, or the communicator has failed and settled.
   void drain();
+
+  // Collective: after the calls of all ranks have ended. A failure is the communicator's.
+  Status finalize();
+  // Any thread: every wait in this communicator ends, and every call returns that it was aborted.
+  void abort();
 
   // Binds the next collective call. The returned lanes stay valid until the next call of this kind.
   Result<LaneSet*> start_collective(const Request& request);
@@ -121,6 +145,14 @@ class Communicator {
 
  private:
   Communicator() = default;
+  struct Configuration;
+  static Result<std::unique_ptr<Communicator>> configure(const CommOptions& options, Configuration& configuration);
+  // From the bootstrap's results to connections; collective over its ranks.
+  Status establish(std::unique_ptr<Bootstrap> bootstrap, const Configuration& configuration);
+  static Result<std::unique_ptr<Communicator>> adopt(Communicator& parent, Result<std::unique_ptr<Bootstrap>> bootstrap,
+                                                     std::unique_ptr<Communicator> child,
+                                                     const Configuration& configuration);
+  Status aborted() const;
 
   Result<LaneSet*> make_lanes(const Request& request, uint64_t key);
   Result<LaneSet*> make_peer_lanes(const Request& request);
@@ -137,6 +169,8 @@ class Communicator {
 
   int rank_ = 0, n_ = 1;
   std::string name_;
+  CommOptions options_;
+  CancelFlag cancelled_;
   Summary summary_;
   JobGraph job_graph_;
   int64_t timeout_ms_ = -1;
@@ -154,6 +188,7 @@ class Communicator {
   uint64_t collectives_ = 0, messages_ = 0;  // posted so far
   uint64_t issued_ = 0;
   std::atomic<uint64_t> completed_{0};
+  std::atomic<int> carried_{0};
   std::atomic<bool> failed_{false};
   mutable std::mutex failure_mutex_;
   Status failure_;

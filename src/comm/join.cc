@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Joining: from a place to meet to a communicator that can carry calls.
+// Joining: from a place to meet, or from a parent, to a communicator that can carry calls; and how it ends.
 //
-//   1 join the bootstrap: every rank learns every rank's host, process and machine facts
+//   1 join the bootstrap, or divide the parent's: every rank learns every rank's host, process and machine facts
 //   2 group the ranks by host; prepare the memory they share and the sockets between hosts
 //   3 out of band: everybody's preparation worked, and here are each host leader's offer of memory
 //     and the graph of its devices
@@ -16,6 +16,7 @@
 #include <array>
 #include <cstring>
 #include <map>
+#include <utility>
 
 #include "base/env.h"
 #include "base/log.h"
@@ -219,14 +220,14 @@ struct Preparation {
   std::span<const std::byte> offer() const {
     return shm != nullptr ? std::as_bytes(std::span(&shm->offer(), 1)) : std::span<const std::byte>();
   }
-  Status finish(const std::vector<Bytes>& offers, int leader) {
+  Status finish(const std::vector<Bytes>& offers, int leader, const Deadline& deadline) {
     if (shm == nullptr) return {};
     ShmOffer offer;
     const Bytes& leaders = offers[static_cast<size_t>(leader)];
     if (leaders.size() != sizeof offer)
       return error(Code::InternalError, "the leader of this host, rank {}, offered no memory", leader);
     std::memcpy(&offer, leaders.data(), sizeof offer);
-    TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<Transport> mapped, shm->finish(offer, Deadline::in_ms(env().init_timeout)));
+    TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<Transport> mapped, shm->finish(offer, deadline));
     ready.insert(ready.begin(), std::move(mapped));
     return {};
   }
@@ -260,16 +261,28 @@ Status compare_digests(const Bootstrap& bootstrap, const std::vector<Bytes>& dig
 
 }  // namespace
 
-Result<std::unique_ptr<Communicator>> Communicator::join(JoinOptions rendezvous, const CommOptions& options) {
+// What the environment and the caller ask for. The text is what all ranks have to agree on.
+struct Communicator::Configuration {
+  Allowed allowed;
+  std::string text;
+  uint64_t digest() const { return std::hash<std::string>{}(text); }
+  ChildOptions child(int color, int key) const { return {color, key, digest(), text, TUTTI_VERSION_CODE}; }
+};
+
+Result<std::unique_ptr<Communicator>> Communicator::configure(const CommOptions& options,
+                                                              Configuration& configuration) {
   TUTTI_TRY(env_status());
   TUTTI_TRY(parse_signal(env().dump_signal));
   for (const std::string& unknown : unknown_env())
     log_warn(Subsystem::Init, "{} is set but not a variable of Tutti; `tutti env` lists them", unknown);
   const Env& environment = env();
   const std::string transports = options.transports.empty() ? environment.transports : options.transports;
-  TUTTI_ASSIGN_OR_RETURN(const Allowed allowed, Allowed::parse(transports));
+  TUTTI_ASSIGN_OR_RETURN(configuration.allowed, Allowed::parse(transports));
 
   std::unique_ptr<Communicator> comm(new Communicator);
+  comm->options_ = options;
+  comm->options_.cancelled = nullptr;
+  comm->cancelled_ = options.cancelled != nullptr ? options.cancelled : std::make_shared<std::atomic<bool>>(false);
   comm->timeout_ms_ = environment.timeout;
   comm->poll_count_ = static_cast<int>(environment.poll_count);
   Summary& summary = comm->summary_;
@@ -279,24 +292,74 @@ Result<std::unique_ptr<Communicator>> Communicator::join(JoinOptions rendezvous,
   summary.max_channels = options.max_channels > 0 ? options.max_channels : static_cast<int>(environment.max_channels);
   summary.slice_bytes = environment.slice_bytes;
   TUTTI_TRY(check_restrictions(summary));
-
-  // 1 Who is there.
-  const Bytes facts = MachineFacts::read().encode();
-  rendezvous.info = facts;
-  rendezvous.library_version = TUTTI_VERSION_CODE;
-  rendezvous.config_text = fmt::format(
+  configuration.text = fmt::format(
       "TUTTI_ALGO={}\nTUTTI_PROTO={}\nTUTTI_TRANSPORTS={}\nTUTTI_MIN_CHANNELS={}\nTUTTI_MAX_CHANNELS={}\n"
       "TUTTI_SLICE_BYTES={}\nTUTTI_BUFFER_BYTES={}\n",
       summary.algorithms, summary.protocols, transports, summary.min_channels, summary.max_channels,
       summary.slice_bytes, environment.buffer_bytes);
-  rendezvous.config_digest = std::hash<std::string>{}(rendezvous.config_text);
-  TUTTI_ASSIGN_OR_RETURN(comm->bootstrap_, Bootstrap::join(rendezvous));
-  Bootstrap& bootstrap = *comm->bootstrap_;
-  comm->rank_ = bootstrap.rank();
-  comm->n_ = summary.n = bootstrap.size();
+  return comm;
+}
+
+Result<std::unique_ptr<Communicator>> Communicator::join(JoinOptions rendezvous, const CommOptions& options) {
+  Configuration configuration;
+  TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> comm, configure(options, configuration));
+  const Bytes facts = MachineFacts::read().encode();
+  rendezvous.info = facts;
+  rendezvous.library_version = TUTTI_VERSION_CODE;
+  rendezvous.config_text = configuration.text;
+  rendezvous.config_digest = configuration.digest();
+  rendezvous.cancelled = comm->cancelled_;
+  Result<std::unique_ptr<Bootstrap>> bootstrap = Bootstrap::join(rendezvous);
+  Status made = bootstrap.status();
+  if (made.ok()) made = comm->establish(std::move(*bootstrap), configuration);
+  if (!made.ok() && comm->cancelled_->load(std::memory_order_acquire)) return comm->aborted();
+  TUTTI_TRY(made);
+  return comm;
+}
+
+Result<std::unique_ptr<Communicator>> Communicator::split(Communicator& parent, int color, int key,
+                                                          const CommOptions& options) {
+  Configuration configuration;
+  TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> child, configure(options, configuration));
+  if (child->options_.name.empty()) child->name_ = fmt::format("{}/{}", parent.name_, color);
+  return adopt(parent, parent.bootstrap_->split(configuration.child(color, key)), std::move(child), configuration);
+}
+
+Result<std::unique_ptr<Communicator>> Communicator::shrink(Communicator& parent, const std::vector<int>& excluded,
+                                                           const CommOptions& options) {
+  Configuration configuration;
+  TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> child, configure(options, configuration));
+  if (child->options_.name.empty()) child->name_ = fmt::format("{}/shrunk", parent.name_);
+  return adopt(parent, parent.bootstrap_->shrink(excluded, configuration.child(0, 0)), std::move(child), configuration);
+}
+
+// Until the child is there, aborting the parent gives it up; from then on it has a flag of its own.
+Result<std::unique_ptr<Communicator>> Communicator::adopt(Communicator& parent,
+                                                          Result<std::unique_ptr<Bootstrap>> bootstrap,
+                                                          std::unique_ptr<Communicator> child,
+                                                          const Configuration& configuration) {
+  const CancelFlag own = std::exchange(child->cancelled_, parent.cancelled_);
+  Status made = bootstrap.status();
+  if (made.ok() && *bootstrap == nullptr) return std::unique_ptr<Communicator>();  // no colour
+  if (made.ok()) made = child->establish(std::move(*bootstrap), configuration);
+  if (!made.ok() && parent.cancelled_->load(std::memory_order_acquire)) return parent.aborted();
+  TUTTI_TRY(made);
+  child->cancelled_ = own;
+  child->bootstrap_->set_cancel_flag(own);
+  return child;
+}
+
+Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configuration& configuration) {
+  // 1 Who is there.
+  bootstrap_ = std::move(joined);
+  Bootstrap& bootstrap = *bootstrap_;
+  Summary& summary = summary_;
+  const Allowed& allowed = configuration.allowed;
+  rank_ = bootstrap.rank();
+  n_ = summary.n = bootstrap.size();
   const auto& tag = bootstrap.tag().bytes;
-  comm->name_ = options.name.empty() ? fmt::format("comm-{:02x}{:02x}{:02x}{:02x}", tag[0], tag[1], tag[2], tag[3])
-                                     : options.name;
+  if (!options_.name.empty()) name_ = options_.name;
+  if (name_.empty()) name_ = fmt::format("comm-{:02x}{:02x}{:02x}{:02x}", tag[0], tag[1], tag[2], tag[3]);
 
   // 2 Hosts, and what their ranks share.
   std::vector<MachineFacts> machines;
@@ -305,13 +368,13 @@ Result<std::unique_ptr<Communicator>> Communicator::join(JoinOptions rendezvous,
     machines.push_back(std::move(decoded));
   }
   const Hosts hosts(bootstrap.members(), allowed);
-  const std::vector<int>& here = hosts.of(comm->rank_);
+  const std::vector<int>& here = hosts.of(rank_);
   summary.hosts = static_cast<int>(hosts.all().size());
-  summary.mapped = comm->n_ == 1 || (summary.hosts == 1 && hosts.share_memory(here));
+  summary.mapped = n_ == 1 || (summary.hosts == 1 && hosts.share_memory(here));
   for (const MachineFacts& one : machines) summary.cache_bytes = std::min(summary.cache_bytes, one.cache_bytes);
   for (const auto& [host, ranks] : hosts.all()) {
     summary.ranks_per_core = std::max(summary.ranks_per_core, ranks_per_core(ranks, machines));
-    if (comm->n_ > 1 && !hosts.share_memory(ranks)) continue;
+    if (n_ > 1 && !hosts.share_memory(ranks)) continue;
     TUTTI_ASSIGN_OR_RETURN(const ArenaLayout layout, ArenaLayout::compute(arena_shape(ranks.size())));
     tighten(summary, layout.limits());
   }
@@ -322,18 +385,19 @@ Result<std::unique_ptr<Communicator>> Communicator::join(JoinOptions rendezvous,
   }
 
   // 3 to 5 Everybody is prepared; map the leader's memory; everybody has, and will plan alike.
-  if (comm->n_ > 1) {
+  if (n_ > 1) {
     ByteWriter word;
     word.sized(preparation.offer());
-    word.sized(comm->rank_ == here.front() ? JobGraph::this_host() : Bytes());
+    word.sized(rank_ == here.front() ? JobGraph::this_host() : Bytes());
     TUTTI_ASSIGN_OR_RETURN(const std::vector<Bytes> words, exchange(bootstrap, begun, word.bytes()));
     std::vector<Bytes> offers, graphs;
     TUTTI_TRY(read_words(words, offers, graphs));
     std::vector<Bytes> of_hosts;
     for (const auto& [host, ranks] : hosts.all())
       of_hosts.push_back(std::move(graphs[static_cast<size_t>(ranks.front())]));
-    comm->job_graph_.set(std::move(of_hosts));
-    const Status finished = preparation.finish(offers, here.front());
+    job_graph_.set(std::move(of_hosts));
+    const Deadline deadline = Deadline::in_ms(env().init_timeout).or_when(cancelled_.get());
+    const Status finished = preparation.finish(offers, here.front(), deadline);
     const uint64_t digest = summary_digest(summary);
     TUTTI_ASSIGN_OR_RETURN(const std::vector<Bytes> digests,
                            exchange(bootstrap, finished, std::as_bytes(std::span(&digest, 1))));
@@ -341,17 +405,34 @@ Result<std::unique_ptr<Communicator>> Communicator::join(JoinOptions rendezvous,
   }
   TUTTI_TRY(begun);
 
-  TUTTI_ASSIGN_OR_RETURN(comm->connections_, Connections::create(comm->rank_, comm->n_, std::move(preparation.ready)));
+  TUTTI_ASSIGN_OR_RETURN(connections_, Connections::create(rank_, n_, std::move(preparation.ready)));
   std::string id;
   for (const uint8_t byte : tag) id += fmt::format("{:02x}", byte);
-  TUTTI_TRY(comm->begin_observation(std::move(id)));
-  comm->cores_ = comm->connections_.core_map();
-  log_info(Subsystem::Init, "{}: {} of {}, {} host(s), {} rank(s) here, {} rank(s) per core, {}", comm->name_,
-           bootstrap.members()[static_cast<size_t>(comm->rank_)].text(), comm->n_, summary.hosts, here.size(),
+  TUTTI_TRY(begin_observation(std::move(id)));
+  cores_ = connections_.core_map();
+  log_info(Subsystem::Init, "{}: {} of {}, {} host(s), {} rank(s) here, {} rank(s) per core, {}", name_,
+           bootstrap.members()[static_cast<size_t>(rank_)].text(), n_, summary.hosts, here.size(),
            summary.ranks_per_core, summary.mapped ? "all slots mapped" : "over a network");
-  return comm;
+  return {};
 }
 
-Communicator::~Communicator() { drain(); }
+Status Communicator::finalize() {
+  drain();
+  if (failed()) return failure();
+  const Status met = n_ > 1 ? bootstrap_->barrier() : Status();
+  if (met.ok()) return {};
+  fail(cancelled_->load(std::memory_order_acquire) ? aborted() : met);
+  return failure();
+}
+
+void Communicator::abort() {
+  fail(aborted());
+  cancelled_->store(true, std::memory_order_release);  // pairs with Deadline::cancelled
+}
+
+Status Communicator::aborted() const { return invalid_usage("{}: rank {} was aborted (tuttiCommAbort)", name_, rank_); }
+
+// Nobody is inside: calls under way hold a reference, or are waited for by who drops the last one (api/handles.h).
+Communicator::~Communicator() = default;
 
 }  // namespace tutti

@@ -144,6 +144,10 @@ Status Communicator::run(const Request& request) {
   while (!turn(ticket)) {  // calls on streams come first
     if (waiter.idle()) waiter.sleep();
   }
+  if (failed_.load(std::memory_order_relaxed)) [[unlikely]] {  // while we waited
+    complete(ticket);
+    return failure();
+  }
   Result<LaneSet*> started = request.point_to_point() ? start_point_to_point(request) : start_collective(request);
   Status status = started.status();
   if (status.ok()) {
@@ -180,6 +184,14 @@ void Communicator::carry_on(LaneSet& lanes, const Request& request, Waiter& wait
 void Communicator::drain() {
   Waiter waiter(true, 0, false);
   while (!turn(issued_)) {
+    if (waiter.idle()) waiter.sleep();
+  }
+  settle();
+}
+
+void Communicator::settle() const {
+  Waiter waiter(true, 0, false);
+  while (carried_.load(std::memory_order_acquire) != 0) {  // pairs with end_carrying()
     if (waiter.idle()) waiter.sleep();
   }
 }

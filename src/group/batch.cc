@@ -149,6 +149,7 @@ Advance Batch::advance(Work& work) {
   bool moved = false;
   if (!work.started) {
     work.started = moved = true;
+    work.comm->begin_carrying();
     if (work.comm->failed()) work.status = work.comm->failure();
     if (work.status.ok()) copy_to_self(work);
   }
@@ -182,6 +183,7 @@ void Batch::finish(Work& work) {
   }
   work.done = true;
   work.comm->complete(work.ticket);
+  work.comm->end_carrying();
 }
 
 bool Batch::advance_all(size_t& left) {
@@ -198,6 +200,7 @@ bool Batch::advance_all(size_t& left) {
 void Batch::look_at_all(size_t& left, const Waiter& waiter) {
   for (Work& work : works_) {
     if (work.done || !work.started) continue;
+    if (work.comm->failed()) work.status = work.comm->failure();
     for (const Strand& strand : work.strands) {
       if (strand.lanes != nullptr && work.status.ok())
         work.status = work.comm->look(*strand.lanes, strand.calls[strand.next], waiter);

@@ -3,11 +3,13 @@
 
 #include <pthread.h>
 
-#include <system_error>
+#include <algorithm>
+#include <iterator>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "base/thread.h"
 #include "group/batch.h"
 
 namespace tutti {
@@ -21,7 +23,7 @@ struct Entry {
 struct GroupState {
   Status poison;
   std::vector<Entry> entries;
-  std::vector<std::function<Status()>> inits;
+  std::vector<SetUp> set_ups;
 };
 
 // One pointer of static TLS; the state itself is freed by the key's destructor when its thread ends.
@@ -40,24 +42,52 @@ GroupState& group() {
   return *t_group;
 }
 
-// Runs all jobs at once, one thread each, and waits for all.
-Status run_inits(std::vector<std::function<Status()>> jobs) {
-  if (jobs.size() == 1) return jobs[0]();
-  std::vector<Status> results(jobs.size());
+using Chain = std::vector<SetUp>;
+Status run_chain(Chain& chain) {
+  Status first;
+  for (SetUp& one : chain) {
+    Status status = one.run();
+    if (first.ok()) first = std::move(status);
+  }
+  return first;
+}
+
+// Queues those of workers, then runs the others at once, one thread for each communicator, and waits for them.
+Status run_set_ups(std::vector<SetUp> set_ups) {
+  std::vector<Chain> chains;
+  bool queued = false;
+  for (SetUp& one : set_ups) {
+    if (one.worker != nullptr) {
+      one.worker->enqueue(std::move(one.run));
+      queued = true;
+      continue;
+    }
+    Chain* same = nullptr;
+    for (Chain& chain : chains) {
+      if (one.over != nullptr && chain.front().over == one.over) same = &chain;
+    }
+    if (same == nullptr) same = &chains.emplace_back();
+    same->push_back(std::move(one));
+  }
+  std::vector<Status> results(chains.size());
   std::vector<std::thread> threads;
   Status started;
-  for (size_t i = 0; i < jobs.size() && started.ok(); ++i) {
-    try {
-      threads.emplace_back([&, i] { results[i] = jobs[i](); });
-    } catch (const std::system_error& failure) {
-      started = system_error("cannot start a thread for each of {} ranks: {}; raise the limit on processes (ulimit -u)",
-                             jobs.size(), failure.what());
+  for (size_t i = 0; i + 1 < chains.size() && started.ok(); ++i) {
+    auto thread = start_thread("tutti-set-up", "a thread for each rank of this process",
+                               [&, i] { results[i] = run_chain(chains[i]); });
+    started = thread.status();
+    if (thread.ok()) threads.push_back(std::move(*thread));
+  }
+  if (started.ok() && !chains.empty()) results.back() = run_chain(chains.back());
+  for (std::thread& thread : threads) thread.join();
+  if (!started.ok()) {
+    for (size_t i = threads.size(); i < chains.size(); ++i) {
+      for (SetUp& one : chains[i]) one.drop();
     }
   }
-  for (std::thread& thread : threads) thread.join();
   TUTTI_TRY(started);
   for (const Status& result : results) TUTTI_TRY(result);
-  return {};
+  return queued ? in_progress() : Status();
 }
 
 // Batches by stream, in order of first use. The blocking one last: streams must be running before this thread waits.
@@ -84,14 +114,17 @@ Status launch(std::vector<Entry> entries) {
   for (Submission& one : submissions) TUTTI_TRY(one.batch->check());
   for (Submission& one : submissions) one.batch->issue();
   Batch* here = nullptr;
+  bool queued = false;
   for (Submission& one : submissions) {
     if (one.stream == nullptr) {
       here = one.batch.get();
     } else {
+      queued |= one.stream->internal();
       one.stream->enqueue([batch = one.batch, comms = std::move(one.comms)] { return batch->run(); });
     }
   }
-  return here != nullptr ? here->run() : Status();
+  if (here != nullptr) TUTTI_TRY(here->run());
+  return queued ? in_progress() : Status();
 }
 
 }  // namespace
@@ -110,10 +143,27 @@ Status group_end() {
   if (--t_group_depth > 0) return {};
   GroupState& state = group();
   std::vector<Entry> entries = std::exchange(state.entries, {});
-  std::vector<std::function<Status()>> inits = std::exchange(state.inits, {});
-  TUTTI_TRY(std::exchange(state.poison, Status()));
-  if (!inits.empty()) TUTTI_TRY(run_inits(std::move(inits)));
-  return entries.empty() ? Status() : launch(std::move(entries));
+  std::vector<SetUp> set_ups = std::exchange(state.set_ups, {});
+  if (const Status poison = std::exchange(state.poison, Status()); !poison.ok()) {
+    for (SetUp& one : set_ups) one.drop();
+    return poison;
+  }
+  const auto ends = std::stable_partition(set_ups.begin(), set_ups.end(), [](const SetUp& one) { return !one.last; });
+  std::vector<SetUp> last(std::make_move_iterator(ends), std::make_move_iterator(set_ups.end()));
+  set_ups.erase(ends, set_ups.end());
+  // What follows a failure is not started, as if the calls had been made one by one and each checked.
+  Status result = run_set_ups(std::move(set_ups));
+  if (result.ok() || result.code() == Code::InProgress) {
+    const Status launched = entries.empty() ? Status() : launch(std::move(entries));
+    if (!launched.ok()) result = launched;
+  }
+  if (result.ok() || result.code() == Code::InProgress) {
+    const Status ended = run_set_ups(std::move(last));
+    if (!ended.ok()) result = ended;
+  } else {
+    for (SetUp& one : last) one.drop();
+  }
+  return result;
 }
 
 Status submit(const std::shared_ptr<Communicator>& comm, const std::shared_ptr<Stream>& stream, Request request) {
@@ -128,10 +178,20 @@ Status submit(const std::shared_ptr<Communicator>& comm, const std::shared_ptr<S
   return launch(std::move(lone));
 }
 
-Status submit_init(std::function<Status()> job) {
-  if (!in_group()) return job();
-  group().inits.push_back(std::move(job));
+Status submit_set_up(SetUp set_up) {
+  if (!in_group()) {
+    std::vector<SetUp> lone;
+    lone.push_back(std::move(set_up));
+    return run_set_ups(std::move(lone));
+  }
+  group().set_ups.push_back(std::move(set_up));
   return {};
+}
+
+Status in_progress() {
+  static const Status& status =
+      *new Status(Code::InProgress, "in progress: tuttiCommGetAsyncError tells when it is done");
+  return status;
 }
 
 }  // namespace tutti

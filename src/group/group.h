@@ -21,9 +21,22 @@ void poison_group(const Status& status);
 // Submits what the group recorded. Calls without a stream run here and have ended on return; those with one are queued.
 Status group_end();
 
-// One call: recorded inside a group, otherwise carried out (without a stream) or queued.
+// One call: recorded inside a group, otherwise carried out (without a stream) or queued. InProgress: queued on the
+// worker of a non-blocking communicator; the same of group_end().
 Status submit(const std::shared_ptr<Communicator>& comm, const std::shared_ptr<Stream>& stream, Request request);
-// Initialisation inside a group: every job waits for the others' ranks, so each gets a thread at the group's end.
-Status submit_init(std::function<Status()> job);
+
+// Making or ending a communicator. Inside a group it is recorded: every one waits for other ranks, so at the group's
+// end each gets a thread. Those that exchange over the same communicator follow each other, as they do on the other
+// ranks.
+struct SetUp {
+  const Communicator* over = nullptr;  // the communicator that the ranks exchange over; null: a rendezvous
+  std::shared_ptr<Stream> worker;      // queued there instead: a non-blocking communicator's
+  bool last = false;                   // after the calls of the group, not before
+  std::function<Status()> run;
+  std::function<void()> drop;  // instead of run: the group was poisoned
+};
+Status submit_set_up(SetUp set_up);
+// What a call says that will go on after it has returned.
+Status in_progress();
 
 }  // namespace tutti

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "group/stream.h"
 
-#include <pthread.h>
-#include <signal.h>
-
-#include <system_error>
+#include "base/thread.h"
 
 namespace tutti {
 
@@ -30,22 +27,10 @@ void Event::wait(uint64_t generation) const {
   changed_.wait(lock, [&] { return reached_ >= generation; });
 }
 
-Result<std::shared_ptr<Stream>> Stream::create() {
-  std::shared_ptr<Stream> stream(new Stream);
-  // The worker inherits a mask that blocks every signal: handlers of the program run in its own threads.
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  Status started;
-  try {
-    stream->worker_ = std::thread([raw = stream.get()] { raw->work(); });
-  } catch (const std::system_error& failure) {
-    started = system_error("cannot start a stream's worker thread: {}; raise the limit on processes (ulimit -u)",
-                           failure.what());
-  }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  TUTTI_TRY(started);
-  pthread_setname_np(stream->worker_.native_handle(), "tutti-stream");
+Result<std::shared_ptr<Stream>> Stream::create(bool internal) {
+  std::shared_ptr<Stream> stream(new Stream(internal));
+  TUTTI_ASSIGN_OR_RETURN(
+      stream->worker_, start_thread("tutti-stream", "a stream's worker thread", [raw = stream.get()] { raw->work(); }));
   return stream;
 }
 

@@ -35,18 +35,21 @@ class Event {
 
 class Stream {
  public:
-  static Result<std::shared_ptr<Stream>> create();
+  // `internal`: the worker of a non-blocking communicator, which no handle of the user names.
+  static Result<std::shared_ptr<Stream>> create(bool internal = false);
   ~Stream();  // runs what is queued, then ends the worker
 
   void enqueue(std::function<Status()> task);
   // Until all that was enqueued before has run; the first failure since the last synchronize.
   Status synchronize();
   bool idle() const;
+  bool internal() const { return internal_; }
 
  private:
-  Stream() = default;
+  explicit Stream(bool internal) : internal_(internal) {}
   void work();
 
+  const bool internal_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::function<Status()>> tasks_;

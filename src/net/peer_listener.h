@@ -35,6 +35,11 @@ class PeerListener {
   // `local`: this host's addresses (interfaces.h), best first; the listener gives them its port.
   static Result<std::unique_ptr<PeerListener>> open(const Options& options, std::vector<SocketAddress> local);
 
+  // For a listener that had to listen before its owner's rank was known. Before the first poll().
+  void set_place(int rank, int size) {
+    options_.rank = rank;
+    options_.size = size;
+  }
   const std::vector<SocketAddress>& addresses() const { return addresses_; }
 
   // Accepts peers and carries their handshakes forward.

@@ -409,7 +409,7 @@ TEST(OtherChecks, Config) {
   c = good, c.blocking = 3;
   expect_starts(check(c), "f: config->blocking is 3: ");
   c = good, c.blocking = 0;
-  EXPECT_EQ(check(c).code(), Code::InvalidUsage);
+  EXPECT_TRUE(check(c).ok());
   c = good, c.device = 0;
   EXPECT_EQ(check(c).code(), Code::InvalidUsage);
   c = good, c.minChannels = 0;

@@ -41,7 +41,7 @@ int main(void) {
   tuttiRedOp_t op[RANKS];
   tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
   tuttiUniqueId id;
-  tuttiComm_t single = NULL, none = NULL;
+  tuttiComm_t single = NULL, part[RANKS];
   tuttiResult_t state;
   tuttiWindow_t window = NULL;
   void *memory = NULL, *handle = NULL;
@@ -126,10 +126,20 @@ int main(void) {
   CHECK(tuttiCommDump(comm[0], "/no such folder/%r") == TUTTI_SYSTEM_ERROR);
   OK(tuttiCommGetWaits(comm[0], waits, RANKS));
 
-  CHECK(tuttiCommSplit(comm[0], 0, 0, &none, NULL) == TUTTI_INVALID_USAGE);
-  CHECK(tuttiCommShrink(comm[0], &excluded, 1, &none, NULL, 0) == TUTTI_INVALID_USAGE);
-  CHECK(tuttiCommFinalize(comm[0]) == TUTTI_INVALID_USAGE);
-  CHECK(tuttiCommAbort(comm[0]) == TUTTI_INVALID_USAGE);
+  OK(tuttiGroupStart());
+  for (r = 0; r < RANKS; ++r) OK(tuttiCommSplit(comm[r], r == excluded ? TUTTI_SPLIT_NOCOLOR : 0, 0, &part[r], NULL));
+  OK(tuttiGroupEnd());
+  for (r = 0; r < RANKS; ++r) CHECK((part[r] == NULL) == (r == excluded));
+  for (r = 0; r < RANKS; ++r) OK(tuttiCommAbort(part[r]));
+  OK(tuttiGroupStart());
+  for (r = 0; r < RANKS; ++r) {
+    if (r != excluded) OK(tuttiCommShrink(comm[r], &excluded, 1, &part[r], NULL, TUTTI_SHRINK_DEFAULT));
+  }
+  OK(tuttiGroupEnd());
+  for (r = 0; r < RANKS; ++r) OK(tuttiCommDestroy(part[r]));
+  OK(tuttiGroupStart());
+  for (r = 0; r < RANKS; ++r) OK(tuttiCommFinalize(comm[r]));
+  OK(tuttiGroupEnd());
   for (r = 0; r < RANKS; ++r) OK(tuttiCommDestroy(comm[r]));
 
   OK(tuttiGetUniqueId(&id));

@@ -6,6 +6,8 @@
 #include <mutex>
 #include <utility>
 
+#include "base/fork.h"
+
 namespace tutti {
 namespace {
 
@@ -18,7 +20,11 @@ struct Registry {
 };
 
 Registry& registry() {
-  static Registry& one = *new Registry;  // never destroyed: transports may outlive static destruction
+  static Registry& one = *[] {
+    auto* const made = new Registry;  // never destroyed: transports may outlive static destruction
+    guard_at_fork(made->mutex);
+    return made;
+  }();
   return one;
 }
 
