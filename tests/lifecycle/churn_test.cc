@@ -123,6 +123,7 @@ void churn(int n, int warm_up, int cycles, const Environment& environment) {
       [&](int rank, tuttiComm_t world) {
         // Handles rest for a while before they are used again, so growth counts only after a hundred or so.
         for (int i = 0; i < warm_up && !testing::Test::HasFailure(); ++i) cycle(world, rank, n, i);
+        ASSERT_OK(tuttiBarrier(world, nullptr));  // makes connections of its own
         const Usage before = Usage::now();
         for (int i = 0; i < cycles && !testing::Test::HasFailure(); ++i) cycle(world, rank, n, i);
         ASSERT_OK(tuttiBarrier(world, nullptr));

@@ -71,7 +71,13 @@ void survive(const Deaths& deaths, const std::function<void(int rank, tuttiComm_
         tuttiComm_t comm = nullptr;
         ASSERT_OK(tuttiCommInitRank(&comm, deaths.n, page->await(), rank));
         before_death(rank, comm);
-        if (std::find(deaths.victims.begin(), deaths.victims.end(), rank) != deaths.victims.end()) raise(SIGKILL);
+        page->member[rank].entered.store(1);
+        if (std::find(deaths.victims.begin(), deaths.victims.end(), rank) != deaths.victims.end()) {
+          for (int other = 0; other < deaths.n; ++other) {  // nobody's last operation is cut short
+            while (page->member[other].entered.load() == 0) usleep(500);
+          }
+          raise(SIGKILL);
+        }
         after(rank, comm);
         EXPECT_OK(tuttiCommDestroy(comm));
       }();
