@@ -61,7 +61,8 @@ class Transport {
 
   // Carries slots without ever blocking. True: something moved. An error names the peer and the cause. No-op if mapped.
   virtual Result<bool> progress() = 0;
-  // Nothing of ours is still waiting to leave: a blocking call may return. Always true if mapped.
+  // Nothing of ours is still waiting to leave, no connection is half made: a blocking call may return. Always true if
+  // mapped.
   virtual bool flushed() const = 0;
   // Blocks up to `timeout_ms` until progress() may do something (the last stage of waiting). No-op if mapped.
   virtual void wait(int timeout_ms) = 0;

@@ -158,9 +158,12 @@ void TcpTransport::collect_events(int timeout_ms) {
   for (int i = 0; i < count; ++i) static_cast<TcpConnection*>(events[i].data.ptr)->note_events(events[i].events);
 }
 
+// A connection in the making is owed to the peer, even if this rank has nothing to say on it: the peer may hold it for
+// made, and would take our leaving now, without the goodbye that only a made one can say, for a failure.
 bool TcpTransport::flushed() const {
-  return std::all_of(connections_.begin(), connections_.end(),
-                     [](const auto& connection) { return connection == nullptr || connection->flushed(); });
+  return setting_up_.empty() && std::all_of(connections_.begin(), connections_.end(), [](const auto& connection) {
+           return connection == nullptr || connection->flushed();
+         });
 }
 
 void TcpTransport::wait(int timeout_ms) {
