@@ -121,13 +121,13 @@ struct Node {
   NodeId parent = kNone;
   // The number by which the source calls it: dev of a GPU or net, NUMA id (-1: none), order of a NIC or switch.
   int32_t number = -1;
-  std::string name;  // "GPU0", "NUMA1", "mlx5_0"; a host's name or hash. Unique among a host's nodes of a kind
-  PciFunction pci;   // of switches, devices, GPUs, NICs and visible NVSwitches
-  CpuInfo cpu;       // Kind Cpu only; the same holds for the next ones
-  GpuInfo gpu;
-  PortInfo port;
-  NvSwitchInfo nvswitch;
-  Attributes attributes;
+  std::string name = {};  // "GPU0", "NUMA1", "mlx5_0"; a host's name or hash. Unique among a host's nodes of a kind
+  PciFunction pci = {};   // of switches, devices, GPUs, NICs and visible NVSwitches
+  CpuInfo cpu = {};       // Kind Cpu only; the same holds for the next ones
+  GpuInfo gpu = {};
+  PortInfo port = {};
+  NvSwitchInfo nvswitch = {};
+  Attributes attributes = {};
   bool operator==(const Node&) const = default;
 
   std::string_view attribute(std::string_view key) const;  // "" when there is none
@@ -144,9 +144,9 @@ struct Direction {
 struct Link {
   LinkKind kind = LinkKind::Pcie;
   NodeId a = kNone, b = kNone;  // Pcie: a is the parent
-  Direction forward;            // a -> b
-  Direction backward;           // b -> a
-  Figure latency_us;            // one way
+  Direction forward = {};       // a -> b
+  Direction backward = {};      // b -> a
+  Figure latency_us = {};       // one way
   bool operator==(const Link&) const = default;
 
   NodeId other(NodeId end) const { return end == a ? b : a; }

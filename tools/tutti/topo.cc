@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+// `tutti topo`: shows a topology (of this machine, or of a file in any known format), converts it, explains a path, and
+// tells what differs between two. Everything it says is computed in topology/.
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <fstream>
+#include <memory>
+
+#include "base/env.h"
+#include "tools/tutti/command.h"
+#include "topology/draw/draw.h"
+#include "topology/formats/formats.h"
+#if __has_include("topology/detect/detect.h")
+#include "topology/detect/detect.h"
+#define TUTTI_TOPO_DETECTS 1
+#endif
+
+namespace tutti::tool {
+namespace {
+
+using namespace tutti::topology;
+
+struct Options {
+  std::string from, format = "tree", output, colour = "auto";
+  bool complete = false;
+  std::string one, other;  // path: two devices; diff: two files
+};
+
+[[noreturn]] void fail(const std::string& message, int status = 1) {
+  fmt::print(stderr, "error: {}\n", message);
+  throw CLI::RuntimeError(status);
+}
+
+Result<Graph> this_machine() {
+#ifdef TUTTI_TOPO_DETECTS
+  return detect_machine();
+#else
+  return invalid_usage(
+      "this build does not detect the machine it runs on; give a file: tutti topo --from FILE (a NCCL_TOPO_DUMP_FILE, "
+      "lstopo file.xml, nvidia-smi topo -m > file.txt)");
+#endif
+}
+
+Graph load(const Options& options) {
+  Result<Graph> graph = options.from.empty() ? this_machine() : read_topology_file(options.from);
+  if (!graph.ok()) fail(graph.status().message());
+  if (options.complete && !options.from.empty()) {
+    Result<Graph> live = this_machine();
+    if (!live.ok()) fail(live.status().message());
+    complete(*graph, *live);
+  }
+  return std::move(*graph);
+}
+
+// A table of all pairs is made: a file that asks for more memory than a machine has is refused.
+void check_size(const Graph& graph) {
+  constexpr size_t kMostEndpoints = 2048;
+  const size_t count = graph.of_kind(NodeKind::Gpu).size() + graph.of_kind(NodeKind::Nic).size();
+  if (count > kMostEndpoints)
+    fail(fmt::format("{} GPUs and NICs; paths are computed for up to {} (--format json, xml and summary have no limit)",
+                     count, kMostEndpoints));
+}
+
+bool wants_colour(const Options& options) {
+  if (options.colour != "auto") return options.colour == "always";
+  return options.output.empty() && ::isatty(STDOUT_FILENO) == 1 && !environment_variable("NO_COLOR");
+}
+
+void put(const Options& options, const std::string& text) {
+  if (options.output.empty() || options.output == "-") {
+    if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
+      fail("cannot write to standard output");
+    return;
+  }
+  std::ofstream file(options.output, std::ios::binary);
+  file << text;
+  file.close();
+  if (!file) fail(fmt::format("cannot write {}: is its folder there, and writable?", options.output));
+}
+
+// Formats that show no warnings themselves leave them to standard error.
+void show_warnings(const Graph& graph) {
+  for (const Warning& warning : graph.warnings())
+    fmt::print(stderr, "warning: {}{}\n", warning.line > 0 ? fmt::format("line {}: ", warning.line) : "", warning.text);
+}
+
+void show(const Options& options) {
+  const Graph graph = load(options);
+  const std::string& format = options.format;
+  if (format != "tree" && format != "summary" && format != "json") show_warnings(graph);
+  if (format == "tree" || format == "matrix") check_size(graph);
+  if (format == "tree") put(options, draw_tree(graph, Paths(graph), wants_colour(options)));
+  if (format == "matrix") put(options, draw_matrix(graph, Paths(graph)));
+  if (format == "json") put(options, write_json(graph));
+  if (format == "xml") put(options, write_nccl_xml(graph));
+  if (format == "dot") put(options, draw_dot(graph));
+  if (format == "svg") put(options, draw_svg(graph));
+  if (format == "summary") put(options, summary_json(graph));
+}
+
+void show_path(const Options& options) {
+  const Graph graph = load(options);
+  const Result<NodeId> one = find_endpoint(graph, options.one), other = find_endpoint(graph, options.other);
+  if (!one.ok()) fail(one.status().message());
+  if (!other.ok()) fail(other.status().message());
+  check_size(graph);
+  const Paths paths(graph);
+  put(options, explain_path(graph, paths, *one, *other));
+}
+
+// Like diff: status 0 when equal, 1 when not, 2 when a file cannot be read.
+void show_differences(const Options& options) {
+  Result<Graph> one = read_topology_file(options.one);
+  if (!one.ok()) fail(one.status().message(), 2);
+  Result<Graph> other = options.other.empty() ? this_machine() : read_topology_file(options.other);
+  if (!other.ok()) fail(other.status().message(), 2);
+  const auto lines = differences(*one, *other);
+  std::string text;
+  for (const std::string& line : lines) text += line + "\n";
+  if (lines.empty()) text = "no difference\n";
+  put(options, text);
+  if (!lines.empty()) throw CLI::RuntimeError(1);
+}
+
+}  // namespace
+
+void add_topo(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* topo = app.add_subcommand("topo", "Show what is connected to what: this machine, or a topology file");
+  topo->add_option("--from", options->from,
+                   "Read this file instead of detecting: NCCL or RCCL topology XML, hwloc XML (1, 2, 3), the text of\n"
+                   "`nvidia-smi topo -m`, or JSON of --format json; recognised by content; - is standard input");
+  topo->add_option("--format", options->format,
+                   "tree: devices at their places; matrix: as nvidia-smi topo -m; json: everything, lossless;\n"
+                   "xml: for NCCL_TOPO_FILE; dot: Graphviz; svg: a picture; summary: counts as one JSON object")
+      ->check(CLI::IsMember({"tree", "matrix", "json", "xml", "dot", "svg", "summary"}))
+      ->capture_default_str();
+  topo->add_option("-o,--output", options->output, "Write to this file instead of standard output");
+  topo->add_option("--colour,--color", options->colour, "Colours of the tree: auto is yes on a terminal")
+      ->check(CLI::IsMember({"auto", "always", "never"}))
+      ->capture_default_str();
+  topo->add_flag("--complete", options->complete,
+                 "Fill what the file leaves open (templates) from this machine, by bus id");
+  topo->footer(
+      "Examples:\n"
+      "  tutti topo                                      this machine\n"
+      "  tutti topo --from dump.xml --format svg -o machine.svg\n"
+      "  tutti topo path GPU0 NIC2 --from dump.xml       why is this pair slow?\n"
+      "  tutti topo diff healthy.xml today.xml           what has changed?\n"
+      "Devices: GPU0, NIC2, a port (mlx5_0), a bus id; 1:GPU0 on the second host.");
+
+  CLI::App* path = topo->add_subcommand("path", "Explain the path between two devices, hop by hop");
+  path->add_option("FROM", options->one, "GPU0, NIC2, mlx5_0, 0000:3b:00.0, 1:GPU0")->required();
+  path->add_option("TO", options->other, "The other end")->required();
+  path->fallthrough();
+  path->callback([options] { show_path(*options); });
+
+  CLI::App* diff = topo->add_subcommand("diff", "Tell what differs between two files (\"there\" is A, \"here\" is B)");
+  diff->add_option("A", options->one, "A topology file")->required();
+  diff->add_option("B", options->other, "Another; without it this machine");
+  diff->fallthrough();
+  diff->callback([options] { show_differences(*options); });
+
+  topo->callback([options, topo] {
+    if (topo->get_subcommands().empty()) show(*options);
+  });
+}
+
+}  // namespace tutti::tool
