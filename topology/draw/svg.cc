@@ -198,7 +198,7 @@ class Panel {
     width_ = std::max(width_, 340.0);
     for (const NodeId id : graph_.of_kind(NodeKind::NvSwitch))
       if (reaches_here(id)) nv_switches_.push_back(id);
-    width_ = std::max(width_, 2 * kPad + static_cast<double>(nv_switches_.size()) * 86);
+    width_ = std::max(width_, 2 * kPad + static_cast<double>(nv_switches_.size()) * 90);
   }
 
   bool reaches_here(NodeId nv_switch) const {
@@ -486,8 +486,8 @@ class Panel {
                       fmt::format("{}{:.4g}", way.lanes > 0 ? fmt::format("x{}  ", way.lanes) : "", way.gbps.value),
                       kNvlinkColour);
       }
-      const double left = std::min(first - kLeafWidth / 2, (first + last) / 2 - 70);
-      const double right = std::max(last + kLeafWidth / 2, (first + last) / 2 + 70);
+      const double left = std::min(first - kLeafWidth / 2, (first + last) / 2 - 58);
+      const double right = std::max(last + kLeafWidth / 2, (first + last) / 2 + 58);
       layers_.box(left, y, right - left, 30, "#dcefc4", kNvlinkColour);
       std::string title = node.nvswitch.hidden ? "NVSwitch (its parts are not in the source)" : node.name;
       if (node.parent == kNone)
@@ -597,7 +597,7 @@ class Panel {
 }  // namespace
 
 std::string draw_svg(const Graph& graph) {
-  constexpr double kMargin = 14, kLegend = 34;
+  constexpr double kMargin = 14;
   std::set<LinkKind> used;
   std::string body;
   double x = kMargin, y = kMargin, row = 0, width = 0;
@@ -631,12 +631,15 @@ std::string draw_svg(const Graph& graph) {
     legend.text(at + 32, y + 24, 11, words, "#3e4c59", "start");
     at += 50 + 6.6 * static_cast<double>(std::string_view(words).size());
   }
+  double legend_height = 40;
   if (at > kMargin + 8) {
-    legend.text(at, y + 24, 11, "wider: more GB/s per direction; ~: assumed", "#52606d", "start");
-    at += 270;
+    const bool below = at + 270 > width;  // a narrow picture: on a line of its own
+    legend.text(below ? kMargin + 8 : at, y + (below ? 44 : 24), 11, "wider: more GB/s per direction; ~: assumed",
+                "#52606d", "start");
+    if (below) legend_height = 60;
   }
   width = std::max(width, at);
-  const double height = y + kLegend + 6;
+  const double height = y + legend_height;
   return fmt::format(
              "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"0 0 {0:.0f} "
              "{1:.0f}\" "

@@ -296,7 +296,9 @@ class Reader {
         while (std::find(used.begin(), used.end(), node.number) != used.end() || claimed(node.number)) ++node.number;
       }
       used.push_back(node.number);
-      node.name = fmt::format("NUMA{}", node.number);
+      // A group that the text places nowhere is no NUMA node of the machine.
+      const bool unknown = node.attribute("numa_affinity") == "unknown";
+      node.name = fmt::format("{}{}", unknown ? "group" : "NUMA", node.number);
       cpus[group] = graph_.add_node(std::move(node));
     }
     std::vector<NodeId> places;
