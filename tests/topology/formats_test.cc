@@ -238,6 +238,19 @@ TEST(Json, ErrorsNameThePlace) {
               HasSubstr("j: "));
 }
 
+TEST(Json, AOneWayLinkStaysOneWay) {
+  const Result<Graph> graph = read_nccl_xml(
+      "<system><cpu numaid='0'><pci busid='01:00.0'><gpu dev='0' sm='80'><nvlink target='02:00.0' "
+      "count='4'/></gpu></pci>"
+      "<pci busid='02:00.0'><gpu dev='1' sm='80'/></pci></cpu></system>",
+      "one way");
+  ASSERT_TRUE(graph.ok()) << graph.status().message();
+  const Result<Graph> again = read_json(write_json(*graph), "written");
+  ASSERT_TRUE(again.ok());
+  EXPECT_EQ(*again, *graph);
+  EXPECT_EQ(again->links().back().backward, Direction());
+}
+
 TEST(Recognise, GoesByContentAndSaysWhatItFound) {
   EXPECT_EQ(*recognise("\xef\xbb\xbf<!-- licence --> <system version='1'/>", "f"), Format::NcclXml);
   EXPECT_EQ(*recognise("<?xml version='1.0'?><!DOCTYPE topology SYSTEM 'hwloc.dtd'><topology>", "f"), Format::HwlocXml);

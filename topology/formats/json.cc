@@ -220,7 +220,10 @@ Status read_link(const Json& json, const std::string& place, NodeId nodes, Link*
   TUTTI_TRY(read_direction(*forward, place + ".forward", &link->forward));
   link->backward = link->forward;
   const auto backward = json.find("backward");
-  if (backward != json.end()) TUTTI_TRY(read_direction(*backward, place + ".backward", &link->backward));
+  if (backward != json.end()) {
+    link->backward = Direction();  // members that are left out have their default, not forward's value
+    TUTTI_TRY(read_direction(*backward, place + ".backward", &link->backward));
+  }
   return {};
 }
 

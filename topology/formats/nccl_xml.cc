@@ -158,7 +158,7 @@ class Reader {
       node.number = unnamed_gpus_[on]++;  // a template: runtime numbers it
     name(&node, on);
     const Figure gbps = pcie_gbps(node.pci.link_speed, node.pci.link_width, Source::File);
-    const int32_t lanes = node.pci.link_width > 0 ? node.pci.link_width : 0;
+    const int32_t lanes = node.pci.link_width > 0 && node.pci.link_width <= 32 ? node.pci.link_width : 0;
     const NodeId id = graph_.add_node(std::move(node));
     graph_.add_link({.kind = LinkKind::Pcie,
                      .a = parent,
