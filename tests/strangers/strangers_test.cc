@@ -305,25 +305,17 @@ void attack_all(launcher::Page& page, const SharedScene& scene) {
   });
 }
 
-TEST(Strangers, AtTheDoorsOfAJobOverTcpDisturbNothing) {
+void besiege(bool over_tcp) {
   const SharedScene scene;
-  in_children(kRanks + 1,
-              [&](int index, launcher::Page& page) {
-                if (index == kAttacker) return attack_all(page, scene);
-                work(index, page, scene, true);
-              },
-              {{"TUTTI_DEBUG", "none"}});
+  const auto body = [&](int index, launcher::Page& page) {
+    if (index == kAttacker) return attack_all(page, scene);
+    work(index, page, scene, over_tcp);
+  };
+  in_children(kRanks + 1, body, {{"TUTTI_DEBUG", "none"}});
 }
 
-TEST(Strangers, AtTheDoorsOfAJobInSharedMemoryDisturbNothing) {
-  const SharedScene scene;
-  in_children(kRanks + 1,
-              [&](int index, launcher::Page& page) {
-                if (index == kAttacker) return attack_all(page, scene);
-                work(index, page, scene, false);
-              },
-              {{"TUTTI_DEBUG", "none"}});
-}
+TEST(Strangers, AtTheDoorsOfAJobOverTcpDisturbNothing) { besiege(true); }
+TEST(Strangers, AtTheDoorsOfAJobInSharedMemoryDisturbNothing) { besiege(false); }
 
 // ---- the status socket (that of shared memory: tests/transports) ----
 
