@@ -247,6 +247,27 @@ TEST(Observe, WaitsAreCountedForTheRankThatWasLate) {
   });
 }
 
+TEST(Observe, InARingTheLateRankIsMeantAndNotTheNeighbourWhoWaitsForIt) {
+  in_ranks(4,
+           [&](int rank, tuttiComm_t comm) {
+             float value = 1, sum = 0;
+             for (int i = 0; i < 5; ++i) {
+               ASSERT_OK(tuttiBarrier(comm, nullptr));
+               if (rank == 2) ::usleep(30'000);
+               ASSERT_OK(tuttiAllReduce(&value, &sum, 1, TUTTI_FLOAT32, TUTTI_SUM, comm, nullptr));
+             }
+             std::array<tuttiWait_t, 4> waits;
+             ASSERT_OK(tuttiCommGetWaits(comm, waits.data(), 4));
+             if (rank == 2) return;
+             for (size_t other = 0; other < 4; ++other) {
+               if (other != 2) {
+                 EXPECT_GT(waits[2].seconds, waits[other].seconds) << "rank " << rank << " about rank " << other;
+               }
+             }
+           },
+           {{"TUTTI_ALGO", "ring"}});
+}
+
 TEST(Observe, ComingAndGoingLeavesNoThreadAndNoDescriptor) {
   in_child([] {
     const auto once = [] {
