@@ -10,12 +10,9 @@
 
 #include "base/env.h"
 #include "tools/tutti/command.h"
+#include "topology/detect/detect.h"
 #include "topology/draw/draw.h"
 #include "topology/formats/formats.h"
-#if __has_include("topology/detect/detect.h")
-#include "topology/detect/detect.h"
-#define TUTTI_TOPO_DETECTS 1
-#endif
 
 namespace tutti::tool {
 namespace {
@@ -24,7 +21,7 @@ using namespace tutti::topology;
 
 struct Options {
   std::string from, format = "tree", output, colour = "auto";
-  bool complete = false;
+  bool complete = false, verbose = false;
   std::string one, other;  // path: two devices; diff: two files
 };
 
@@ -33,21 +30,22 @@ struct Options {
   throw CLI::RuntimeError(status);
 }
 
-Result<Graph> this_machine() {
-#ifdef TUTTI_TOPO_DETECTS
-  return detect_machine();
-#else
-  return invalid_usage(
-      "this build does not detect the machine it runs on; give a file: tutti topo --from FILE (a NCCL_TOPO_DUMP_FILE, "
-      "lstopo file.xml, nvidia-smi topo -m > file.txt)");
-#endif
+// What detection could not ask, or learnt on the way, goes to standard error when it is wanted.
+Result<Graph> this_machine(const Options& options) {
+  Result<Detection> found = detect();
+  if (!found.ok()) return found.status();
+  if (options.verbose) {
+    for (const Note& note : found->notes) fmt::print(stderr, "note: {}: {}\n", note.source, note.text);
+    for (const Timing& timing : found->timings) fmt::print(stderr, "time: {}: {:.1f} ms\n", timing.source, timing.ms);
+  }
+  return std::move(found->graph);
 }
 
 Graph load(const Options& options) {
-  Result<Graph> graph = options.from.empty() ? this_machine() : read_topology_file(options.from);
+  Result<Graph> graph = options.from.empty() ? this_machine(options) : read_topology_file(options.from);
   if (!graph.ok()) fail(graph.status().message());
   if (options.complete && !options.from.empty()) {
-    Result<Graph> live = this_machine();
+    Result<Graph> live = this_machine(options);
     if (!live.ok()) fail(live.status().message());
     complete(*graph, *live);
   }
@@ -114,7 +112,7 @@ void show_path(const Options& options) {
 void show_differences(const Options& options) {
   Result<Graph> one = read_topology_file(options.one);
   if (!one.ok()) fail(one.status().message(), 2);
-  Result<Graph> other = options.other.empty() ? this_machine() : read_topology_file(options.other);
+  Result<Graph> other = options.other.empty() ? this_machine(options) : read_topology_file(options.other);
   if (!other.ok()) fail(other.status().message(), 2);
   const auto lines = differences(*one, *other);
   std::string text;
@@ -143,6 +141,7 @@ void add_topo(CLI::App& app) {
       ->capture_default_str();
   topo->add_flag("--complete", options->complete,
                  "Fill what the file leaves open (templates) from this machine, by bus id");
+  topo->add_flag("-v,--verbose", options->verbose, "Say what detection could not ask, and how long each source took");
   topo->footer(
       "Examples:\n"
       "  tutti topo                                      this machine\n"

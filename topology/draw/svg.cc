@@ -565,7 +565,9 @@ class Panel {
 
   void draw_title() {
     std::string title = graph_.node(host_).name.empty() ? "Host" : graph_.node(host_).name;
-    if (graph_.of_kind(NodeKind::Host).size() > 1) title = fmt::format("{}: {}", graph_.node(host_).number, title);
+    const std::vector<NodeId> hosts = graph_.of_kind(NodeKind::Host);
+    if (hosts.size() > 1)
+      title = fmt::format("{}: {}", std::find(hosts.begin(), hosts.end(), host_) - hosts.begin(), title);
     size_t gpus = 0, nics = 0;
     for (const Leaf& leaf : leaves_)
       (graph_.node(leaf.nodes[0]).kind == NodeKind::Gpu ? gpus : nics) += leaf.nodes.size();
