@@ -20,6 +20,8 @@ fi
 # shellcheck disable=SC2016 # expanded in the machine
 exec "$runner" --topology 2numa-4nic --cpus 4 --timeout 280 -- bash -c '
   DETECT_LIVE_MACHINE=2numa-4nic "$0" --gtest_filter="LiveMachine.*" || exit 1
+  "$1" topo --gpu-class 0x0380 --format tree || exit 1
+  "$1" topo --gpu-class 0x0380 --format matrix || exit 1
   "$1" doctor && exit 0
   echo "doctor: status $?"
 ' "$tests" "$tool"

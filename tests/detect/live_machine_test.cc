@@ -9,6 +9,7 @@
 #include <map>
 
 #include "topology/detect/detect.h"
+#include "topology/paths.h"
 
 namespace tutti::topology {
 namespace {
@@ -57,11 +58,20 @@ TEST_F(LiveMachine, EveryRdmaDeviceAndEveryGpuIsBelowItsSwitch) {
   EXPECT_EQ(graph.node(graph.cpu_of(switch_of.at("rxe2"))).number, 1);
   const std::map<std::string, std::string> near{
       {"0000:25:00.0", "rxe0"}, {"0000:26:00.0", "rxe0"}, {"0000:65:00.0", "rxe2"}, {"0000:66:00.0", "rxe2"}};
+  const Paths paths(graph);
   for (const NodeId gpu : graph.of_kind(NodeKind::Gpu)) {
     const Node& node = graph.node(gpu);
-    printf("%s at %s: switch %s, %s\n", node.name.c_str(), node.pci.bus_id.c_str(),
-           graph.node(node.parent).pci.bus_id.c_str(), graph.node(graph.cpu_of(gpu)).name.c_str());
     EXPECT_EQ(node.parent, switch_of.at(near.at(node.pci.bus_id)));
+    // Both cards below its own switch are nearest, and no other.
+    std::string nearest;
+    for (const NodeId nic : paths.nearest_nics(gpu)) {
+      EXPECT_EQ(graph.node(nic).parent, node.parent);
+      EXPECT_EQ(paths.best(gpu, nic).type, PathClass::Pix);
+      for (const NodeId port : graph.children(nic)) nearest += " " + graph.node(port).name;
+    }
+    EXPECT_EQ(nearest, near.at(node.pci.bus_id) == "rxe0" ? " rxe0 rxe1" : " rxe2 rxe3");
+    printf("%s at %s: switch %s, %s, nearest NICs%s\n", node.name.c_str(), node.pci.bus_id.c_str(),
+           graph.node(node.parent).pci.bus_id.c_str(), graph.node(graph.cpu_of(gpu)).name.c_str(), nearest.c_str());
   }
 }
 

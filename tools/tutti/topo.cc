@@ -22,6 +22,7 @@ using namespace tutti::topology;
 struct Options {
   std::string from, format = "tree", output, colour = "auto";
   bool complete = false, verbose = false;
+  std::string gpu_class;   // instead of TUTTI_GPU_CLASS
   std::string one, other;  // path: two devices; diff: two files
 };
 
@@ -32,7 +33,9 @@ struct Options {
 
 // What detection could not ask, or learnt on the way, goes to standard error when it is wanted.
 Result<Graph> this_machine(const Options& options) {
-  Result<Detection> found = detect();
+  DetectOptions detection = DetectOptions::from_environment();
+  if (!options.gpu_class.empty()) detection.gpu_class = options.gpu_class;
+  Result<Detection> found = detect(detection);
   if (!found.ok()) return found.status();
   if (options.verbose) {
     for (const Note& note : found->notes) fmt::print(stderr, "note: {}: {}\n", note.source, note.text);
@@ -135,6 +138,10 @@ void add_topo(CLI::App& app) {
                    "xml: for NCCL_TOPO_FILE; dot: Graphviz; svg: a picture; summary: counts as one JSON object")
       ->check(CLI::IsMember({"tree", "matrix", "json", "xml", "dot", "svg", "summary"}))
       ->capture_default_str();
+  topo->add_option(
+      "--gpu-class", options->gpu_class,
+      "Which PCI functions of this machine count as GPUs: the first digits of their class code, e.g. 0x0302;\n"
+      "without it TUTTI_GPU_CLASS, or known GPUs");
   topo->add_option("-o,--output", options->output, "Write to this file instead of standard output");
   topo->add_option("--colour,--color", options->colour, "Colours of the tree: auto is yes on a terminal")
       ->check(CLI::IsMember({"auto", "always", "never"}))

@@ -153,7 +153,7 @@ class Assembler {
       node.kind = NodeKind::PciSwitch;
       node.parent = parent;
       node.number = switches_;
-      node.name = fmt::format("PCISwitch{}", switches_++);
+      node.name = fmt::format("PCI{}", switches_++);
       if (bridge != nullptr) fill_pci(node, *bridge);
       node.pci.bus_id = upstream.text();
       const NodeId made = graph_.add_node(node);

@@ -37,7 +37,7 @@ uint64_t memory_of(const SystemRoot& root, int32_t node) {
   const std::string text = root.text(fmt::format("/sys/devices/system/node/node{}/meminfo", node)).value_or("");
   const auto value = field(text, fmt::format("Node {} MemTotal", node));
   if (!value) return 0;
-  return static_cast<uint64_t>(std::max<int64_t>(parse_number(value->substr(0, value->find(' '))).value_or(0), 0)) *
+  return static_cast<uint64_t>(std::max<int64_t>(whole_number(value->substr(0, value->find(' '))).value_or(0), 0)) *
          1024;
 }
 
@@ -47,7 +47,7 @@ uint64_t size_of(std::string text) {
     unit = text.back() == 'K' ? 1 << 10 : 1 << 20;
     text.pop_back();
   }
-  return static_cast<uint64_t>(std::max<int64_t>(parse_number(text).value_or(0), 0)) * unit;
+  return static_cast<uint64_t>(std::max<int64_t>(whole_number(text).value_or(0), 0)) * unit;
 }
 
 std::vector<Cache> read_caches(const SystemRoot& root, const std::vector<std::string>& cpus) {
@@ -76,7 +76,7 @@ void read_cpu_identity(const SystemRoot& root, CpuView& view) {
   const std::string text = root.text("/proc/cpuinfo").value_or("");
   const auto number = [&](std::string_view key) {
     const auto value = field(text, key);
-    return value ? static_cast<int32_t>(parse_number(*value).value_or(-1)) : -1;
+    return value ? static_cast<int32_t>(whole_number(*value).value_or(-1)) : -1;
   };
   view.vendor = field(text, "vendor_id").value_or("");
   view.model_name = field(text, "model name").value_or("");
@@ -104,9 +104,9 @@ CpuView read_cpus(const SystemRoot& root) {
 
   std::vector<std::string> cpus;
   for (const std::string& name : root.list("/sys/devices/system/cpu"))
-    if (name.starts_with("cpu") && parse_number(std::string_view(name).substr(3))) cpus.push_back(name);
+    if (name.starts_with("cpu") && whole_number(std::string_view(name).substr(3))) cpus.push_back(name);
   for (const std::string& name : root.list("/sys/devices/system/node")) {
-    const auto id = name.starts_with("node") ? parse_number(std::string_view(name).substr(4)) : std::nullopt;
+    const auto id = name.starts_with("node") ? whole_number(std::string_view(name).substr(4)) : std::nullopt;
     if (!id) continue;
     NumaNode node;
     node.id = static_cast<int32_t>(*id);
@@ -115,7 +115,7 @@ CpuView read_cpus(const SystemRoot& root) {
     const std::string distances = root.text("/sys/devices/system/node/" + name + "/distance").value_or("");
     for (size_t at = 0; at < distances.size();) {
       const size_t end = std::min(distances.find(' ', at), distances.size());
-      if (const auto value = parse_number(std::string_view(distances).substr(at, end - at)))
+      if (const auto value = whole_number(std::string_view(distances).substr(at, end - at)))
         node.distances.push_back(static_cast<int32_t>(*value));
       at = end + 1;
     }
@@ -129,13 +129,13 @@ CpuView read_cpus(const SystemRoot& root) {
     if (all.cpus.empty()) all.cpus = view.allowed;
     if (const auto memory = field(root.text("/proc/meminfo").value_or(""), "MemTotal"))
       all.memory_bytes =
-          static_cast<uint64_t>(std::max<int64_t>(parse_number(memory->substr(0, memory->find(' '))).value_or(0), 0)) *
+          static_cast<uint64_t>(std::max<int64_t>(whole_number(memory->substr(0, memory->find(' '))).value_or(0), 0)) *
           1024;
     view.nodes.push_back(std::move(all));
   }
   for (const std::string& cpu : cpus) {
     const auto package = root.number("/sys/devices/system/cpu/" + cpu + "/topology/physical_package_id");
-    const auto number = static_cast<uint32_t>(*parse_number(std::string_view(cpu).substr(3)));
+    const auto number = static_cast<uint32_t>(*whole_number(std::string_view(cpu).substr(3)));
     for (NumaNode& node : view.nodes)
       if (package && node.package < 0 && node.cpus.contains(number)) node.package = static_cast<int32_t>(*package);
   }

@@ -47,7 +47,7 @@ verbs::Port read_port(const SystemRoot& root, const std::string& at, int number)
   port.gbit_per_second = rate_of(root.text(at + "/rate").value_or(""));
   port.lid = static_cast<uint32_t>(std::max<int64_t>(root.number(at + "/lid").value_or(0), 0));
   for (const std::string& name : root.list(at + "/gids")) {
-    const auto index = parse_number(name);
+    const auto index = whole_number(name);
     verbs::Gid gid;
     if (!index || !parse_groups(root.text(at + "/gids/" + name).value_or(""), gid.bytes)) continue;
     if (gid.bytes == std::array<uint8_t, 16>{}) continue;
@@ -89,7 +89,7 @@ std::vector<RdmaDevice> read_rdma(const SystemRoot& root) {
       for (const uint8_t byte : guid) device.device.guid = device.device.guid << 8 | byte;
     device.device.firmware = root.text(at + "/fw_ver").value_or("");
     for (const std::string& port : root.list(at + "/ports"))
-      if (const auto number = parse_number(port))
+      if (const auto number = whole_number(port))
         device.device.ports.push_back(read_port(root, at + "/ports/" + port, static_cast<int>(*number)));
     device.software = !root.exists(at + "/device");
     if (device.software) {

@@ -50,7 +50,7 @@ std::optional<std::string> SystemRoot::text(std::string_view path) const {
 std::optional<int64_t> SystemRoot::number(std::string_view path) const {
   const auto all = text(path);
   if (!all) return std::nullopt;
-  return parse_number(std::string_view(*all).substr(0, all->find_first_of(" \t\n")));
+  return whole_number(std::string_view(*all).substr(0, all->find_first_of(" \t\n")));
 }
 
 std::vector<std::string> SystemRoot::list(std::string_view path) const {
@@ -99,7 +99,7 @@ bool natural_less(std::string_view a, std::string_view b) {
   return a < b;  // "01" and "1"
 }
 
-std::optional<int64_t> parse_number(std::string_view text) {
+std::optional<int64_t> whole_number(std::string_view text) {
   const bool hexadecimal = text.starts_with("0x") || text.starts_with("0X");
   if (hexadecimal) text.remove_prefix(2);
   int64_t value = 0;

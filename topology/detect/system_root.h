@@ -38,7 +38,7 @@ class SystemRoot {
 // "a2" < "a10".
 bool natural_less(std::string_view a, std::string_view b);
 // Decimal, or hexadecimal with 0x; the whole text.
-std::optional<int64_t> parse_number(std::string_view text);
+std::optional<int64_t> whole_number(std::string_view text);
 // The last part of a path.
 std::string_view base_name(std::string_view path);
 

@@ -57,8 +57,8 @@ Quota read_quota(const Probes& probes) {
     const std::string text = probes.root.text(folder + "/cpu.max").value_or("");  // "200000 100000", "max 100000"
     const size_t space = text.find(' ');
     if (space == std::string::npos) continue;
-    const auto quota = topology::parse_number(text.substr(0, space)),
-               period = topology::parse_number(text.substr(space + 1));
+    const auto quota = topology::whole_number(text.substr(0, space)),
+               period = topology::whole_number(text.substr(space + 1));
     if (quota && period)
       consider(static_cast<double>(*quota), static_cast<double>(*period), folder,
                fmt::format("{}/cpu.max: {}", folder, text));
@@ -77,7 +77,7 @@ int64_t throttled_periods(const Probes& probes, const std::string& folder) {
   const std::string text = probes.root.text(folder + "/cpu.stat").value_or("");
   const size_t at = text.find("nr_throttled ");
   if (at == std::string::npos) return 0;
-  return topology::parse_number(text.substr(at + 13, text.find('\n', at) - at - 13)).value_or(0);
+  return topology::whole_number(text.substr(at + 13, text.find('\n', at) - at - 13)).value_or(0);
 }
 
 }  // namespace
