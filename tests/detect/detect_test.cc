@@ -20,6 +20,7 @@ using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::Field;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::SizeIs;
 
 Detection detect_in(const Tree& tree, DetectOptions options = {}) {
@@ -78,6 +79,7 @@ TEST_F(RecordedMachine, TwoNumaNodesAndFourRdmaDevicesBelowTheirSwitches) {
   EXPECT_EQ(graph.node(named(graph, NodeKind::Port, "rxe2")).attribute("interface"), "roce2");
   EXPECT_THAT(found.notes, Contains(Field(&Note::text, HasSubstr("virtual machine (QEMU Standard PC"))));
   EXPECT_THAT(graph.of_kind(NodeKind::Network), SizeIs(1));
+  EXPECT_THAT(found.notes, Not(Contains(Field(&Note::text, HasSubstr("NUMA"))))) << "every device is near its node";
 }
 
 TEST_F(RecordedMachine, DisplayAdaptersStandForGpusWhenTheirClassIsNamed) {

@@ -269,7 +269,7 @@ class Assembler {
     node.kind = NodeKind::Nic;
     node.number = nics_;
     node.name = fmt::format("NIC{}", nics_++);
-    if (pci) return add_at(std::move(node), *pci, first_cpu());
+    if (pci) return add_at(std::move(node), *pci, find(in_.pci, *pci) != nullptr ? kNone : first_cpu());
     // On a hypervisor's own bus there is no PCI function to link.
     node.parent = numa_or_first(numa >= 0 ? std::optional<int>(numa) : std::nullopt);
     node.set_attribute("device", name);
