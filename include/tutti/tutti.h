@@ -223,6 +223,21 @@ TUTTI_API tuttiResult_t tuttiCommInitRankConfig(tuttiComm_t* comm, int nranks, t
 TUTTI_API tuttiResult_t tuttiCommInitEnv(tuttiComm_t* comm, const tuttiConfig_t* config);
 
 /**
+ * Joins a communicator whose ranks meet at an address that all of them know, instead of an id that one has made.
+ *
+ * Shape     address is "host:port" or "[IPv6]:port" and the same on all ranks; rank 0 runs on that host, where it opens
+ *           the port (or one of the three after it). nranks, rank and config as in tuttiCommInitRankConfig.
+ *           TUTTI_JOB_SECRET, the same text on all ranks, authenticates the rendezvous; without it one warning says that
+ *           strangers could join.
+ * Order     Collective: returns when all ranks have called. Call it once at a time per address.
+ * Threads   As tuttiCommInitRank.
+ * Errors    As tuttiCommInitRankConfig; and TUTTI_INVALID_ARGUMENT: address does not parse. TUTTI_SYSTEM_ERROR: the host
+ *           has no address, or rank 0 cannot open the port.
+ */
+TUTTI_API tuttiResult_t tuttiCommInitAddress(tuttiComm_t* comm, int nranks, const char* address, int rank,
+                                             const tuttiConfig_t* config);
+
+/**
  * Makes a communicator whose ranks all belong to the calling process: comms[i] is rank i of `ndev`.
  *
  * Shape     comms holds ndev handles; devices holds ndev device numbers (TUTTI_DEVICE_CPU), NULL: all on the CPU.
@@ -676,6 +691,18 @@ TUTTI_API tuttiResult_t tuttiGroupStart(void);
  *           nothing was started. A nested end returns TUTTI_SUCCESS.
  */
 TUTTI_API tuttiResult_t tuttiGroupEnd(void);
+
+/**
+ * Closes a group without starting anything, and writes how long the outermost group would take.
+ *
+ * Shape     *microseconds: the planner's predictions for the members of each communicator one after the other; of several
+ *           communicators, which advance together, the longest. 0 for a nested group, which is only closed.
+ * Order     Local: needs no other rank.
+ * Threads   The thread that opened the group.
+ * Errors    As tuttiGroupEnd; and TUTTI_INVALID_ARGUMENT: microseconds is NULL. TUTTI_INVALID_USAGE: the group makes or
+ *           ends communicators. The group is closed and nothing is started in any case.
+ */
+TUTTI_API tuttiResult_t tuttiGroupSimulateEnd(double* microseconds);
 
 /* ---- streams and events for CPU work ---- */
 

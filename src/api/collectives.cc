@@ -324,4 +324,14 @@ tuttiResult_t tuttiGroupEnd(void) {
   return entry(__func__, [] { return group_end(); });
 }
 
+tuttiResult_t tuttiGroupSimulateEnd(double* microseconds) {
+  const char* const function = __func__;
+  return entry(function, [&]() -> Status {
+    Result<double> time = group_simulate_end();
+    TUTTI_TRY(check_not_null(function, "microseconds", microseconds, "the address of a double"));
+    if (time.ok()) *microseconds = *time;
+    return time.status();
+  });
+}
+
 }  // extern "C"

@@ -162,6 +162,22 @@ tuttiResult_t tuttiCommInitEnv(tuttiComm_t* comm, const tuttiConfig_t* config) {
   });
 }
 
+tuttiResult_t tuttiCommInitAddress(tuttiComm_t* comm, int nranks, const char* address, int rank,
+                                   const tuttiConfig_t* config) {
+  const char* const function = __func__;
+  return entry(function, [&]() -> Status {
+    if (comm != nullptr) *comm = nullptr;
+    TUTTI_TRY(check_init(function, comm, nranks, rank));
+    TUTTI_TRY(check_not_null(function, "address", address, "host:port"));
+    TUTTI_ASSIGN_OR_RETURN(const Wanted wanted, read_config(function, config));
+    TUTTI_TRY(env_status());
+    TUTTI_ASSIGN_OR_RETURN(const Launch launch, Launch::at(address, nranks, rank));
+    return join_comm(comm, nranks, rank, wanted, [launch]() -> Result<JoinOptions> {
+      return rendezvous_at(launch, launch_secret(launch, env().job_secret));
+    });
+  });
+}
+
 tuttiResult_t tuttiCommInitAll(tuttiComm_t* comms, int ndev, const int* devices) {
   const char* const function = __func__;
   return entry(function, [&]() -> Status {

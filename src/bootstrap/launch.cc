@@ -78,6 +78,33 @@ Result<Launch> Launch::parse(const Lookup& lookup) {
   return launch;
 }
 
+Result<Launch> Launch::at(std::string_view address, int ranks, int rank) {
+  Launch launch;
+  launch.ranks = ranks;
+  launch.rank = rank;
+  launch.by_address = true;
+  const size_t colon = address.rfind(':');
+  std::string_view host = address.substr(0, colon);
+  const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
+  if (bracketed) host = host.substr(1, host.size() - 2);
+  int port = 0;
+  bool parsed = colon != std::string_view::npos && !host.empty() && (bracketed || host.find_first_of(":[]") == host.npos);
+  if (parsed) {
+    const char* const end = address.data() + address.size();
+    const auto [stop, failure] = std::from_chars(address.data() + colon + 1, end, port);
+    parsed = failure == std::errc() && stop == end && port >= 1 && port <= 65535 - kLaunchPorts;
+  }
+  if (!parsed) {
+    return invalid_argument(
+        "the address '{}' does not parse: expected host:port or [IPv6]:port with a port from 1 to {}, where rank 0 "
+        "listens",
+        address, 65535 - kLaunchPorts);
+  }
+  launch.master_host = host;
+  launch.master_port = static_cast<uint16_t>(port);
+  return launch;
+}
+
 Result<JoinOptions> rendezvous_at(const Launch& launch, const Secret& secret) {
   TUTTI_TRY(crypto_ready());
   TUTTI_ASSIGN_OR_RETURN(const auto resolved, resolve(launch.master_host, launch.master_port));
@@ -93,9 +120,9 @@ Result<JoinOptions> rendezvous_at(const Launch& launch, const Secret& secret) {
   options.rank = launch.rank;
   options.timeout_ms = env().init_timeout;
   options.keep_trying = true;
-  options.remedy =
-      fmt::format("rank 0 must be running on MASTER_ADDR={} and MASTER_PORT={} must be reachable from here",
-                  launch.master_host, launch.master_port);
+  options.remedy = fmt::format("rank 0 must be running on {}{} and {}{} must be reachable from here",
+                               launch.by_address ? "" : "MASTER_ADDR=", launch.master_host,
+                               launch.by_address ? "its port " : "MASTER_PORT=", launch.master_port);
   return options;
 }
 

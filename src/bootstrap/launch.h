@@ -11,6 +11,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/status.h"
 #include "bootstrap/bootstrap.h"
@@ -25,9 +26,12 @@ struct Launch {
   int local_rank = 0;
   std::string master_host;
   uint16_t master_port = 0;
+  bool by_address = false;  // not by the environment, for messages
 
   // `lookup` is getenv, or a test's.
   static Result<Launch> parse(const std::function<std::optional<std::string>(const char* name)>& lookup);
+  // Of an address "host:port" or "[IPv6]:port" that the ranks know without a launcher.
+  static Result<Launch> at(std::string_view address, int ranks, int rank);
 };
 
 // `secret`: what all ranks know, e.g. of launch_secret(). On rank 0 this starts the rendezvous in the background.

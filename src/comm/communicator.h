@@ -76,6 +76,8 @@ class Communicator {
     return kept->get();
   }
   Status run_straight(LaneSet& lanes, Advance first, const Request& request);
+  // The planner's time for one call, in microseconds. Carries nothing out.
+  Result<double> predict(const Request& request) const;
 
   // Tickets: the place of a call (or of calls submitted together) in the issue order.
   uint64_t issue() { return issued_++; }

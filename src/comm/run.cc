@@ -52,6 +52,12 @@ Result<std::unique_ptr<LaneSet>> Communicator::build(const Plan& plan, const Req
   return std::make_unique<LaneSet>(plan, args, connections_.ports(use));
 }
 
+Result<double> Communicator::predict(const Request& request) const {
+  TUTTI_ASSIGN_OR_RETURN(const Plan plan,
+                         make_plan(summary_, {request.coll, request.bytes(), request.tables != nullptr}));
+  return plan.predicted_us;
+}
+
 Result<LaneSet*> Communicator::make_lanes(const Request& request, uint64_t key) {
   // Ragged blocks are planned from n alone: no rank knows all sizes of an AllToAllV.
   const Shape shape{request.coll, request.bytes(), request.tables != nullptr};

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <iterator>
 #include <thread>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -164,6 +165,29 @@ Status group_end() {
     for (SetUp& one : last) one.drop();
   }
   return result;
+}
+
+Result<double> group_simulate_end() {
+  GroupState& state = group();
+  if (state.depth == 0)
+    return invalid_usage("tuttiGroupSimulateEnd: no group is open in this thread: call tuttiGroupStart first");
+  if (--state.depth > 0) return 0.0;
+  const std::vector<Entry> entries = std::exchange(state.entries, {});
+  std::vector<SetUp> set_ups = std::exchange(state.set_ups, {});
+  Status poison = std::exchange(state.poison, Status());
+  if (poison.ok() && !set_ups.empty()) {
+    poison = invalid_usage(
+        "tuttiGroupSimulateEnd: the group makes or ends communicators: only operations have a predicted time");
+  }
+  for (SetUp& one : set_ups) one.drop();
+  TUTTI_TRY(poison);
+  std::unordered_map<const Communicator*, double> times;
+  double longest = 0;
+  for (const Entry& entry : entries) {
+    TUTTI_ASSIGN_OR_RETURN(const double predicted, entry.comm->predict(entry.request));
+    longest = std::max(longest, times[entry.comm.get()] += predicted);
+  }
+  return longest;
 }
 
 Status submit(const std::shared_ptr<Communicator>& comm, const std::shared_ptr<Stream>& stream, Request request) {

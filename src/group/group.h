@@ -20,6 +20,8 @@ void group_start();
 void poison_group(const Status& status);
 // Submits what the group recorded. Calls without a stream run here and have ended on return; those with one are queued.
 Status group_end();
+// Forgets what the group recorded; the time in microseconds that it would take, 0 for a nested group.
+Result<double> group_simulate_end();
 
 // One call: recorded inside a group, otherwise carried out (without a stream) or queued. InProgress: queued on the
 // worker of a non-blocking communicator; the same of group_end().

@@ -39,6 +39,36 @@ TEST(Groups, MayBeEmptyAndMustBeOpenToEnd) {
   });
 }
 
+TEST(Groups, SimulatedStartNothingAndHaveATime) {
+  with_all(2, [](auto& comms) {
+    int in[2] = {1, 2}, out[2] = {-1, -1};
+    double one = -1, two = -1;
+    EXPECT_OK(tuttiGroupStart());
+    EXPECT_OK(add(comms[0], in[0], out[0]));
+    EXPECT_OK(tuttiGroupSimulateEnd(&one));
+    EXPECT_GT(one, 0);
+    EXPECT_OK(tuttiGroupStart());
+    EXPECT_OK(tuttiGroupStart());
+    EXPECT_OK(add(comms[0], in[0], out[0]));
+    EXPECT_OK(tuttiGroupSimulateEnd(&two));
+    EXPECT_EQ(two, 0) << "a nested group is only closed";
+    EXPECT_OK(add(comms[0], in[0], out[0]));
+    EXPECT_OK(tuttiGroupSimulateEnd(&two));
+    EXPECT_DOUBLE_EQ(two, 2 * one);
+    EXPECT_EQ(out[0], -1);
+    EXPECT_FAILS(tuttiGroupSimulateEnd(&two), TUTTI_INVALID_USAGE, "tuttiGroupStart");
+
+    // A group that failed has no time, and is closed all the same.
+    EXPECT_OK(tuttiGroupStart());
+    EXPECT_FAILS(tuttiBroadcast(in, out, 1, TUTTI_INT32, 7, comms[0], nullptr), TUTTI_INVALID_ARGUMENT, "root");
+    EXPECT_FAILS(tuttiGroupSimulateEnd(&two), TUTTI_INVALID_ARGUMENT, "root");
+    EXPECT_FAILS(tuttiGroupEnd(), TUTTI_INVALID_USAGE, "tuttiGroupStart");
+    EXPECT_OK(tuttiGroupStart());
+    EXPECT_FAILS(tuttiGroupSimulateEnd(nullptr), TUTTI_INVALID_ARGUMENT, "microseconds");
+    EXPECT_FAILS(tuttiGroupEnd(), TUTTI_INVALID_USAGE, "tuttiGroupStart");
+  });
+}
+
 TEST(Groups, RunSeveralOperationsOfEachRankAsIfOneAfterTheOther) {
   with_all(3, [](auto& comms) {
     int a[3] = {1, 2, 3}, b[3] = {}, c[3] = {}, d[3] = {};

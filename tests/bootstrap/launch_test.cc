@@ -34,6 +34,24 @@ TEST(Launch, ReadsWhatLaunchersSet) {
   EXPECT_EQ(launch->master_port, 29500);
 }
 
+TEST(Launch, TakesAnAddressApart) {
+  const auto name = Launch::at("node0:29500", 4, 1);
+  ASSERT_TRUE(name.ok()) << name.status().message();
+  EXPECT_EQ(name->master_host, "node0");
+  EXPECT_EQ(name->master_port, 29500);
+  EXPECT_EQ(name->rank, 1);
+  EXPECT_EQ(name->ranks, 4);
+  const auto bracketed = Launch::at("[::1]:1", 1, 0);
+  ASSERT_TRUE(bracketed.ok()) << bracketed.status().message();
+  EXPECT_EQ(bracketed->master_host, "::1");
+  for (const char* wrong : {"", ":", "node0", "node0:", ":5000", "node0:x", "node0:5000x", "node0:0", "node0:65532",
+                            "node0:-1", "::1:5000", "[::1]", "[]:5000"}) {
+    const auto launch = Launch::at(wrong, 2, 0);
+    ASSERT_FALSE(launch.ok()) << wrong;
+    EXPECT_NE(launch.status().message().find("expected host:port"), std::string::npos) << wrong;
+  }
+}
+
 TEST(Launch, NamesWhatIsMissingOrWrong) {
   for (const char* name : {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}) {
     Variables variables = kGood;
