@@ -7,6 +7,8 @@ using namespace tutti::nccl;
 
 namespace {
 
+constexpr unsigned kSimInfoMagic = 0x74685283;  // of NCCL_SIM_INFO_INITIALIZER
+
 // Groups of this thread, counted here as well: one word of static TLS, as in the core.
 thread_local int t_open_groups __attribute__((tls_model("initial-exec"))) = 0;
 
@@ -108,12 +110,21 @@ ncclResult_t ncclGroupEnd() {
   return theirs(tuttiGroupEnd());
 }
 
-ncclResult_t ncclGroupSimulateEnd(ncclSimInfo_t*) {
-  // A member that fails makes the end start nothing.
-  const ncclResult_t refused =
-      refuse(__func__, "the time of a group is not estimated; tuttiExplain shows that of a call");
-  if (t_open_groups == 0) return refused;
-  return ncclGroupEnd();
+ncclResult_t ncclGroupSimulateEnd(ncclSimInfo_t* simInfo) {
+  constexpr size_t kNeeded = offsetof(ncclSimInfo_t, estimatedTime) + sizeof(float);
+  const bool usable = simInfo != nullptr && simInfo->magic == kSimInfoMagic && simInfo->size >= kNeeded;
+  if (t_open_groups > 0) --t_open_groups;
+  double microseconds = 0;
+  const tuttiResult_t result = tuttiGroupSimulateEnd(&microseconds);  // closes the group whatever simInfo is
+  if (!usable) {
+    const char* const function = __func__;
+    return theirs(entry(function, [&] {
+      return invalid_argument("{}: simInfo is {}: start from NCCL_SIM_INFO_INITIALIZER", function,
+                              simInfo == nullptr ? "NULL" : "not initialised");
+    }));
+  }
+  if (result == TUTTI_SUCCESS) simInfo->estimatedTime = static_cast<float>(microseconds);
+  return theirs(result);
 }
 
 ncclResult_t ncclMemAlloc(void** ptr, size_t size) { return theirs(tuttiMemAlloc(ptr, size)); }

@@ -93,7 +93,7 @@ Result<ncclConfig_t> widen(const char* function, const ncclConfig_t& config) {
 
 Result<tuttiConfig_t> read_config(const char* function, const ncclConfig_t* config, bool inherit) {
   tuttiConfig_t result = TUTTI_CONFIG_INITIALIZER;
-  if (!inherit) result.blocking = default_blocking(environment_variable).value_or(1);
+  result.blocking = inherit ? TUTTI_UNDEFINED_INT : default_blocking(environment_variable).value_or(1);
   if (config == nullptr) return result;
   TUTTI_ASSIGN_OR_RETURN(const ncclConfig_t full, widen(function, *config));
   if (!is_flag(full.blocking) || !is_flag(full.splitShare) || !is_flag(full.shrinkShare)) {

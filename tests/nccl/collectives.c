@@ -152,7 +152,7 @@ static void group(ncclComm_t a, ncclComm_t b, int rank, int n) {
 }
 
 static void refusals(ncclComm_t comm, int n) {
-  int32_t x = 0, y = 0;
+  int32_t x = 7, y = 0;
   int number = 0;
   ncclSimInfo_t simulation = NCCL_SIM_INFO_INITIALIZER;
   REFUSED(ncclInvalidArgument, ncclAllReduce(&x, &y, 1, (ncclDataType_t)99, ncclSum, comm, NULL));
@@ -163,11 +163,16 @@ static void refusals(ncclComm_t comm, int n) {
   /* A stream of somebody else: told apart without being followed. */
   REFUSED(ncclInvalidArgument, ncclAllReduce(&x, &y, 1, ncclInt32, ncclSum, comm, (cudaStream_t)&number));
   REFUSED(ncclInvalidArgument, ncclAllReduce(&x, &y, 1, ncclInt32, ncclSum, comm, (cudaStream_t)(uintptr_t)0xdead0));
-  REFUSED(ncclInvalidUsage, ncclGroupSimulateEnd(&simulation));
+  REFUSED(ncclInvalidUsage, ncclGroupSimulateEnd(&simulation)); /* no group is open */
+  REFUSED(ncclInvalidArgument, ncclGroupSimulateEnd(NULL));
+
+  /* A simulated end starts nothing, says how long it would take, and is an end. */
   OK(ncclGroupStart());
-  OK(ncclAllReduce(&x, &y, 1, ncclInt32, ncclSum, comm, NULL));
-  REFUSED(ncclInvalidUsage, ncclGroupSimulateEnd(&simulation));
-  REFUSED(ncclInvalidUsage, ncclGroupEnd()); /* the simulated end was the end */
+  OK(ncclAllReduce(&x, &x, 1, ncclInt32, ncclSum, comm, NULL));
+  OK(ncclGroupSimulateEnd(&simulation));
+  EXPECT(n == 1 ? simulation.estimatedTime >= 0 : simulation.estimatedTime > 0);
+  EXPECT(x == 7);
+  REFUSED(ncclInvalidUsage, ncclGroupEnd());
 }
 
 static void work(int rank, int n) {

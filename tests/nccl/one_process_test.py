@@ -4,6 +4,7 @@
 GPUs. Every collective, values checked. Usage: one_process_test.py LIBRARY"""
 import ctypes
 import sys
+import threading
 import unittest
 
 import bindings as b
@@ -133,6 +134,25 @@ class OneProcess(unittest.TestCase):
                 nccl.AllReduce(send[0], recv[0], COUNT, b.INT64, b.SUM, self.comms[0], handle)
             self.assertEqual(caught.exception.code, b.INVALID_ARGUMENT)
             self.assertIn("stream", str(caught.exception))
+
+    def test_abort_frees_a_thread_that_waits_for_others(self):
+        comms = nccl.init_all(2)
+        x = b.array([1])
+        outcome = []
+
+        def wait():
+            try:
+                nccl.AllReduce(x, x, 1, b.INT64, b.SUM, comms[0], None)  # the other rank never calls
+            except b.Error as error:
+                outcome.append(error.code)
+
+        thread = threading.Thread(target=wait, daemon=True)
+        thread.start()
+        nccl.CommAbort(comms[0])  # during the call, or before it: neither hangs
+        thread.join(timeout=60)
+        self.assertFalse(thread.is_alive())
+        self.assertIn(outcome, ([b.INVALID_USAGE], [b.INVALID_ARGUMENT]))
+        nccl.CommAbort(comms[1])
 
     def test_configurations_that_are_none_are_refused(self):
         unique_id = nccl.unique_id()
