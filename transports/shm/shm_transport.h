@@ -31,6 +31,10 @@
 
 namespace tutti {
 
+namespace shm {
+struct DescriptorPassing;
+}
+
 // Who may share: ranks that know the communicator's secret and its tag (which tells communicators of one secret apart).
 struct ShmKey {
   std::array<std::byte, 32> secret;
@@ -85,10 +89,8 @@ class ShmSetup {
   ShmSetup() = default;
   Status make_object();
   Status make_file(bool named);
-  Status listen();
-  Status serve(Deadline deadline);
+  shm::DescriptorPassing passing() const;
   Status await_joined(const Mapping& memory, Deadline deadline) const;
-  Result<UniqueFd> fetch(Deadline deadline, bool& is_file) const;
   Result<UniqueFd> open_file(const ShmOffer& offer) const;
 
   ShmKey key_{};
@@ -101,6 +103,9 @@ class ShmSetup {
   UniqueFd listener_;   // leader: Kind::Socket
   UniqueFd directory_;  // holder of a named file: where to unlink it
 };
+
+// An object of the right size that no one can shrink under us (a file of ours is trusted to keep its size).
+Status check_shared_object(int fd, uint64_t bytes, bool is_file);
 
 // Reserves a part of a shared memory file, so that touching it cannot fail later. `directory` for the error's text.
 Status reserve_file(int fd, uint64_t begin, uint64_t bytes, std::string_view what, std::string_view directory);
