@@ -45,7 +45,7 @@ uint64_t default_capacity(int local_ranks) {
 }  // namespace
 
 SimpleMemory ConnectionPlace::simple(std::byte* base) const {
-  return {.tail = reinterpret_cast<CounterLine*>(base + tail),
+  return {.tail = reinterpret_cast<TailLine*>(base + tail),
           .heads = reinterpret_cast<CounterLine*>(base + heads),
           .readers = readers,
           .descriptors = reinterpret_cast<SlotDescriptor*>(base + descriptors),
@@ -155,6 +155,14 @@ Result<Mapping> Mapping::anonymous(uint64_t bytes) {
   mapping.base_ = static_cast<std::byte*>(base);
   mapping.bytes_ = bytes;
   return mapping;
+}
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+void Mapping::populate() const {
+  (void)::madvise(base_, bytes_, MADV_HUGEPAGE);        // where the kernel backs shared memory so
+  (void)::madvise(base_, bytes_, MADV_POPULATE_WRITE);  // kernels before 5.14: at first use
 }
 
 Result<Mapping> Mapping::shared(int fd, uint64_t bytes, std::string_view what) {

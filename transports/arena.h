@@ -104,6 +104,9 @@ class Mapping {
   // The first `bytes` of a shared memory object. `what` names it in errors.
   static Result<Mapping> shared(int fd, uint64_t bytes, std::string_view what);
 
+  // Makes the pages present now rather than at their first use. Best effort.
+  void populate() const;
+
   std::byte* base() const { return base_; }
   uint64_t bytes() const { return bytes_; }
 

@@ -841,22 +841,27 @@ TUTTI_API tuttiResult_t tuttiCommRegister(tuttiComm_t comm, void* ptr, size_t by
 TUTTI_API tuttiResult_t tuttiCommDeregister(tuttiComm_t comm, void* handle);
 
 /**
- * Makes memory of every rank one window, which schedules read and write directly, without slots.
+ * Makes memory of every rank one window: peers read and write it where it is, so that nothing is copied in between.
  *
- * Shape     [ptr, ptr + bytes) is memory of tuttiMemAlloc, of equal size on all ranks; flags is 0.
- * Order     Collective over comm.
+ * Shape     [ptr, ptr + bytes) is memory of tuttiMemAlloc; flags is 0. The sizes of the ranks may differ. A call uses
+ *           windows when all its buffers on all ranks lie in them, at any place, and it pays; otherwise it works as
+ *           without. Other memory is legal and gains nothing (the log says on which rank).
+ * Order     Collective over comm, in its place among the operations. In a group: done at the group's end.
+ * Stream    Waits for all operations issued before.
  * Threads   One thread per communicator at a time.
- * Errors    Not available in this version: returns TUTTI_INVALID_USAGE.
+ * Errors    TUTTI_INVALID_ARGUMENT: comm or window is NULL, flags is not 0, ptr is NULL or runs past the end of the
+ *           address space with bytes > 0. TUTTI_REMOTE_ERROR: a rank is missing or failed.
  */
 TUTTI_API tuttiResult_t tuttiCommWindowRegister(tuttiComm_t comm, void* ptr, size_t bytes, tuttiWindow_t* window,
                                                 int flags);
 
 /**
- * Ends a window.
+ * Ends a window. tuttiCommDestroy ends all. The memory may be freed then, whether or not peers have ended theirs.
  *
- * Order     Collective over comm.
+ * Order     Collective over comm, in its place among the operations; waits for no other rank.
+ * Stream    Waits for all operations issued before.
  * Threads   One thread per communicator at a time.
- * Errors    Not available in this version: returns TUTTI_INVALID_USAGE.
+ * Errors    TUTTI_INVALID_ARGUMENT: window is no window of comm, or ended already.
  */
 TUTTI_API tuttiResult_t tuttiCommWindowDeregister(tuttiComm_t comm, tuttiWindow_t window);
 

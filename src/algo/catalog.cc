@@ -25,7 +25,7 @@ constexpr int folded(int n) { return members(n) != n; }
 // Slots. A chain or a tree needs one slot. Who sends a step's slices before receiving needs them all; who relays while
 // everyone else does too needs one more (a tour of two ranks relays nothing). Runs of half of the blocks go out at once
 // in the first halving and in the last doubling.
-constexpr int any_slots(int, int) { return 1; }
+constexpr int any_slots(int, int) { return 1; }  // also an opening
 constexpr int exchange_slots(int n, int slices) { return n == 1 ? 1 : slices; }
 constexpr int relay_slots(int n, int slices) { return n == 1 ? 1 : slices + 1; }
 constexpr int tour_slots(int n, int slices) { return n > 2 ? slices + 1 : exchange_slots(n, slices); }
@@ -51,6 +51,7 @@ constexpr double block(int n) { return n > 1 ? 1.0 / n : 0; }
 constexpr double twice_but_one(int n) { return 2 * but_one(n); }
 constexpr double tree_both_ways(int n) { return n > 1 ? std::min(n / 2.0, 2.0) : 0; }
 constexpr double doubling_bytes(int n) { return floor_log2(n) + folded(n); }
+constexpr double nothing(int) { return 0; }
 constexpr double halving_bytes(int n) { return 2 * but_one(members(n)) + folded(n); }
 
 constexpr CatalogRow kCatalog[] = {
@@ -69,12 +70,23 @@ constexpr CatalogRow kCatalog[] = {
     {Coll::AllReduce, Algo::Ring, kBoth, kNothing, one, all, relay_slots,  //
      twice_chain, twice_but_one, twice_but_one, twice_but_one, make<RingAllReduce>},
 
+    {Coll::AllReduce, Algo::Pull, kRma, kFanOut | kAllOpen, one, all, any_slots,  //
+     two_hops, nothing, nothing, twice_but_one, make<PullAllReduce>},
+    {Coll::AllReduce, Algo::PullAll, kRma, kFanOut | kAllOpen | kOutOfPlace, one, one, any_slots,  //
+     one_hop, nothing, nothing, to_each, make<PullAllAllReduce>},
+    {Coll::AllReduce, Algo::Push, kRma, kFanOut | kAllOpen | kWindows, one, all, any_slots,  //
+     one_hop, but_one, but_one, but_one, make<PushAllReduce>},
+
     {Coll::Reduce, Algo::Direct, kBoth, kNothing, one, one, any_slots,  //
      one_hop, whole, whole, to_each, make<DirectReduce>},
     {Coll::Reduce, Algo::Tree, kBoth, kEvenChannels, one, one, any_slots,  //
      height, whole, whole, whole, make<TreeReduce>},
     {Coll::Reduce, Algo::Ring, kBoth, kNothing, one, one, any_slots,  //
      chain, whole, whole, whole, make<RingReduce>},
+    {Coll::Reduce, Algo::Pull, kRma, kNothing, one, one, any_slots,  //
+     one_hop, nothing, nothing, to_each, make<PullReduce>},
+    {Coll::Reduce, Algo::Push, kRma, kFanOut | kAllOpen | kWindows, one, all, any_slots,  //
+     one_hop, block, block, but_one, make<PushReduce>},
 
     {Coll::Broadcast, Algo::Direct, kBoth, kFanOut, one, one, any_slots,  //
      one_hop, whole, to_each, whole, make<DirectBroadcast>},
@@ -82,6 +94,10 @@ constexpr CatalogRow kCatalog[] = {
      height, whole, whole, whole, make<TreeBroadcast>},
     {Coll::Broadcast, Algo::Ring, kBoth, kNothing, one, one, any_slots,  //
      chain, whole, whole, whole, make<RingBroadcast>},
+    {Coll::Broadcast, Algo::Pull, kRma, kFanOut, one, one, any_slots,  //
+     one_hop, nothing, nothing, whole, make<PullBroadcast>},
+    {Coll::Broadcast, Algo::Push, kRma, kFanOut | kAllOpen | kWindows, one, all, any_slots,  //
+     one_hop, but_one, but_one, block, make<PushBroadcast>},
 
     {Coll::AllGather, Algo::Direct, kBoth, kFanOut, one, one, exchange_slots,  //
      one_hop, block, but_one, but_one, make<DirectAllGather>},
@@ -89,22 +105,38 @@ constexpr CatalogRow kCatalog[] = {
      height, but_one, but_one, but_one, make<DoublingAllGather>},
     {Coll::AllGather, Algo::Ring, kBoth, kNothing, one, one, tour_slots,  //
      chain, but_one, but_one, but_one, make<RingAllGather>},
+    {Coll::AllGather, Algo::Pull, kRma, kFanOut | kAllOpen, one, one, any_slots,  //
+     one_hop, nothing, nothing, but_one, make<PullAllGather>},
+    {Coll::AllGather, Algo::Push, kRma, kFanOut | kAllOpen | kWindows, one, one, any_slots,  //
+     one_hop, but_one, but_one, nothing, make<PushAllGather>},
 
     {Coll::ReduceScatter, Algo::Direct, kBoth, kNothing, one, one, exchange_slots,  //
      one_hop, but_one, but_one, but_one, make<DirectReduceScatter>},
     {Coll::ReduceScatter, Algo::Ring, kBoth, kNothing, one, one, tour_slots,  //
      chain, but_one, but_one, but_one, make<RingReduceScatter>},
+    {Coll::ReduceScatter, Algo::Pull, kRma, kFanOut | kAllOpen, one, one, any_slots,  //
+     one_hop, nothing, nothing, but_one, make<PullReduceScatter>},
 
     {Coll::AllToAll, Algo::Direct, kBoth, kNothing, one, one, exchange_slots,  //
      one_hop, but_one, but_one, but_one, make<DirectAllToAll>},
     {Coll::AllToAll, Algo::Pairwise, kBoth, kNothing, one, one, exchange_slots,  //
      exchanges, but_one, but_one, but_one, make<PairwiseAllToAll>},
+    {Coll::AllToAll, Algo::Pull, kRma, kFanOut | kAllOpen | kOutOfPlace, one, one, any_slots,  //
+     one_hop, nothing, nothing, but_one, make<PullAllToAll>},
     {Coll::Gather, Algo::Direct, kBoth, kNothing, one, one, any_slots,  //
      one_hop, block, block, but_one, make<DirectGather>},
+    {Coll::Gather, Algo::Pull, kRma, kNothing, one, one, any_slots,  //
+     one_hop, nothing, nothing, but_one, make<PullGather>},
+    {Coll::Gather, Algo::Push, kRma, kFanOut | kAllOpen | kWindows, one, one, any_slots,  //
+     one_hop, block, block, nothing, make<PushGather>},
     {Coll::Scatter, Algo::Direct, kBoth, kNothing, one, one, any_slots,  //
      one_hop, but_one, but_one, block, make<DirectScatter>},
+    {Coll::Scatter, Algo::Pull, kRma, kFanOut, one, one, any_slots,  //
+     one_hop, nothing, nothing, block, make<PullScatter>},
     {Coll::SendRecv, Algo::Direct, kBoth, kNothing, two, one, any_slots,  //
      one_hop, whole, whole, whole, make<SendRecvStep>},
+    {Coll::SendRecv, Algo::Pull, kRma, kNothing, two, one, any_slots,  //
+     one_hop, nothing, nothing, whole, make<PullSendRecv>},
 };
 
 // The enumerator whose name is `text`, as a pointer into a table of all enumerators.

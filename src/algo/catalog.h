@@ -17,6 +17,7 @@
 #include "algo/doubling.h"
 #include "algo/layout.h"
 #include "algo/ring.h"
+#include "algo/rma.h"
 #include "algo/tree.h"
 
 namespace tutti {
@@ -33,7 +34,9 @@ struct AnySchedule {
   std::variant<RingAllReduce, RingReduceScatter, RingAllGather, RingBroadcast, RingReduce, TreeAllReduce, TreeBroadcast,
                TreeReduce, OneShotAllReduce, TwoShotAllReduce, DirectAllGather, DirectReduceScatter, DirectBroadcast,
                DirectReduce, DirectGather, DirectScatter, SendRecvStep, DoublingAllReduce, DoublingAllGather,
-               HalvingDoublingAllReduce, DirectAllToAll, PairwiseAllToAll, TableSchedule>
+               HalvingDoublingAllReduce, DirectAllToAll, PairwiseAllToAll, PullAllReduce, PullAllAllReduce, PullReduce,
+               PullAllGather, PullReduceScatter, PullAllToAll, PullBroadcast, PullGather, PullScatter, PullSendRecv,
+               PushAllReduce, PushAllGather, PushReduce, PushGather, PushBroadcast, TableSchedule>
       kind;
   int steps() const {
     return std::visit([](const auto& s) { return s.steps(); }, kind);
@@ -46,6 +49,7 @@ static_assert(Schedule<AnySchedule> && Schedule<RingAllReduce>);
 
 inline constexpr unsigned kSimple = 1u << static_cast<int>(Proto::Simple);
 inline constexpr unsigned kLL = 1u << static_cast<int>(Proto::LL);
+inline constexpr unsigned kRma = 1u << static_cast<int>(Proto::Rma);
 
 // What a row asks of the call or the machine (a mask).
 enum Needs : unsigned {
@@ -54,6 +58,9 @@ enum Needs : unsigned {
   kPowerOfTwo = 2,    // n
   kSingleRound = 4,   // moves runs of blocks of a Strided layout: one channel, one round, adjacent blocks of one length
   kEvenChannels = 8,  // correct with any number of channels, balanced with an even one
+  kAllOpen = 16,      // Rma: every rank opens to all, so all know alike whether each buffer can be reached as needed
+  kWindows = 32,      // Rma: writes outputs of peers
+  kOutOfPlace = 64,   // no input may overlap an output; known only when all have opened
 };
 
 // Costs are those of the busiest rank. `sent` and `received` are in bytes per byte of the collective's whole buffer:
@@ -78,6 +85,11 @@ struct CatalogRow {
   bool has(Proto proto) const { return protocols & (1u << static_cast<int>(proto)); }
   bool fits(int n) const { return !(needs & kPowerOfTwo) || (n & (n - 1)) == 0; }
 };
+
+// Rma: the buffers of a call may turn out not to allow this row.
+inline bool can_be_refused(const CatalogRow& row, bool single_copy) {
+  return !single_copy || (row.needs & (kWindows | kOutOfPlace)) != 0;
+}
 
 // All rows; the order breaks ties in the planner.
 std::span<const CatalogRow> catalog();

@@ -21,18 +21,33 @@ enum class Coll : uint8_t {
   Scatter,
   SendRecv
 };
-enum class Algo : uint8_t { Ring, Tree, OneShot, TwoShot, Doubling, HalvingDoubling, Direct, Pairwise };
-enum class Proto : uint8_t { Simple, LL };
+enum class Algo : uint8_t {
+  Ring,
+  Tree,
+  OneShot,
+  TwoShot,
+  Doubling,
+  HalvingDoubling,
+  Direct,
+  Pairwise,
+  Pull,
+  Push,
+  PullAll
+};
+// Simple and LL carry data through slots; Rma (remote memory access) does without: peers use the buffers where they
+// are.
+enum class Proto : uint8_t { Simple, LL, Rma };
 
-inline constexpr int kCollCount = 9, kAlgoCount = 8, kProtoCount = 2;
+inline constexpr int kCollCount = 9, kAlgoCount = 11, kProtoCount = 3;
 
 // The spelling of environment variables, tools and documents.
 inline constexpr std::string_view kCollNames[kCollCount] = {"all_reduce", "reduce",         "broadcast",
                                                             "all_gather", "reduce_scatter", "all_to_all",
                                                             "gather",     "scatter",        "send_recv"};
 inline constexpr std::string_view kAlgoNames[kAlgoCount] = {
-    "ring", "tree", "one_shot", "two_shot", "doubling", "halving_doubling", "direct", "pairwise"};
-inline constexpr std::string_view kProtoNames[kProtoCount] = {"simple", "ll"};
+    "ring",   "tree",     "one_shot", "two_shot", "doubling", "halving_doubling",
+    "direct", "pairwise", "pull",     "push",     "pull_all"};
+inline constexpr std::string_view kProtoNames[kProtoCount] = {"simple", "ll", "rma"};
 
 constexpr std::string_view name(Coll coll) { return kCollNames[static_cast<int>(coll)]; }
 constexpr std::string_view name(Algo algo) { return kAlgoNames[static_cast<int>(algo)]; }

@@ -41,14 +41,28 @@ std::string pad_columns(const Table& table) {
 }  // namespace
 
 std::string draw_step(const Step& step, bool with_blocks) {
-  std::string text = step.from.none() ? "" : draw_peers(step.from) + ">";
+  switch (step.access) {
+    case Access::Open:
+      return "open>" + draw_peers(step.to);
+    case Access::Enter:
+      return draw_peers(step.from) + ">enter";
+    case Access::Leave:
+      return draw_peers(step.from) + ">leave";
+    case Access::Close:
+      return "close>" + draw_peers(step.to);
+    case Access::None:
+    case Access::Remote:
+      break;
+  }
+  const std::string at = step.access == Access::Remote ? "@" : "";
+  std::string text = step.from.none() ? "" : draw_peers(step.from) + at + ">";
   if (step.src == Buffer::Output) text += 'O';
   if (!step.from.none()) text += 'R';
   if (step.reduce) text += 'R';
   if (step.dst_block >= 0) text += 'C';
   if (!step.to.none()) text += 'S';
   if (with_blocks) text += draw_blocks(step);
-  return step.to.none() ? text : text + ">" + draw_peers(step.to);
+  return step.to.none() ? text : text + ">" + draw_peers(step.to) + at;
 }
 
 std::string draw_schedule(const CatalogRow& row, int n, int root) {

@@ -10,6 +10,19 @@
 //     delivers  to the output buffer (`dst_block`), and one slice to each peer in `to`
 //
 // A step that moves several blocks (`blocks` > 1) moves consecutive ones.
+//
+// Remote access does without slots: ranks open their buffers to each other, and then read and write them where they
+// are. A slot without bytes says that a rank's buffers are open, and its release that the peer is done with them:
+//
+//     Open    tell `to` that my buffers may be used, and where they are
+//     Enter   wait until all in `from` have opened theirs
+//     Remote  as any other step, but the slice of a peer in `from` is block `from_block` of its buffer `from_buffer`,
+//             and the slice for a peer in `to` goes straight into block `to_block` of its output
+//     Leave   tell `from` that I am done with their buffers
+//     Close   wait until all in `to` have left mine
+//
+// Invariant: a peer's buffers are used only between Enter and Leave, and an opened buffer is used by its owner only as
+// the schedule says until Close.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +32,8 @@
 namespace tutti {
 
 enum class Buffer : uint8_t { None, Input, Output };
+
+enum class Access : uint8_t { None, Open, Enter, Remote, Leave, Close };
 
 // The peers of one side of a step: up to three by name, or everybody but me.
 struct Peers {
@@ -56,6 +71,12 @@ struct Step {
   int dst_block = -1;  // keep the result in this block of the output; -1: do not
   int blocks = 1;      // consecutive blocks moved
   Peers from = {}, to = {};
+  Access access = Access::None;
+  Buffer from_buffer = Buffer::Input;  // Remote: which buffer of the peers is read,
+  int from_block = 0, to_block = 0;    // which block of it, and which block of the peers' output is written
+
+  // Opens, enters, leaves or closes: moves no bytes.
+  TUTTI_HD constexpr bool meets() const { return access != Access::None && access != Access::Remote; }
 };
 
 }  // namespace tutti

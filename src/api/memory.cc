@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory: allocation for buffers that peers can reach, and registration of the user's own.
+// Memory: allocation of what peers can map, registration of the user's own, and windows.
 //
-// tuttiMemAlloc gives page-aligned shared anonymous memory, populated at once, so that what runs out runs out here and
-// not in the middle of a collective. Collectives over such windows come with their own issue; until then registration
-// is legal and gains nothing, as its documentation says.
-#include <sys/mman.h>
-
-#include <cerrno>
+// Registration of ordinary memory gains nothing here: the kernel's copies and slots need none. It is legal all the
+// same, as programs written for other libraries expect.
 #include <mutex>
 #include <unordered_map>
 
@@ -14,16 +10,24 @@
 #include "api/entry.h"
 #include "api/handles.h"
 #include "base/fork.h"
+#include "group/group.h"
+#include "transports/remote/shared_memory.h"
 
 using namespace tutti;
 
+// A window of this rank: what the opaque pointer of the C API points to.
+struct tuttiWindow {
+  tuttiComm_t comm = nullptr;
+  uint32_t number = 0;  // 0: gains nothing
+};
+
 namespace {
 
-// Never destroyed. Sizes of allocations by address, and living registrations.
+// Never destroyed. Living registrations and windows.
 struct Books {
   std::mutex mutex;
-  std::unordered_map<void*, size_t> allocations;
   std::unordered_map<void*, tuttiComm_t> registrations;
+  std::unordered_map<tuttiWindow_t, std::unique_ptr<tuttiWindow>> windows;
 };
 Books& books() {
   static Books& only = *[] {
@@ -44,15 +48,10 @@ tuttiResult_t tuttiMemAlloc(void** ptr, size_t bytes) {
     TUTTI_TRY(check_not_null(function, "ptr", ptr, "the address of a pointer"));
     *ptr = nullptr;
     if (bytes == 0) return {};
-    void* mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-    if (mapped == MAP_FAILED) {
-      return system_error("{}: cannot allocate {} bytes: {}; free memory, or ask for less", function, bytes,
-                          errno_status("mmap", "shared memory").message());
-    }
-    Books& all = books();
-    const std::lock_guard lock(all.mutex);
-    all.allocations[mapped] = bytes;
-    *ptr = mapped;
+    Result<std::shared_ptr<SharedMemory>> made = SharedMemory::create(bytes);
+    if (!made.ok()) return Status(made.status().code(), fmt::format("{}: {}", function, made.status().message()));
+    *ptr = (*made)->base();
+    keep_shared_memory(std::move(*made));
     return {};
   });
 }
@@ -61,13 +60,8 @@ tuttiResult_t tuttiMemFree(void* ptr) {
   const char* const function = __func__;
   return entry(function, [&]() -> Status {
     if (ptr == nullptr) return {};
-    Books& all = books();
-    const std::lock_guard lock(all.mutex);
-    const auto found = all.allocations.find(ptr);
-    if (found == all.allocations.end())
+    if (drop_shared_memory(ptr) == nullptr)
       return invalid_argument("{}: ptr is not living memory of tuttiMemAlloc: pass what it gave, once", function);
-    munmap(ptr, found->second);
-    all.allocations.erase(found);
     return {};
   });
 }
@@ -106,19 +100,47 @@ tuttiResult_t tuttiCommDeregister(tuttiComm_t comm, void* handle) {
   });
 }
 
-tuttiResult_t tuttiCommWindowRegister(tuttiComm_t comm, void*, size_t, tuttiWindow_t*, int) {
+tuttiResult_t tuttiCommWindowRegister(tuttiComm_t comm, void* ptr, size_t bytes, tuttiWindow_t* window, int flags) {
   const char* const function = __func__;
   return entry(function, [&]() -> Status {
     TUTTI_TRY(check_comm(function, comm));
-    return invalid_usage("{}: windows are not available in this version: use tuttiCommRegister", function);
+    TUTTI_TRY(check_not_null(function, "window", window, "the address of a tuttiWindow_t"));
+    *window = nullptr;
+    if (flags != 0) return invalid_argument("{}: flags is {}: 0 is the only value", function, flags);
+    if (bytes != 0) TUTTI_TRY(check_memory(function, ptr, bytes));
+    // In a group one thread may speak for all ranks, each of which waits for the others.
+    return submit_init([communicator = comm->comm, comm, ptr, bytes, window]() -> Status {
+      auto made = std::make_unique<tuttiWindow>();
+      made->comm = comm;
+      TUTTI_ASSIGN_OR_RETURN(made->number, communicator->register_window(ptr, bytes));
+      Books& all = books();
+      const std::lock_guard lock(all.mutex);
+      *window = made.get();
+      all.windows[made.get()] = std::move(made);
+      return {};
+    });
   });
 }
 
-tuttiResult_t tuttiCommWindowDeregister(tuttiComm_t comm, tuttiWindow_t) {
+tuttiResult_t tuttiCommWindowDeregister(tuttiComm_t comm, tuttiWindow_t window) {
   const char* const function = __func__;
   return entry(function, [&]() -> Status {
     TUTTI_TRY(check_comm(function, comm));
-    return invalid_usage("{}: windows are not available in this version", function);
+    Books& all = books();
+    uint32_t number = 0;
+    {
+      const std::lock_guard lock(all.mutex);
+      const auto found = all.windows.find(window);
+      if (found == all.windows.end() || found->second->comm != comm) {
+        return invalid_argument(
+            "{}: window is not a living window of this communicator: pass what tuttiCommWindowRegister gave, once",
+            function);
+      }
+      number = found->second->number;
+      all.windows.erase(found);
+    }
+    if (number != 0) comm->comm->deregister_window(number);
+    return {};
   });
 }
 

@@ -27,6 +27,8 @@
 #include "observe/observed.h"
 #include "observe/ticks.h"
 #include "plan/plan.h"
+#include "transports/remote/remote_memory.h"
+#include "transports/remote/shared_memory.h"
 
 namespace tutti {
 
@@ -70,7 +72,7 @@ class Communicator {
   LaneSet* begin_straight(uint64_t kind, uint64_t bytes, const void* input, void* output, Advance& first) {
     if (failed_.load(std::memory_order_relaxed) || !turn(issued_)) [[unlikely]]
       return nullptr;
-    const std::unique_ptr<LaneSet>* kept = shelves_.find(kind, bytes);
+    const std::unique_ptr<LaneSet>* kept = shelves_.find(with_windows(kind), bytes);
     if (kept == nullptr || !(*kept)->straight()) return nullptr;
     first = (*kept)->begin_straight(input, output);
     return kept->get();
@@ -124,6 +126,11 @@ class Communicator {
   Status look(const LaneSet& lanes, const Request& request, const Waiter& waiter);
   // For a thread that waits for this communicator alone.
   void sleep(Waiter& waiter);
+
+  // Collective (windows.cc). The window's number, alike on all ranks; 0: some rank's memory cannot be shared, nothing
+  // is gained.
+  Result<uint32_t> register_window(void* base, uint64_t bytes);
+  void deregister_window(uint32_t number);
 
   Connections& connections() { return connections_; }
   const Observed& observed() const { return *observed_; }
@@ -181,6 +188,24 @@ class Communicator {
   // Destroyed in reverse: plans before connections, connections before the sockets of the bootstrap.
   std::unique_ptr<Bootstrap> bootstrap_;
   Connections connections_;
+  // What is planned alike: windows come and go at the same place among the calls on all ranks.
+  uint64_t with_windows(uint64_t kind) const {
+    constexpr int kWindowsBit = 13;  // free in CallKind::word()
+    return kind | static_cast<uint64_t>(summary_.windows) << kWindowsBit;
+  }
+  uint64_t kind_of(const Request& request) const { return with_windows(request.kind()); }
+  RemoteMemory memory_;
+  struct Window {
+    uint32_t number = 0;
+    const std::byte* base = nullptr;  // mine
+    uint64_t bytes = 0;
+    std::vector<Mapping> mappings;                       // of peers in other processes
+    std::vector<std::shared_ptr<SharedMemory>> objects;  // of peers in this process, and mine
+  };
+  // The living window that holds [address, address + bytes), and where in it; null if there is none.
+  const Window* find_window(const void* address, uint64_t bytes) const;
+  std::vector<Window> windows_;
+  uint64_t window_attempts_ = 0;
   CoreMap cores_;
   Shelves<std::unique_ptr<LaneSet>> shelves_;
   // Sends and receives: lanes by peer, direction and cut, which many sizes share; remembered by size as well.

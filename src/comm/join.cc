@@ -21,6 +21,7 @@
 #include "base/env.h"
 #include "base/log.h"
 #include "comm/communicator.h"
+#include "comm/exchange.h"
 #include "net/wire.h"
 #include "observe/service.h"
 #include "transports/inproc/inproc_transport.h"
@@ -35,9 +36,11 @@ namespace {
 struct MachineFacts {
   uint64_t cache_bytes = 0;       // L2 of a core
   std::vector<uint8_t> cpu_mask;  // CPUs this rank may run on
+  std::string cpu_vendor;
 
   static MachineFacts read() {
     MachineFacts facts;
+    facts.cpu_vendor = tutti::cpu_vendor();
     const long l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
     facts.cache_bytes = l2 > 0 ? static_cast<uint64_t>(l2) : 1 << 20;
     cpu_set_t allowed;
@@ -57,6 +60,7 @@ struct MachineFacts {
     ByteWriter writer;
     writer.number(cache_bytes);
     writer.sized(std::as_bytes(std::span(cpu_mask)));
+    writer.sized(cpu_vendor);
     return writer.take();
   }
   static Result<MachineFacts> decode(std::span<const std::byte> bytes) {
@@ -64,11 +68,20 @@ struct MachineFacts {
     MachineFacts facts;
     facts.cache_bytes = reader.number<uint64_t>();
     const std::span<const std::byte> mask = reader.sized(CPU_SETSIZE / 8);
+    constexpr size_t kMostVendor = 64;
+    facts.cpu_vendor = reader.text(kMostVendor);
     if (!reader.finished()) return error(Code::InternalError, "a rank's machine facts are malformed");
     for (const std::byte byte : mask) facts.cpu_mask.push_back(static_cast<uint8_t>(byte));
     return facts;
   }
 };
+
+// What TUTTI_PROFILE names, read once per process; null where it is not set.
+Result<const Profile*> wanted_profile() {
+  static const auto& read = *new Result<Profile>(env().profile.empty() ? Profile() : read_profile(env().profile));
+  if (!read.ok()) return read.status();
+  return env().profile.empty() ? nullptr : &*read;
+}
 
 // Ranks of one host divided by the CPUs that at least one of them may use, rounded up.
 int ranks_per_core(const std::vector<int>& ranks, const std::vector<MachineFacts>& facts) {
@@ -102,32 +115,6 @@ struct Allowed {
     return Allowed{filter_admits(text, "inproc"), filter_admits(text, "shm"), filter_admits(text, "tcp")};
   }
 };
-
-// An out-of-band exchange of "how it went here" and something for the others. An error of one is an error of all.
-constexpr size_t kMostWord = 1 << 16;
-Result<std::vector<Bytes>> exchange(Bootstrap& bootstrap, const Status& mine, std::span<const std::byte> payload) {
-  ByteWriter writer;
-  writer.number(static_cast<uint32_t>(mine.code()));
-  writer.sized(mine.message());
-  writer.sized(payload);
-  TUTTI_ASSIGN_OR_RETURN(const std::vector<Bytes> all, bootstrap.all_gather(writer.bytes()));
-  std::vector<Bytes> payloads;
-  for (size_t rank = 0; rank < all.size(); ++rank) {
-    ByteReader reader(all[rank]);
-    const auto code = static_cast<Code>(reader.number<uint32_t>());
-    const std::string text = reader.text(kMostWord);
-    const std::span<const std::byte> theirs = reader.sized(JobGraph::kMostBytes + kMostWord);
-    payloads.emplace_back(theirs.begin(), theirs.end());
-    if (!reader.finished())
-      return error(Code::InternalError, "rank {} sent a malformed word during initialisation", rank);
-    if (static_cast<int>(rank) == bootstrap.rank()) {
-      TUTTI_TRY(mine);
-    } else if (code != Code::Ok) {
-      return Status(Code::RemoteError, fmt::format("{}: {}", bootstrap.members()[rank].text(), text));
-    }
-  }
-  return payloads;
-}
 
 template <size_t kSize>
 std::array<std::byte, kSize> as_bytes(const std::array<uint8_t, kSize>& numbers) {
@@ -192,6 +179,37 @@ Result<std::unique_ptr<TcpTransport>> open_tcp(Bootstrap& bootstrap, const Hosts
   return TcpTransport::create(std::move(options));
 }
 
+// What each rank tells all before the memory is mapped.
+struct Offer {
+  ShmOffer shm;
+  MemoryProbe probe;
+};
+// What each rank tells all when it has mapped it.
+struct Outcome {
+  uint64_t digest = 0;
+  uint64_t reads_all = 0;  // 1: I can read the memory of every other rank
+};
+
+// Whether this rank can read every other's memory; the others are asked as well (Outcome).
+bool reads_all_peers(const Bootstrap& bootstrap, const std::vector<Offer>& offers, RemoteMemory& memory) {
+  const Member& me = bootstrap.members()[static_cast<size_t>(bootstrap.rank())];
+  std::vector<bool> same_process, other_process;
+  std::vector<pid_t> processes;
+  std::vector<MemoryProbe> probes;
+  for (const Member& member : bootstrap.members()) {
+    const MemoryProbe& probe = offers[static_cast<size_t>(member.rank)].probe;
+    same_process.push_back(member.same_process(me));
+    other_process.push_back(!same_process.back());
+    processes.push_back(static_cast<pid_t>(probe.process));
+    probes.push_back(probe);
+  }
+  memory = RemoteMemory(std::move(same_process), std::move(processes));
+  const std::string refused = try_probes(probes, other_process);
+  if (!refused.empty())
+    log_info(Subsystem::Transport, "{}: single copies by the kernel are off: {}", me.text(), refused);
+  return refused.empty();
+}
+
 // One rank's transports in the making: those that are ready, and the shared memory that needs its leader's offer.
 struct Preparation {
   std::vector<std::unique_ptr<Transport>> ready;
@@ -217,16 +235,10 @@ struct Preparation {
     }
     return {};
   }
-  std::span<const std::byte> offer() const {
-    return shm != nullptr ? std::as_bytes(std::span(&shm->offer(), 1)) : std::span<const std::byte>();
-  }
-  Status finish(const std::vector<Bytes>& offers, int leader, const Deadline& deadline) {
+  Offer offer() const { return {shm != nullptr ? shm->offer() : ShmOffer(), offer_probe()}; }
+  Status finish(const std::vector<Offer>& offers, int leader, const Deadline& deadline) {
     if (shm == nullptr) return {};
-    ShmOffer offer;
-    const Bytes& leaders = offers[static_cast<size_t>(leader)];
-    if (leaders.size() != sizeof offer)
-      return error(Code::InternalError, "the leader of this host, rank {}, offered no memory", leader);
-    std::memcpy(&offer, leaders.data(), sizeof offer);
+    const ShmOffer& offer = offers[static_cast<size_t>(leader)].shm;
     TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<Transport> mapped, shm->finish(offer, deadline));
     ready.insert(ready.begin(), std::move(mapped));
     return {};
@@ -234,26 +246,29 @@ struct Preparation {
 };
 
 // What each rank said in the exchange of step 3: an offer of memory and a graph, empty but from the leaders of hosts.
-Status read_words(const std::vector<Bytes>& words, std::vector<Bytes>& offers, std::vector<Bytes>& graphs) {
+Status read_words(const std::vector<Bytes>& words, std::vector<Offer>& offers, std::vector<Bytes>& graphs) {
+  offers.resize(words.size());
   for (size_t rank = 0; rank < words.size(); ++rank) {
     ByteReader reader(words[rank]);
-    for (std::vector<Bytes>* part : {&offers, &graphs}) {
-      const std::span<const std::byte> bytes = reader.sized(JobGraph::kMostBytes);
-      part->emplace_back(bytes.begin(), bytes.end());
-    }
-    if (!reader.finished())
+    const std::span<const std::byte> offer = reader.sized(sizeof(Offer));
+    const std::span<const std::byte> graph = reader.sized(JobGraph::kMostBytes);
+    graphs.emplace_back(graph.begin(), graph.end());
+    if (offer.size() == sizeof(Offer)) std::memcpy(&offers[rank], offer.data(), sizeof(Offer));
+    if (!reader.finished() || offer.size() != sizeof(Offer))
       return error(Code::InternalError, "rank {} sent a malformed offer during initialisation", rank);
   }
   return {};
 }
 
 // All ranks have to derive the same view of the job, or they would plan differently.
-Status compare_digests(const Bootstrap& bootstrap, const std::vector<Bytes>& digests) {
+Status compare_digests(const Bootstrap& bootstrap, const std::vector<Outcome>& outcomes) {
   const size_t me = static_cast<size_t>(bootstrap.rank());
-  for (size_t rank = 0; rank < digests.size(); ++rank) {
-    if (digests[rank] != digests[me]) {
-      return error(Code::InternalError, "{} derived another view of the job than {}: please report it",
-                   bootstrap.members()[rank].text(), bootstrap.members()[me].text());
+  for (size_t rank = 0; rank < outcomes.size(); ++rank) {
+    if (outcomes[rank].digest != outcomes[me].digest) {
+      return error(
+          Code::InternalError,
+          "{} derived another view of the job than {}: give all ranks the same TUTTI_PROFILE, or please report it",
+          bootstrap.members()[rank].text(), bootstrap.members()[me].text());
     }
   }
   return {};
@@ -288,6 +303,7 @@ Result<std::unique_ptr<Communicator>> Communicator::configure(const CommOptions&
   Summary& summary = comm->summary_;
   summary.algorithms = environment.algorithm;
   summary.protocols = environment.protocol;
+  TUTTI_ASSIGN_OR_RETURN(summary.profile, wanted_profile());
   summary.min_channels = options.min_channels > 0 ? options.min_channels : static_cast<int>(environment.min_channels);
   summary.max_channels = options.max_channels > 0 ? options.max_channels : static_cast<int>(environment.max_channels);
   summary.slice_bytes = environment.slice_bytes;
@@ -371,6 +387,7 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
   const std::vector<int>& here = hosts.of(rank_);
   summary.hosts = static_cast<int>(hosts.all().size());
   summary.mapped = n_ == 1 || (summary.hosts == 1 && hosts.share_memory(here));
+  if (summary.profile == nullptr) summary.profile = &built_in_profile(machines.front().cpu_vendor);
   for (const MachineFacts& one : machines) summary.cache_bytes = std::min(summary.cache_bytes, one.cache_bytes);
   for (const auto& [host, ranks] : hosts.all()) {
     summary.ranks_per_core = std::max(summary.ranks_per_core, ranks_per_core(ranks, machines));
@@ -387,10 +404,12 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
   // 3 to 5 Everybody is prepared; map the leader's memory; everybody has, and will plan alike.
   if (n_ > 1) {
     ByteWriter word;
-    word.sized(preparation.offer());
+    const Offer mine = preparation.offer();
+    word.sized(std::as_bytes(std::span(&mine, 1)));
     word.sized(rank_ == here.front() ? JobGraph::this_host() : Bytes());
     TUTTI_ASSIGN_OR_RETURN(const std::vector<Bytes> words, exchange(bootstrap, begun, word.bytes()));
-    std::vector<Bytes> offers, graphs;
+    std::vector<Offer> offers;
+    std::vector<Bytes> graphs;
     TUTTI_TRY(read_words(words, offers, graphs));
     std::vector<Bytes> of_hosts;
     for (const auto& [host, ranks] : hosts.all())
@@ -398,10 +417,11 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
     job_graph_.set(std::move(of_hosts));
     const Deadline deadline = Deadline::in_ms(env().init_timeout).or_when(cancelled_.get());
     const Status finished = preparation.finish(offers, here.front(), deadline);
-    const uint64_t digest = summary_digest(summary);
-    TUTTI_ASSIGN_OR_RETURN(const std::vector<Bytes> digests,
-                           exchange(bootstrap, finished, std::as_bytes(std::span(&digest, 1))));
-    TUTTI_TRY(compare_digests(bootstrap, digests));
+    Outcome outcome{summary_digest(summary)};
+    if (finished.ok() && summary.mapped) outcome.reads_all = reads_all_peers(bootstrap, offers, memory_);
+    TUTTI_ASSIGN_OR_RETURN(const std::vector<Outcome> outcomes, exchange_words(bootstrap, finished, outcome));
+    TUTTI_TRY(compare_digests(bootstrap, outcomes));
+    summary.single_copy = std::all_of(outcomes.begin(), outcomes.end(), [](const Outcome& o) { return o.reads_all; });
   }
   TUTTI_TRY(begun);
 
@@ -410,9 +430,10 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
   for (const uint8_t byte : tag) id += fmt::format("{:02x}", byte);
   TUTTI_TRY(begin_observation(std::move(id)));
   cores_ = connections_.core_map();
-  log_info(Subsystem::Init, "{}: {} of {}, {} host(s), {} rank(s) here, {} rank(s) per core, {}", name_,
+  log_info(Subsystem::Init, "{}: {} of {}, {} host(s), {} rank(s) here, {} rank(s) per core, {}{}", name_,
            bootstrap.members()[static_cast<size_t>(rank_)].text(), n_, summary.hosts, here.size(),
-           summary.ranks_per_core, summary.mapped ? "all slots mapped" : "over a network");
+           summary.ranks_per_core, summary.mapped ? "all slots mapped" : "over a network",
+           summary.single_copy ? ", single copies" : "");
   return {};
 }
 

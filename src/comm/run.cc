@@ -7,6 +7,15 @@
 #include "comm/communicator.h"
 
 namespace tutti {
+namespace {
+
+// Ragged blocks are planned from n alone: no rank knows all sizes of an AllToAllV.
+Shape shape_of(const Request& request) {
+  return {request.coll, request.bytes(), request.tables != nullptr, request.prescaled};
+}
+
+}  // namespace
+
 void Communicator::begin(LaneSet& lanes, const Request& request) {
   LaneCall& call = lanes.call();
   call.input = static_cast<const std::byte*>(request.input);
@@ -33,6 +42,25 @@ void Communicator::begin(LaneSet& lanes, const Request& request) {
   } else {
     call.layout = coll_layout(request.coll, n_, rank_, request.root, request.bytes());
   }
+  const CollLayout& layout = call.layout;
+  call.single_copy = summary_.single_copy;
+  call.opening = {.input = reinterpret_cast<uint64_t>(request.input),
+                  .output = reinterpret_cast<uint64_t>(request.output),
+                  .in_place = request.input == request.output,
+                  .unused = (layout.input_blocks == 0 ? 1u : 0u) | (layout.output_blocks == 0 ? 2u : 0u)};
+  if (!windows_.empty() && request.tables == nullptr) {
+    const auto place = [this](const Layout& blocks, int count, uint64_t& address, uint32_t& window) {
+      const uint64_t bytes =
+          blocks.kind == Layout::Kind::Region ? blocks.length : blocks.length * static_cast<uint64_t>(count);
+      const auto* start = reinterpret_cast<const std::byte*>(address);
+      const Window* found = count == 0 ? nullptr : find_window(start, bytes);
+      if (found == nullptr) return;
+      window = found->number;
+      address = static_cast<uint64_t>(start - found->base);
+    };
+    place(layout.input, layout.input_blocks, call.opening.input, call.opening.input_window);
+    place(layout.output, layout.output_blocks, call.opening.output, call.opening.output_window);
+  }
   lanes.start();
 }
 
@@ -49,7 +77,21 @@ Result<std::unique_ptr<LaneSet>> Communicator::build(const Plan& plan, const Req
           std::visit([&](const auto& typed) { return connections_.provide(typed, channel, use); }, schedule.kind));
     }
   }
-  return std::make_unique<LaneSet>(plan, args, connections_.ports(use));
+  auto lanes = std::make_unique<LaneSet>(plan, args, connections_.ports(use), memory_);
+  if (plan.proto != Proto::Rma || !can_be_refused(*find_row(plan.coll, plan.algo), summary_.single_copy)) return lanes;
+  // Whatever the user restricts the planner to, a call that its buffers do not allow has to run.
+  Shape shape = shape_of(request);
+  shape.refused = true;
+  Result<Plan> otherwise = make_plan(summary_, shape);
+  if (!otherwise.ok()) {
+    Summary free = summary_;
+    free.algorithms = free.protocols = "auto";
+    otherwise = make_plan(free, shape);
+  }
+  TUTTI_TRY(otherwise);
+  TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<LaneSet> lanes_otherwise, build(*otherwise, request, use));
+  lanes->set_otherwise(std::move(lanes_otherwise));
+  return lanes;
 }
 
 Result<double> Communicator::predict(const Request& request) const {
@@ -59,9 +101,7 @@ Result<double> Communicator::predict(const Request& request) const {
 }
 
 Result<LaneSet*> Communicator::make_lanes(const Request& request, uint64_t key) {
-  // Ragged blocks are planned from n alone: no rank knows all sizes of an AllToAllV.
-  const Shape shape{request.coll, request.bytes(), request.tables != nullptr};
-  TUTTI_ASSIGN_OR_RETURN(const Plan plan, make_plan(summary_, shape));
+  TUTTI_ASSIGN_OR_RETURN(const Plan plan, make_plan(summary_, shape_of(request)));
   TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<LaneSet> lanes, build(plan, request, Use::Collective));
   log_info(Subsystem::Plan, "{} rank {}: {} -> {}/{}, {} channel(s), slices of {} bytes, {:.1f} us predicted", name_,
            rank_, describe(request), tutti::name(plan.algo), tutti::name(plan.proto), plan.channels, plan.slice_bytes,
@@ -70,7 +110,7 @@ Result<LaneSet*> Communicator::make_lanes(const Request& request, uint64_t key) 
 }
 
 Result<LaneSet*> Communicator::start_collective(const Request& request) {
-  const uint64_t key = request.kind();
+  const uint64_t key = kind_of(request);
   if (const std::unique_ptr<LaneSet>* kept = shelves_.find(key, request.bytes())) [[likely]] {
     LaneSet& lanes = **kept;
     if (lanes.straight()) [[likely]] {
@@ -88,14 +128,14 @@ Result<LaneSet*> Communicator::start_collective(const Request& request) {
 }
 
 LaneSet* Communicator::known_collective(const Request& request) {
-  const std::unique_ptr<LaneSet>* kept = shelves_.find(request.kind(), request.bytes());
+  const std::unique_ptr<LaneSet>* kept = shelves_.find(kind_of(request), request.bytes());
   return kept != nullptr ? kept->get() : nullptr;
 }
 
 Result<LaneSet*> Communicator::make_peer_lanes(const Request& request) {
-  TUTTI_ASSIGN_OR_RETURN(const Plan plan, make_plan(summary_, {request.coll, request.bytes(), false}));
+  TUTTI_ASSIGN_OR_RETURN(const Plan plan, make_plan(summary_, shape_of(request)));
   const uint64_t key = static_cast<uint64_t>(request.root) << 32 | static_cast<uint64_t>(request.is_send) << 31 |
-                       static_cast<uint64_t>(plan.proto) << 30 | static_cast<uint64_t>(plan.stream_output) << 29 |
+                       static_cast<uint64_t>(plan.proto) << 29 | static_cast<uint64_t>(plan.stream_output) << 28 |
                        plan.slice_bytes / kTileAlign;
   std::unique_ptr<LaneSet>& lanes = peer_lanes_[key];
   if (lanes == nullptr) {
@@ -105,7 +145,7 @@ Result<LaneSet*> Communicator::make_peer_lanes(const Request& request) {
 }
 
 Result<LaneSet*> Communicator::start_point_to_point(const Request& request) {
-  const uint64_t key = request.kind();
+  const uint64_t key = kind_of(request);
   LaneSet* const* kept = peer_shelves_.find(key, request.bytes());
   if (kept == nullptr) [[unlikely]] {
     TUTTI_ASSIGN_OR_RETURN(LaneSet* const lanes, make_peer_lanes(request));
@@ -204,6 +244,7 @@ void Communicator::settle() const {
 
 Status Communicator::look(const LaneSet& lanes, const Request& request, const Waiter& waiter) {
   if (failed_.load(std::memory_order_relaxed)) return failure();
+  TUTTI_TRY(lanes.failure());
   if (const int peer = lanes.find_mismatch(); peer >= 0) {
     return invalid_usage(
         "{}: rank {} called {}, but rank {} called something else at this place: all ranks must issue the same calls "

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// The cost model:
+// The cost model.
 //
-//   time = hops * exchange                       dependent exchanges, each a line (or a packet) across
-//        + messages * message                    handling of a slot
-//        + (sent / write + received / read) * m  bytes through slots, or one slice per hop if that is longer; m ranks
-//                                                share a core
-//        + touched / memory * m                  the user's buffers, when they do not stay in the caches
+// Over mapped memory, from the curves of the profile (profile.h), C being that of the protocol:
 //
-// With m > 1 ranks on a core an exchange is not a line but a round of context switches: the last rank to arrive carries
-// on, so m ranks cost m switches.
+//   time = hops * C(bytes of a hop)              one slice per hop or less: hops follow each other
+//        | C(all bytes) + (hops - 1) * C(slice)  more: slices follow each other through the hops
+//        + combined / combine                    one more source of a reduction
+//        + handling of slots, one per peer and slice
+//
+// With m > 1 ranks on a core everything takes m times as long, and an exchange is not a line but a round of context
+// switches: the last rank to arrive carries on, so m ranks cost m switches.
+//
+// Over a network:
+//
+//   time = hops * exchange + messages * message + (sent / write + received / read, or one slice per hop if longer)
 #include "plan/cost.h"
 
 #include <algorithm>
@@ -20,60 +25,83 @@ namespace {
 struct LinkCost {
   double exchange_us;  // a dependent exchange
   double message_us;   // per slot and peer
-  double write_gbps;   // into a slot or a socket, per rank
+  double write_gbps;   // into a socket, per rank
   double read_gbps;    // out of it
 };
-
-// Constants chosen for a 2-core Xeon (AVX-512, 2 MiB L2 per core), from rates measured there with two processes: slots
-// are written at 21 GB/s and read at 26 GB/s, a line takes 0.15 us, a switch to another rank 0.7 us; the rest is set so
-// that the crossovers of AllReduce come out as measured. Not fitted per machine: that needs a tool (`tutti tune`).
-constexpr LinkCost kMappedLL = {0.14, 0.02, 12.0, 12.0};
-constexpr LinkCost kMappedSimple = {0.8, 0.05, 21.0, 26.0};
+// Chosen from what single connections over loopback and veth reach on a 2-core Xeon.
 constexpr LinkCost kTcp = {5.0, 3.0, 2.6, 2.6};
-constexpr double kSwitchUs = 0.75;     // sched_yield to another rank of the core
-constexpr double kCombineGbps = 60.0;  // one more source in a reduction
-constexpr double kCachedGbps = 80.0;   // user buffers that stay in the L2
-constexpr double kMemoryGbps = 20.0;   // user buffers that do not
 
-// How often a rank reads or writes a byte of its own buffers, per byte of the whole buffer: a one-shot all-reduce reads
-// its input twice, a two-shot once. Taken from the schedule of rank 0, the root where there is one.
-double touched_per_byte(const Shape& shape, const CatalogRow& row, const Plan& plan, int n) {
-  const AnySchedule schedule = row.make({0, n, 0, 0, 0});
-  const int blocks = writes_blocks(shape.coll) ? n : plan.blocks;
-  double touched = 0;
-  for (int k = 0; k < schedule.steps(); ++k) {
-    const Step step = schedule.at(k);
-    touched += step.blocks * ((step.src != Buffer::None) + (step.dst_block >= 0));
-  }
-  return touched / blocks;
+constexpr double kMessageUs = 0.05;         // handling of a mapped slot: two look-ups and a descriptor
+constexpr double kOpeningUs = 0.1;          // remote access: per peer, its opening and leaving
+constexpr double kColdCombineShare = 0.25;  // of the rate of combining, once the buffers exceed the caches
+
+struct Bytes {  // of the busiest rank
+  double whole, sent, received;
+};
+Bytes bytes_of(const Summary& summary, const Shape& shape, const CatalogRow& row) {
+  const int n = summary.n;
+  const double whole = static_cast<double>(shape.bytes) * (writes_blocks(shape.coll) ? n : 1);
+  return {whole, whole * (summary.mapped ? row.sent(n) : row.sent_pairs(n)), whole * row.received(n)};
+}
+
+double predict_network_us(const Summary& summary, const Shape& shape, const CatalogRow& row, const Plan& plan) {
+  const int n = summary.n;
+  const Bytes bytes = bytes_of(summary, shape, row);
+  const double per_slice = static_cast<double>(plan.slice_bytes);
+  const double least = static_cast<double>(make_schedule(shape.coll, row.algo, {0, n, 0, 0, 0}).steps());
+  const double messages = std::max(least, std::ceil((bytes.sent + bytes.received) / per_slice));
+  // A slice cannot leave before it has arrived: a chain of hops takes at least the time of one slice each.
+  const double block = static_cast<double>(shape.bytes) / (writes_blocks(shape.coll) ? 1 : plan.blocks) / plan.channels;
+  const double chain = row.hops(n) * std::min(per_slice, block) * (1 / kTcp.write_gbps + 1 / kTcp.read_gbps);
+  const double through = std::max(bytes.sent / kTcp.write_gbps + bytes.received / kTcp.read_gbps, chain);
+  const double combined = reduces(shape.coll) ? bytes.received / summary.profile->combine_gbps : 0;
+  return row.hops(n) * kTcp.exchange_us + messages * kTcp.message_us * summary.ranks_per_core +
+         (through + combined) * 1e-3 * summary.ranks_per_core;
+}
+
+// Hops that follow each other, of which each brings `per_hop` bytes, or slices that stream through them.
+double through(const Curve& curve, double total, double block, double slice, int hops) {
+  if (hops == 0 || total <= 0) return curve(0) * hops;
+  if (block <= slice) return hops * curve(std::max(total / hops, block));
+  return curve(total) + (hops - 1) * curve(slice);
 }
 
 }  // namespace
 
 double predict_us(const Summary& summary, const Shape& shape, const CatalogRow& row, const Plan& plan) {
+  if (!summary.mapped) return predict_network_us(summary, shape, row, plan);
   const int n = summary.n;
-  const LinkCost& link = !summary.mapped ? kTcp : plan.proto == Proto::LL ? kMappedLL : kMappedSimple;
-  const double whole = static_cast<double>(shape.bytes) * (writes_blocks(shape.coll) ? n : 1);
-  const double sent = whole * (summary.mapped ? row.sent(n) : row.sent_pairs(n));
-  const double received = whole * row.received(n);
+  const Profile& profile = *summary.profile;
+  const Bytes bytes = bytes_of(summary, shape, row);
   const double sharing = summary.ranks_per_core;
-
-  // Slots handled: one per peer and slice.
-  const double per_slice = static_cast<double>(plan.slice_bytes);
-  const double least = static_cast<double>(make_schedule(shape.coll, row.algo, {0, n, 0, 0, 0}).steps());
-  const double messages = std::max(least, std::ceil((sent + received) / per_slice));
-
-  const double exchange = summary.ranks_per_core > 1 ? sharing * kSwitchUs : link.exchange_us;
-  const double combined = reduces(shape.coll) ? received : 0;
-  const double footprint = 2 * whole * sharing;
-  const double memory = footprint > static_cast<double>(summary.cache_bytes) ? kMemoryGbps : kCachedGbps;
-  // A slice cannot leave before it has arrived: a chain of hops takes at least the time of one slice each.
+  const double slice = static_cast<double>(plan.slice_bytes);
   const double block = static_cast<double>(shape.bytes) / (writes_blocks(shape.coll) ? 1 : plan.blocks) / plan.channels;
-  const double chain = row.hops(n) * std::min(per_slice, block) * (1 / link.write_gbps + 1 / link.read_gbps);
-  const double through_slots = std::max(sent / link.write_gbps + received / link.read_gbps, chain);
-  const double bytes_us =
-      (through_slots + combined / kCombineGbps + whole * touched_per_byte(shape, row, plan, n) / memory) * 1e-3;
-  return row.hops(n) * exchange + messages * link.message_us * sharing + bytes_us * sharing;
+  const int hops = row.hops(n);
+
+  const double cold = 2 * bytes.whole * sharing > static_cast<double>(summary.cache_bytes) ? kColdCombineShare : 1;
+  const double combined = reduces(shape.coll) ? bytes.received / (profile.combine_gbps * cold) * 1e-3 : 0;
+  double exchange = 0, moving = 0, handling = 0;
+  if (plan.proto == Proto::Rma) {
+    const Curve& reading = summary.windows && (row.needs & kAllOpen) ? profile.pull : profile.kernel;
+    exchange = hops * reading(0);
+    // What a peer has only just written, between two hops of one call, is brought as slowly as slots are.
+    if (bytes.received > 0) {
+      moving = reading(bytes.received / hops);
+      if (hops > 1)
+        moving += (hops - 1) * std::max(reading(bytes.received / hops), profile.slots(bytes.received / hops));
+    }
+    if (bytes.sent > 0) moving += profile.push(bytes.sent) - (bytes.received > 0 ? profile.push(0) : 0);
+    moving = std::max(moving - exchange, 0.0);
+    handling = 2 * (n - 1) * kOpeningUs * hops;
+  } else {
+    const Curve& curve = plan.proto == Proto::LL ? profile.ll : profile.slots;
+    exchange = hops * curve(0);
+    moving = std::max(through(curve, std::max(bytes.sent, bytes.received), block, slice, hops) - exchange, 0.0);
+    const double least = static_cast<double>(make_schedule(shape.coll, row.algo, {0, n, 0, 0, 0}).steps());
+    handling = std::max(least, std::ceil((bytes.sent + bytes.received) / slice)) * kMessageUs;
+  }
+  if (sharing > 1) exchange = hops * (plan.proto == Proto::Rma ? 2 : 1) * sharing * profile.switch_us;
+  return exchange + (moving + combined + handling) * sharing;
 }
 
 }  // namespace tutti

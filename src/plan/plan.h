@@ -9,6 +9,7 @@
 
 #include "algo/collective.h"
 #include "base/status.h"
+#include "plan/profile.h"
 
 namespace tutti {
 
@@ -29,8 +30,10 @@ struct Plan {
 // The shape of a call, as far as the planner cares.
 struct Shape {
   Coll coll = Coll::AllReduce;
-  uint64_t bytes = 0;   // of the region (AllReduce, Broadcast, Reduce, SendRecv) or of one block (the others)
-  bool ragged = false;  // blocks of different sizes, known only in part to each rank (the V collectives)
+  uint64_t bytes = 0;      // of the region (AllReduce, Broadcast, Reduce, SendRecv) or of one block (the others)
+  bool ragged = false;     // blocks of different sizes, known only in part to each rank (the V collectives)
+  bool prescaled = false;  // each rank's input has a factor that only that rank knows
+  bool refused = false;    // all ranks know that the buffers of the call do not allow what may be refused (Rma)
 };
 
 // What all ranks know alike about the machine and the configuration.
@@ -39,10 +42,13 @@ struct Summary {
   int hosts = 1;
   int ranks_per_core = 1;               // on the fullest host, rounded up
   bool mapped = true;                   // every pair maps its slots: LL and fan-out exist
+  bool single_copy = false;             // every rank can read every other's memory (one process, or the kernel copies)
+  bool windows = false;                 // windows are registered (the buffers of a call may still lie elsewhere)
   uint64_t slot_capacity = UINT64_MAX;  // bytes of Simple slots of the smallest connection
   uint64_t ll_slots = UINT64_MAX;       // LL slots of the smallest connection
   int most_channels = INT32_MAX;        // what every connection offers
   uint64_t cache_bytes = UINT64_MAX;    // L2 per core, on the smallest
+  const Profile* profile = &built_in_profile({});  // never null; outlives the process
   // Restrictions by environment and configuration, as text; parsed by the planner.
   std::string algorithms = "auto";
   std::string protocols = "auto";

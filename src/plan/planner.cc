@@ -28,10 +28,10 @@ constexpr uint64_t kSlotsShared = 2;
 // Bytes of slots in flight for who runs ahead: 1 KiB broadcasts of 4 ranks on 2 cores through two slots cost a switch
 // each, 2.2 us.
 constexpr uint64_t kAheadBytes = 128 << 10;
+// Remote access: the most that is moved before a lane looks up again. A megabyte takes 50 us or more.
+constexpr uint64_t kRmaSlice = 1 << 20;
 // Ragged blocks: no rank knows all sizes, so a slice that serves both small and large ones.
 constexpr uint64_t kRaggedSlice = 64 << 10;
-// Non-temporal stores pay once what is written would not stay in the caches anyway.
-constexpr uint64_t kStreamAbove = 8 << 20;
 
 uint64_t ceil_div(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
 
@@ -69,6 +69,14 @@ std::string unfit(const Summary& summary, const Shape& shape, const CatalogRow& 
   if (!row.fits(summary.n)) return "needs a power of two of ranks";
   if (proto == Proto::LL && !summary.mapped) return "LL needs memory that both ends map";
   if ((row.needs & kSingleRound) && shape.ragged) return "needs blocks of one size";
+  if (proto != Proto::Rma) return {};
+  if (summary.n < 2 || !summary.mapped) return "reads peers' memory, of which there is none here";
+  if ((row.needs & kWindows) && !summary.windows) return "no windows are registered";
+  if (!summary.single_copy && !(summary.windows && (row.needs & kAllOpen)))
+    return "not every rank can read every other's memory";
+  if (shape.refused && can_be_refused(row, summary.single_copy)) return "the buffers of the call do not allow it";
+  if (shape.ragged) return "needs blocks of one size";
+  if (shape.prescaled) return "a factor is known to its own rank only";
   return {};
 }
 
@@ -90,7 +98,14 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
   const uint64_t block =
       shape.ragged && shape.bytes == 0 ? kRaggedSlice : block_bytes(shape, row, summary.n, plan.channels);
   const auto fewest = static_cast<uint64_t>(row.slots(summary.n, plan.slices));
-  if (proto == Proto::LL) {
+  if (proto == Proto::Rma) {
+    plan.channels = 1;
+    plan.slice_bytes = kRmaSlice;
+    plan.slots = 1;
+    // One round, so that buffers are opened once; a send's lanes serve all sizes, in rounds of a slice.
+    if (shape.coll != Coll::SendRecv)
+      plan.slices = static_cast<int>(std::max<uint64_t>(ceil_div(block_bytes(shape, row, summary.n, 1), kRmaSlice), 1));
+  } else if (proto == Proto::LL) {
     plan.slice_bytes = kLLPayloadBytes;
     plan.slots = 2;
     // A quarter of the slots may be free without the sender knowing (credit comes in batches).
@@ -106,8 +121,8 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
   // What the ranks of a core write together has to exceed its cache before bypassing it pays.
   const auto sharing = static_cast<uint64_t>(summary.ranks_per_core);
   const uint64_t written = shape.bytes * static_cast<uint64_t>(writes_blocks(shape.coll) ? summary.n : 1);
-  plan.stream_output =
-      proto == Proto::Simple && (sharing > 1 ? written * sharing > summary.cache_bytes : written >= kStreamAbove);
+  plan.stream_output = proto != Proto::LL && (sharing > 1 ? written * sharing > summary.cache_bytes
+                                                          : written >= summary.profile->stream_above);
   plan.predicted_us = predict_us(summary, shape, row, plan);
   return candidate;
 }
@@ -119,11 +134,19 @@ Result<std::vector<Candidate>> plan_candidates(const Summary& summary, const Sha
   std::vector<Candidate> fit, unfit;
   for (const CatalogRow& row : catalog()) {
     if (row.coll != shape.coll) continue;
-    for (const Proto proto : {Proto::LL, Proto::Simple}) {
+    for (const Proto proto : {Proto::LL, Proto::Simple, Proto::Rma}) {
+      // What does not exist is no candidate.
+      if (!row.has(proto) && (proto == Proto::Rma || row.has(Proto::Rma))) continue;
       Candidate candidate = consider(summary, shape, row, proto);
       if (candidate.lost.empty()) candidate.lost = restrictions.excludes(shape.coll, row.algo, proto, summary.mapped);
       (candidate.lost.empty() ? fit : unfit).push_back(std::move(candidate));
     }
+  }
+  // Whether remote access can serve depends on more than the user knows: where only it is allowed and cannot, slots do.
+  if (fit.empty() && restrictions.only(Proto::Rma)) {
+    Summary slots = summary;
+    slots.protocols = "^rma";
+    return plan_candidates(slots, shape);
   }
   if (fit.empty()) {
     std::string excluded;
@@ -166,10 +189,12 @@ Status check_restrictions(const Summary& summary) {
 }
 
 uint64_t summary_digest(const Summary& summary) {
-  const std::string all = fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {}", summary.n, summary.hosts,
-                                      summary.ranks_per_core, summary.mapped, summary.slot_capacity, summary.ll_slots,
-                                      summary.most_channels, summary.cache_bytes, summary.algorithms, summary.protocols,
-                                      summary.min_channels, summary.max_channels, summary.slice_bytes);
+  const std::string all =
+      fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {}", summary.n, summary.hosts, summary.ranks_per_core,
+                  summary.mapped, summary.single_copy, summary.slot_capacity, summary.ll_slots, summary.most_channels,
+                  summary.cache_bytes, summary.algorithms, summary.protocols, summary.min_channels,
+                  summary.max_channels, summary.slice_bytes) +
+      format_profile(*summary.profile);
   uint64_t hash = 0xCBF29CE484222325u;  // FNV-1a
   for (const char c : all) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
   return hash;

@@ -22,6 +22,8 @@ class Restrictions {
  public:
   // Why this choice is excluded; empty if it is allowed.
   std::string excludes(Coll coll, Algo algo, Proto proto, bool mapped) const;
+  // The list of protocols names this one alone.
+  bool only(Proto proto) const { return protocols_ == 1u << static_cast<int>(proto); }
 
  private:
   friend Result<Restrictions> parse_restrictions(std::string_view algorithms, std::string_view protocols);

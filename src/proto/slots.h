@@ -6,7 +6,7 @@
 // each reader has its own head, a slot is free when all have passed it).
 //
 //   Simple   shared memory of one FIFO                     who writes
-//            line 0         tail                           sender    (release: the slot's bytes, then the tail)
+//            line 0         tail, an opening               sender    (release: the slot's bytes, then the tail)
 //            line 1..R      head of reader 0..R-1          reader    (release: after its last read of the slot)
 //            descriptors    one per slot: bytes, identity  sender    (published by the tail)
 //            slots          `capacity` bytes               sender
@@ -52,6 +52,25 @@ struct alignas(kCacheLine) CounterLine {
 };
 static_assert(sizeof(CounterLine) == kCacheLine);
 
+// What a rank tells a peer when it opens its buffers: where they are. Addresses are those of the rank's own process, or
+// offsets into a window.
+struct Opening {
+  uint64_t input = 0, output = 0;
+  uint32_t input_window = 0, output_window = 0;  // 0: in no window
+  uint32_t in_place = 0;                         // 1: the buffers overlap
+  uint32_t unused = 0;                           // 1: this call has no input here; 2: no output
+  bool operator==(const Opening&) const = default;
+};
+
+// A Simple FIFO's tail, which leaves room in its line for an opening: no more than one is outstanding in a FIFO, so
+// that where the buffers are and that they are open travel together.
+struct alignas(kCacheLine) TailLine {
+  uint64_t value;
+  uint64_t flag;  // of the opening: make_flag(position, identity)
+  Opening opening;
+};
+static_assert(sizeof(TailLine) == kCacheLine);
+
 struct SlotDescriptor {
   uint64_t bytes;
   uint64_t flag;  // make_flag(position, identity)
@@ -59,7 +78,7 @@ struct SlotDescriptor {
 
 // Where the parts of one Simple FIFO lie; the same for both ends.
 struct SimpleMemory {
-  CounterLine* tail = nullptr;
+  TailLine* tail = nullptr;
   CounterLine* heads = nullptr;  // one per reader
   int readers = 0;
   SlotDescriptor* descriptors = nullptr;  // kMaxSlots
@@ -117,6 +136,15 @@ class SimpleSender {
     memory_.descriptors[next_ % SimpleMemory::kMaxSlots] = {bytes, make_flag(next_, identity)};
     store_release(memory_.tail->value, ++next_);
   }
+  // Rma: publishes where my buffers are, in a slot without bytes. The FIFO is drained; it is again when all readers
+  // have left. Release: what I wrote to my buffers before is visible to who sees them open. Pairs with
+  // SimpleReceiver::ready.
+  void open(const Opening& mine, uint32_t identity) {
+    memory_.tail->flag = make_flag(next_, identity);
+    memory_.tail->opening = mine;
+    store_release(memory_.tail->value, ++next_);
+  }
+  // Acquire: what the readers did with my buffers, and wrote to them, is done. Pairs with SimpleReceiver::release.
   bool drained() { return next_ == seen_ || next_ == (seen_ = slowest_head(memory_.heads, memory_.readers)); }
 
  private:
@@ -147,6 +175,9 @@ class SimpleReceiver {
     return memory_.descriptors[(next_ + ahead) % SimpleMemory::kMaxSlots];
   }
   bool matches(uint32_t identity) const { return descriptor().flag == make_flag(next_, identity); }
+  // The next slot is an opening by a call of this identity.
+  bool opens(uint32_t identity) const { return memory_.tail->flag == make_flag(next_, identity); }
+  const Opening& opening() const { return memory_.tail->opening; }
   const std::byte* slot(uint64_t ahead = 0) const { return memory_.slots + (next_ + ahead) % cut_.count * cut_.bytes; }
   // Release: my reads of the slot are done before the sender may see it as free. Pairs with SimpleSender::has_room.
   void release() { store_release(head_->value, ++next_); }

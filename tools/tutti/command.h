@@ -12,5 +12,6 @@ void add_env(CLI::App& app);
 void add_status(CLI::App& app);
 void add_topo(CLI::App& app);
 void add_trace(CLI::App& app);
+void add_tune(CLI::App& app);
 
 }  // namespace tutti::tool

@@ -18,6 +18,7 @@ constexpr void (*kCommands[])(CLI::App&) = {
     tutti::tool::add_status,
     tutti::tool::add_topo,
     tutti::tool::add_trace,
+    tutti::tool::add_tune,
 };
 
 }  // namespace

@@ -59,7 +59,7 @@ Result<LocalFifo> LocalFifo::create(uint64_t capacity, uint64_t rotation) {
   constexpr uint64_t kRotations = (kPageBytes - kDescriptorBytes) / (2 * sizeof(CounterLine));
   auto* const counters =
       reinterpret_cast<CounterLine*>(base + kDescriptorBytes) + 2 * (rotation % kRotations);  // tail, head
-  fifo.memory_ = {.tail = counters,
+  fifo.memory_ = {.tail = reinterpret_cast<TailLine*>(counters),
                   .heads = counters + 1,
                   .readers = 1,
                   .descriptors = reinterpret_cast<SlotDescriptor*>(base),

@@ -9,10 +9,12 @@
 #include <string>
 
 #include "algo/catalog.h"
+#include "base/status.h"
 #include "exec/cpu/core_map.h"
 #include "exec/cpu/reduce/reduce.h"
 #include "exec/cpu/slot_stores.h"
 #include "exec/run_schedule.h"
+#include "proto/slots.h"
 
 namespace tutti {
 
@@ -29,6 +31,8 @@ struct LaneCall {
   bool has_pre = false, has_post = false;
   bool stream_output = false;         // non-temporal stores to the user's output
   SlotStores* slot_stores = nullptr;  // the communicator's
+  Opening opening;                    // Rma: what the peers are told of my buffers
+  bool single_copy = false;           // Rma: every rank can read every other's memory
 };
 
 class StraightRun;
@@ -46,6 +50,9 @@ class LaneRun {
   // Whom it waits for: a rank, or -1; and in words.
   virtual int waiting_peer() const = 0;
   virtual std::string waiting_for() const = 0;
+  // Rma: what went wrong with a peer's memory; and whether, at the end, the call has to run otherwise.
+  virtual Status failure() const { return {}; }
+  virtual bool refused() const { return false; }
   // The same lane with everything looked up, for calls of this shape; null: it would not pay.
   virtual std::unique_ptr<StraightRun> straightened() const;
 };

@@ -2,15 +2,17 @@
 #include "exec/cpu/lane_set.h"
 
 #include "algo/catalog.h"
+#include "exec/cpu/rma_lane.h"
 
 namespace tutti {
 namespace {
 
-template <class Schedule, Proto kProto>
+template <class Schedule, class Lane>
 class TypedLaneRun final : public LaneRun {
  public:
-  TypedLaneRun(const Schedule& schedule, const Ports& ports, const Tiling& tiling, SlotCut cut, int n)
-      : schedule_(schedule), lane_(ports, tiling, cut, n) {}
+  template <class... LaneArgs>
+  explicit TypedLaneRun(const Schedule& schedule, LaneArgs&&... lane_args)
+      : schedule_(schedule), lane_(std::forward<LaneArgs>(lane_args)...) {}
 
   void bind(const LaneCall& call) override {
     lane_.bind(call);
@@ -33,24 +35,33 @@ class TypedLaneRun final : public LaneRun {
                        cursor_.round, cursor_.step, schedule_.steps(), cursor_.slice);
   }
   std::unique_ptr<StraightRun> straightened() const override {
-    if constexpr (kProto == Proto::LL) {
+    if constexpr (std::is_same_v<Lane, CpuLane<Proto::LL>>) {
       if (MoveList list = lane_.list_moves(schedule_); list.steps() > 0)
         return std::make_unique<StraightRun>(std::move(list));
     }
     return nullptr;
+  }
+  Status failure() const override {
+    if constexpr (requires { lane_.failure(); }) return lane_.failure();
+    return {};
+  }
+  bool refused() const override {
+    if constexpr (requires { lane_.refused(); }) return lane_.refused();
+    return false;
   }
 
  private:
   bool finished() const { return schedule_.steps() == 0 || cursor_.round >= lane_.rounds(); }
 
   const Schedule schedule_;
-  CpuLane<kProto> lane_;
+  Lane lane_;
   Cursor cursor_;
 };
 
 }  // namespace
 
-LaneSet::LaneSet(const Plan& plan, const ScheduleArgs& args, const std::vector<std::unique_ptr<Ports>>& ports)
+LaneSet::LaneSet(const Plan& plan, const ScheduleArgs& args, const std::vector<std::unique_ptr<Ports>>& ports,
+                 const RemoteMemory& memory)
     : plan_(plan) {
   for (int channel = 0; channel < plan.channels; ++channel) {
     for (int part = 0; part < plan.parts; ++part) {
@@ -63,12 +74,16 @@ LaneSet::LaneSet(const Plan& plan, const ScheduleArgs& args, const std::vector<s
       const AnySchedule any = make_schedule(plan.coll, plan.algo, mine);
       const auto add = [&](const auto& schedule) {
         using Schedule = std::decay_t<decltype(schedule)>;
-        if (plan.proto == Proto::LL) {
-          lanes_.push_back(
-              std::make_unique<TypedLaneRun<Schedule, Proto::LL>>(schedule, channel_ports, tiling, cut, args.n));
+        if constexpr (kRemote<Schedule>) {
+          const CatalogRow& row = *find_row(plan.coll, plan.algo);
+          lanes_.push_back(std::make_unique<TypedLaneRun<Schedule, RmaLane>>(schedule, channel_ports, memory, tiling,
+                                                                             row.needs, reduces(plan.coll), args.n));
+        } else if (plan.proto == Proto::LL) {
+          lanes_.push_back(std::make_unique<TypedLaneRun<Schedule, CpuLane<Proto::LL>>>(schedule, channel_ports, tiling,
+                                                                                        cut, args.n));
         } else {
-          lanes_.push_back(
-              std::make_unique<TypedLaneRun<Schedule, Proto::Simple>>(schedule, channel_ports, tiling, cut, args.n));
+          lanes_.push_back(std::make_unique<TypedLaneRun<Schedule, CpuLane<Proto::Simple>>>(schedule, channel_ports,
+                                                                                            tiling, cut, args.n));
         }
       };
       std::visit(add, any.kind);
@@ -103,13 +118,30 @@ Advance LaneSet::all() {
 }
 
 bool LaneSet::waits_beside(const CoreMap& cores) {
+  if (elsewhere_) return otherwise_->waits_beside(cores);
   for (size_t i = 0; i < lanes_.size(); ++i) {
     if (!done_[i] && lanes_[i]->waits_beside(cores)) return true;
   }
   return false;
 }
 
+Advance LaneSet::run_otherwise() {
+  elsewhere_ = true;
+  LaneCall& call = otherwise_->call();
+  call = call_;
+  call.stream_output = otherwise_->plan().stream_output;
+  otherwise_->start();
+  return Advance::Progressed;
+}
+
+Status LaneSet::failure() const {
+  if (elsewhere_) return otherwise_->failure();
+  for (const auto& lane : lanes_) TUTTI_TRY(lane->failure());
+  return {};
+}
+
 int LaneSet::find_mismatch() const {
+  if (elsewhere_) return otherwise_->find_mismatch();
   for (size_t i = 0; i < lanes_.size(); ++i) {
     const int peer = done_[i] ? -1 : lanes_[i]->find_mismatch();
     if (peer >= 0) return peer;
@@ -118,6 +150,7 @@ int LaneSet::find_mismatch() const {
 }
 
 int LaneSet::waiting_peer() const {
+  if (elsewhere_) return otherwise_->waiting_peer();
   for (size_t i = 0; i < lanes_.size(); ++i) {
     const int peer = done_[i] ? -1 : lanes_[i]->waiting_peer();
     if (peer >= 0) return peer;
@@ -126,6 +159,7 @@ int LaneSet::waiting_peer() const {
 }
 
 std::string LaneSet::waiting_for() const {
+  if (elsewhere_) return otherwise_->waiting_for();
   for (size_t i = 0; i < lanes_.size(); ++i) {
     if (done_[i]) continue;
     if (std::string what = lanes_[i]->waiting_for(); !what.empty()) return what;

@@ -13,18 +13,23 @@
 #include "exec/cpu/lane_run.h"
 #include "exec/cpu/straight_run.h"
 #include "plan/plan.h"
+#include "transports/remote/remote_memory.h"
 
 namespace tutti {
 
 class LaneSet {
  public:
-  // `ports` has one entry per channel and must outlive the set.
-  LaneSet(const Plan& plan, const ScheduleArgs& args, const std::vector<std::unique_ptr<Ports>>& ports);
+  // `ports` has one entry per channel and must outlive the set, as must `memory`.
+  LaneSet(const Plan& plan, const ScheduleArgs& args, const std::vector<std::unique_ptr<Ports>>& ports,
+          const RemoteMemory& memory);
+  // What runs instead when all ranks know that the buffers of a call do not allow this plan (Rma).
+  void set_otherwise(std::unique_ptr<LaneSet> lanes) { otherwise_ = std::move(lanes); }
 
   // The call to fill in before start().
   LaneCall& call() { return call_; }
   void start() {
     unfinished_ = lanes_.size();
+    elsewhere_ = false;
     for (size_t i = 0; i < lanes_.size(); ++i) {
       lanes_[i]->bind(call_);
       done_[i] = false;
@@ -62,6 +67,8 @@ class LaneSet {
 
   // Progressed: some lane moved; Blocked: none did; Done: all have ended.
   Advance advance(int polls) {
+    if (elsewhere_) [[unlikely]]
+      return otherwise_->advance(polls);
     if (lanes_.size() == 1) return unfinished_ == 0 ? Advance::Done : only(polls);
     return all();
   }
@@ -74,14 +81,20 @@ class LaneSet {
   // Whom the first lane that stands still waits for, or -1.
   int waiting_peer() const;
   std::string waiting_for() const;
+  // A failure that no waiting will heal. Not for the fast path.
+  Status failure() const;
 
  private:
   Advance only(int polls) {
     const Advance result = lanes_[0]->run(polls);
-    if (result == Advance::Done) unfinished_ = 0;
+    if (result != Advance::Done) return result;
+    if (otherwise_ != nullptr && lanes_[0]->refused()) [[unlikely]]
+      return run_otherwise();
+    unfinished_ = 0;
     return result;
   }
   Advance all();
+  Advance run_otherwise();
 
   Plan plan_;
   LaneCall call_;
@@ -89,6 +102,8 @@ class LaneSet {
   std::vector<bool> done_;
   size_t unfinished_ = 0;
   StraightRun* straight_ = nullptr;  // lanes_[0], where it is one
+  std::unique_ptr<LaneSet> otherwise_;
+  bool elsewhere_ = false;  // this call runs there
 };
 
 }  // namespace tutti

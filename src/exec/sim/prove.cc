@@ -71,7 +71,10 @@ class Prover {
   bool step(size_t lane) {
     if (done_[lane]) return false;
     const Advance result = advance(lanes_[lane].schedule, lanes_[lane], lanes_[lane].cursor);
-    if (result == Advance::Done) done_[lane] = true, --left_;
+    if (result == Advance::Done) {
+      done_[lane] = true, --left_;
+      lanes_[lane].check_left();
+    }
     return result != Advance::Blocked;
   }
 

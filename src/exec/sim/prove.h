@@ -9,7 +9,8 @@
 //     place is untouched, nothing outside the blocks is written;
 //   * with `slots` slots per connection no order of events ends in a deadlock;
 //   * on each connection the receiver takes the slices that the sender sends, in that order, and none remains;
-//   * `last` stands exactly where a reduction is complete.
+//   * `last` stands exactly where a reduction is complete;
+//   * buffers of peers are used only between entering and leaving, and every opening is closed.
 //
 // How far that goes: lanes read from named connections only and each connection has one sending lane, so what they
 // exchange does not depend on the order in which lanes run (a Kahn network); orders matter where lanes of one rank

@@ -176,7 +176,13 @@ std::string SimLane::check_step(const Step& step) const {
       if (i > 0 && peer <= peers->rank[i - 1]) return "lists its peers in no increasing order";
     }
   }
-  if (step.to.fan && !step.to.others()) return "sends over fan-out to some ranks only";
+  if (step.to.fan && !step.to.others() && step.access != Access::Remote) return "sends over fan-out to some ranks only";
+  if (step.access == Access::Open || step.access == Access::Close) {
+    return step.to.none() || !step.from.none() ? "opens or closes to nobody, or receives" : "";
+  }
+  if (step.access == Access::Enter || step.access == Access::Leave) {
+    return step.from.none() || !step.to.none() ? "enters or leaves nobody's buffers, or sends" : "";
+  }
   const int sources = step.from.size(args_.n) + (step.src != Buffer::None);
   if (sources == 0) return "has no source";
   if (!step.reduce && sources != 1) return fmt::format("copies from {} sources", sources);
@@ -222,7 +228,16 @@ SimLane::Range SimLane::target(const Step& step, const Cursor& at) const {
   return {rank.output_begin + piece.offset / job_.proof.cell_bytes, piece.bytes / job_.proof.cell_bytes};
 }
 
+SimLane::Range SimLane::remote(int peer, Buffer buffer, int block, const Cursor& at) const {
+  const SimRank& rank = job_.ranks[peer];
+  const bool input = buffer == Buffer::Input;
+  const Piece piece = (input ? rank.layout.input : rank.layout.output).piece(tiling_, block, 1, at.round, at.slice);
+  const uint64_t cell = job_.proof.cell_bytes;
+  return {(input ? rank.input_begin : rank.output_begin) + piece.offset / cell, piece.bytes / cell};
+}
+
 bool SimLane::empty(const Step& step, const Cursor& at) const {
+  if (step.meets()) return false;
   return (step.src != Buffer::None ? source(step, at) : target(step, at)).cells == 0;
 }
 
@@ -238,6 +253,7 @@ void SimLane::each_outgoing(const Peers& peers, Visit visit) const {
 }
 
 bool SimLane::can_receive(const Step& step, const Cursor&) {
+  if (step.access == Access::Remote) return true;
   for (int i = 0; i < step.from.size(args_.n); ++i) {
     SimFifo& fifo = from(step.from, i);
     int& part = fifo.readers[fifo.reader(args_.me)];
@@ -251,6 +267,12 @@ bool SimLane::can_receive(const Step& step, const Cursor&) {
 }
 
 bool SimLane::can_send(const Step& step, const Cursor&) {
+  if (step.access == Access::Remote) return true;
+  if (step.access == Access::Open || step.access == Access::Close) {
+    bool drained = true;
+    each_outgoing(step.to, [&](SimFifo& fifo) { drained = drained && fifo.drained(); });
+    return drained;
+  }
   bool room = true;
   each_outgoing(step.to, [&](SimFifo& fifo) {
     if (fifo.writer < 0) fifo.writer = args_.part;
@@ -261,6 +283,65 @@ bool SimLane::can_send(const Step& step, const Cursor&) {
     room = room && fifo.has_room();
   });
   return room;
+}
+
+void SimLane::meet(const Step& step, const Cursor& at) {
+  if (step.access == Access::Open) {
+    each_outgoing(step.to, [&](SimFifo& fifo) {
+      SimMessage& slot = fifo.next_slot();
+      slot.cells.clear();
+      slot.cursor = at;
+      slot.hops = hops_ + 1;
+      fifo.push();
+      opened_.push_back(&fifo);
+      ++job_.messages;
+      job_.hops = std::max(job_.hops, slot.hops);
+    });
+  }
+  if (step.access == Access::Close) each_outgoing(step.to, [&](const SimFifo& fifo) { std::erase(opened_, &fifo); });
+  for (int i = 0; i < step.from.size(args_.n); ++i) {
+    SimFifo& fifo = from(step.from, i);
+    const SimMessage& opening = fifo.front(args_.me);
+    if (step.access == Access::Enter) {
+      if (!opening.cells.empty())
+        job_.fail(fmt::format("{}: rank {} sent data where it should open", where(), fifo.sender));
+      hops_ = std::max(hops_, opening.hops);
+      entered_[fifo.sender] = true;
+    } else if (step.access == Access::Leave) {
+      if (!entered_[fifo.sender])
+        job_.fail(fmt::format("{}: leaves rank {} without having entered", where(), fifo.sender));
+      entered_[fifo.sender] = false;
+      fifo.pop(args_.me);
+    }
+  }
+}
+
+void SimLane::check_left() {
+  if (!opened_.empty()) job_.fail(fmt::format("{}: ends without having closed its buffers", where()));
+  const auto inside = std::find(entered_.begin(), entered_.end(), true);
+  if (inside == entered_.end()) return;
+  job_.fail(fmt::format("{}: ends without having left rank {}", where(), inside - entered_.begin()));
+}
+
+// Only buffers of who has opened, and slices of one length.
+bool SimLane::check_remote(const Step& step, const Cursor& at) {
+  const Range in = step.src != Buffer::None ? source(step, at) : target(step, at);
+  const auto check = [&](int peer, const Range& range) {
+    if (!entered_[peer]) job_.fail(fmt::format("{}: uses a buffer of rank {} without having entered", where(), peer));
+    if (range.cells != in.cells || range.begin + range.cells > job_.ranks[peer].memory.size()) {
+      job_.fail(fmt::format("{}: uses {} bytes of rank {} for {}, or goes beyond its buffer", where(),
+                            range.cells * job_.proof.cell_bytes, peer, in.cells * job_.proof.cell_bytes));
+    }
+  };
+  for (int i = 0; i < step.from.size(args_.n); ++i) {
+    const int peer = step.from.at(i, args_.me);
+    check(peer, remote(peer, step.from_buffer, step.from_block, at));
+  }
+  for (int i = 0; i < step.to.size(args_.n); ++i) {
+    const int peer = step.to.at(i, args_.me);
+    check(peer, remote(peer, Buffer::Output, step.to_block, at));
+  }
+  return !job_.failed();
 }
 
 // Lengths on both sides agree, pieces lie inside the buffers, arriving slices are the ones meant here.
@@ -277,6 +358,7 @@ bool SimLane::check_ranges(const Step& step, const Cursor& at) {
   if (in.begin != out.begin && in.begin < out.begin + out.cells && out.begin < in.begin + in.cells) {
     job_.fail(fmt::format("{}: source and destination overlap in part", where()));
   }
+  if (step.access == Access::Remote) return !job_.failed() && check_remote(step, at);
   for (int i = 0; i < step.from.size(args_.n) && !job_.failed(); ++i) {
     const SimFifo& fifo = from(step.from, i);
     const SimMessage& got = fifo.front(args_.me);
@@ -323,7 +405,9 @@ void SimLane::keep(const Range& to) {
 
 void SimLane::apply(const Step& step, const Cursor& at) {
   had_data_[at.step] = true;
-  if (job_.failed() || !check_ranges(step, at)) return;
+  if (job_.failed()) return;
+  if (step.meets()) return meet(step, at);
+  if (!check_ranges(step, at)) return;
   SimRank& rank = job_.ranks[args_.me];
   const Range in = step.src != Buffer::None ? source(step, at) : target(step, at);
 
@@ -332,23 +416,23 @@ void SimLane::apply(const Step& step, const Cursor& at) {
   bool local = step.src != Buffer::None;
   for (int i = 0; i < step.from.size(args_.n); ++i) {
     if (local && step.from.at(i, args_.me) > args_.me) add_local(), local = false;
+    rank.received_bytes += in.cells * job_.proof.cell_bytes;
+    if (step.access == Access::Remote) {
+      const int peer = step.from.at(i, args_.me);
+      const Range there = remote(peer, step.from_buffer, step.from_block, at);
+      check_input(peer, step.from_buffer, there);
+      operands_.push_back({&job_.ranks[peer].memory[there.begin], there.cells});
+      continue;
+    }
     const SimMessage& message = from(step.from, i).front(args_.me);
     hops_ = std::max(hops_, message.hops);
-    rank.received_bytes += in.cells * job_.proof.cell_bytes;
     operands_.push_back(message.cells);
   }
   if (local) add_local();
 
   result_.resize(in.cells);
+  if (step.src == Buffer::Input) check_input(args_.me, Buffer::Input, in);
   for (size_t cell = 0; cell < in.cells && !job_.failed(); ++cell) {
-    if (step.src == Buffer::Input) {
-      const Value mine = rank.memory[in.begin + cell];
-      const auto index = static_cast<uint32_t>(in.begin - rank.input_begin + cell);
-      if (mine != Value{job_.expressions.leaf(args_.me), index, 0}) {
-        job_.fail(fmt::format("{}: the input at block {} has been overwritten with {}", where(), step.src_block,
-                              job_.text(mine)));
-      }
-    }
     result_[cell] = combine(cell);
     if (!step.last || job_.failed()) continue;
     if (job_.expressions.count(result_[cell].expression) != args_.n) {
@@ -357,11 +441,32 @@ void SimLane::apply(const Step& step, const Cursor& at) {
     if (result_[cell].complete) job_.fail(fmt::format("{}: marked last a second time", where()));
     result_[cell].complete = 1;
   }
-  if (!job_.failed() && step.dst_block >= 0) keep(target(step, at));
+  if (job_.failed()) return;
+  if (step.dst_block >= 0) keep(target(step, at));
+  if (step.access != Access::Remote) return;
+  for (int i = 0; i < step.to.size(args_.n); ++i) {
+    const int peer = step.to.at(i, args_.me);
+    const Range there = remote(peer, Buffer::Output, step.to_block, at);
+    std::copy(result_.begin(), result_.end(), &job_.ranks[peer].memory[there.begin]);
+    rank.sent_bytes += there.cells * job_.proof.cell_bytes;
+  }
+}
+
+// An input that is read holds what its rank brought.
+void SimLane::check_input(int owner, Buffer buffer, const Range& range) {
+  if (buffer != Buffer::Input) return;
+  const SimRank& rank = job_.ranks[owner];
+  for (size_t cell = 0; cell < range.cells && !job_.failed(); ++cell) {
+    const Value value = rank.memory[range.begin + cell];
+    const auto index = static_cast<uint32_t>(range.begin - rank.input_begin + cell);
+    if (value == Value{job_.expressions.leaf(owner), index, 0}) continue;
+    job_.fail(fmt::format("{}: the input of rank {} at byte {} has been overwritten with {}", where(), owner,
+                          index * job_.proof.cell_bytes, job_.text(value)));
+  }
 }
 
 void SimLane::post(const Step& step, const Cursor& at) {
-  if (job_.failed()) return;
+  if (job_.failed() || step.access != Access::None) return;
   each_outgoing(step.to, [&](SimFifo& fifo) {
     SimMessage& slot = fifo.next_slot();
     slot.cells = result_;
@@ -383,7 +488,7 @@ std::string SimLane::why_blocked() {
   }
   std::string reason;
   each_outgoing(step.to, [&](SimFifo& fifo) {
-    if (!reason.empty() || fifo.has_room()) return;
+    if (!reason.empty() || (step.access == Access::None ? fifo.has_room() : fifo.drained())) return;
     reason = fifo.fan() ? fmt::format("{} waits for a free fan-out slot", where())
                         : fmt::format("{} waits for a free slot to rank {}", where(), fifo.receiver);
   });

@@ -42,6 +42,9 @@ struct SimFifo {
   const SimMessage& front(int rank) const { return ring[heads[reader(rank)] % ring.size()]; }
   void push();
   void pop(int rank) { ++heads[reader(rank)]; }
+  bool drained() const {
+    return std::all_of(heads.begin(), heads.end(), [this](uint64_t head) { return head == tail; });
+  }
 };
 
 struct SimRank {
@@ -87,14 +90,20 @@ class SimLane {
 
   // Once before the first run: every step is one that an executor could carry out. Fails the job otherwise.
   void check_steps() const;
-  void restart() { cursor = {}, hops_ = 0; }
+  void restart() {
+    cursor = {}, hops_ = 0;
+    entered_.assign(static_cast<size_t>(args_.n), false);
+    opened_.clear();
+  }
   // "rank 1, channel 0, part 0, round 0, step 2, slice 0"
   std::string where() const;
   std::string why_blocked();
+  // At the end of the schedule: every opening of mine is closed, and I have left everybody.
+  void check_left();
   uint64_t steps_without_data() const { return std::count(had_data_.begin(), had_data_.end(), false); }
 
   uint64_t rounds() const { return rounds_; }
-  int slices(const Step& step) const { return tiling_.slices * step.blocks; }
+  int slices(const Step& step) const { return step.meets() ? 1 : tiling_.slices * step.blocks; }
   bool empty(const Step& step, const Cursor& at) const;
   bool can_receive(const Step& step, const Cursor& at);
   bool can_send(const Step& step, const Cursor& at);
@@ -110,6 +119,11 @@ class SimLane {
   };
   Range source(const Step& step, const Cursor& at) const;
   Range target(const Step& step, const Cursor& at) const;
+  // The slice of a Remote step in a buffer of `peer`.
+  Range remote(int peer, Buffer buffer, int block, const Cursor& at) const;
+  bool check_remote(const Step& step, const Cursor& at);
+  void check_input(int owner, Buffer buffer, const Range& range);
+  void meet(const Step& step, const Cursor& at);
   SimFifo& from(const Peers& peers, int i) const;
   template <class Visit>
   void each_outgoing(const Peers& peers, Visit visit) const;  // connections, not peers: fan-out is one
@@ -124,6 +138,8 @@ class SimLane {
   uint64_t rounds_;
   int hops_ = 0;                // messages on the longest chain that led here
   std::vector<bool> had_data_;  // by step
+  std::vector<bool> entered_;   // by rank: its buffers may be used
+  std::vector<const SimFifo*> opened_;
   std::vector<std::span<const Value>> operands_;
   std::vector<Value> result_;
 };

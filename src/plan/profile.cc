@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+// Built-in profiles and the file format.
+#include "plan/profile.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+namespace tutti {
+namespace {
+
+// A 2-core guest of a Xeon (AVX-512, 2 MiB L2 per core, shared L3), measured 2026-11-20 with prototypes of the same
+// layouts at other sizes (all-gather, input rewritten) and interpolated; not yet by `tutti tune`.
+const Profile& xeon() {
+  static const Profile& profile =
+      *new Profile{"built-in: 2-core Xeon guest, 2026-11-20",
+                   Curve({0.18, 0.54, 1.25, 5.0, 20.0, 80.0, 320.0, 1300.0, 5200.0, 21000.0}),
+                   Curve({0.27, 0.82, 1.3, 3.2, 8.5, 33.0, 130.0, 540.0, 3300.0, 13700.0}),
+                   Curve({1.1, 1.15, 1.3, 3.4, 9.5, 35.0, 130.0, 700.0, 3400.0, 22500.0}),
+                   Curve({0.33, 0.6, 1.2, 3.0, 8.0, 30.0, 115.0, 560.0, 3500.0, 15500.0}),
+                   Curve({0.33, 0.5, 0.8, 2.0, 4.5, 14.0, 55.0, 420.0, 2000.0, 8500.0}),
+                   0.75,
+                   60.0,
+                   8 << 20};
+  return profile;
+}
+
+// Measured 2026-11-24 on a 2-core guest of an EPYC (Zen 4, 1 MiB L2 per core) by `tutti tune`. Lines that the other
+// core has read are written slowly here (2 to 3 GB/s), so whatever goes through slots costs several times what a copy
+// from the other's memory does.
+const Profile& epyc() {
+  static const Profile& profile =
+      *new Profile{"built-in: 2-core EPYC guest, 2026-11-24",
+                   Curve({0.3, 0.9, 3.0, 12.0, 48.0, 190.0, 760.0, 3000.0, 12000.0, 48000.0}),
+                   Curve({0.45, 1.1, 3.2, 11.1, 42.6, 160.0, 620.0, 2600.0, 10900.0, 43600.0}),
+                   Curve({2.05, 2.1, 2.4, 3.6, 8.5, 28.0, 115.0, 700.0, 4800.0, 21500.0}),
+                   Curve({0.6, 0.8, 1.2, 2.8, 8.0, 28.0, 110.0, 450.0, 2300.0, 10800.0}),
+                   Curve({0.6, 0.9, 1.6, 5.0, 18.0, 70.0, 280.0, 1100.0, 3000.0, 11000.0}),
+                   0.75,
+                   60.0,
+                   8 << 20};
+  return profile;
+}
+
+constexpr const char* kCurveNames[] = {"ll", "slots", "kernel", "pull", "push"};
+Curve Profile::*const kCurves[] = {&Profile::ll, &Profile::slots, &Profile::kernel, &Profile::pull, &Profile::push};
+constexpr int kFormat = 1;
+
+}  // namespace
+
+double Curve::operator()(double bytes) const {
+  const auto at = [](int point) { return static_cast<double>(bytes_at(point)); };
+  if (bytes <= at(0)) return us_[0];
+  if (bytes >= at(kPoints - 1)) return us_[kPoints - 1] * bytes / at(kPoints - 1);
+  int point = 1;
+  while (bytes > at(point)) ++point;
+  const auto p = static_cast<size_t>(point);
+  const double share = std::log(bytes / at(point - 1)) / std::log(at(point) / at(point - 1));
+  return us_[p - 1] * std::pow(us_[p] / us_[p - 1], share);
+}
+
+const Profile& built_in_profile(const std::string& vendor) { return vendor == "AuthenticAMD" ? epyc() : xeon(); }
+
+std::string cpu_vendor() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    if (!line.starts_with("vendor_id")) continue;
+    const size_t colon = line.find(": ");
+    return colon == std::string::npos ? std::string() : line.substr(colon + 2);
+  }
+  return {};
+}
+
+Result<Profile> parse_profile(const std::string& text, const std::string& where) {
+  using nlohmann::json;
+  const json file = json::parse(text, nullptr, false);
+  const auto wrong = [&](std::string_view what) {
+    return invalid_argument("{}: {}; make a profile with `tutti tune`, or unset TUTTI_PROFILE", where, what);
+  };
+  if (file.is_discarded() || !file.is_object()) return wrong("not a JSON object");
+  const auto number = [](const json& object, const char* key, double least) {
+    const auto found = object.find(key);
+    if (found == object.end() || !found->is_number()) return -1.0;
+    const double value = found->get<double>();
+    return std::isfinite(value) && value >= least ? value : -1.0;
+  };
+  if (number(file, "format", 0) != kFormat) return wrong(fmt::format("\"format\" is not {}", kFormat));
+  Profile profile;
+  const auto name = file.find("name");
+  if (name == file.end() || !name->is_string()) return wrong("\"name\" is not a text");
+  profile.name = name->get<std::string>();
+  for (size_t c = 0; c < std::size(kCurves); ++c) {
+    const auto curve = file.find(kCurveNames[c]);
+    if (curve == file.end() || !curve->is_array() || curve->size() != Curve::kPoints)
+      return wrong(fmt::format("\"{}\" is not a list of {} times", kCurveNames[c], Curve::kPoints));
+    std::array<double, Curve::kPoints> us;
+    for (size_t i = 0; i < us.size(); ++i) {
+      if (!(*curve)[i].is_number()) return wrong(fmt::format("\"{}\" holds what is no number", kCurveNames[c]));
+      us[i] = (*curve)[i].get<double>();
+      if (!std::isfinite(us[i]) || us[i] <= 0)
+        return wrong(fmt::format("\"{}\" holds a time of {}", kCurveNames[c], us[i]));
+    }
+    profile.*kCurves[c] = Curve(us);
+  }
+  profile.switch_us = number(file, "switch_us", 1e-6);
+  profile.combine_gbps = number(file, "combine_gbps", 1e-6);
+  const double stream_above = number(file, "stream_above", 0);
+  if (profile.switch_us < 0) return wrong("\"switch_us\" is not a positive number");
+  if (profile.combine_gbps < 0) return wrong("\"combine_gbps\" is not a positive number");
+  if (stream_above < 0 || stream_above > 1e18) return wrong("\"stream_above\" is not a number of bytes");
+  profile.stream_above = static_cast<uint64_t>(stream_above);
+  return profile;
+}
+
+Result<Profile> read_profile(const std::string& path) {
+  std::ifstream file(path);
+  if (!file) return errno_status("open", fmt::format("{} (TUTTI_PROFILE)", path));
+  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  if (file.bad()) return errno_status("read", path);
+  return parse_profile(text, path);
+}
+
+std::string format_profile(const Profile& profile) {
+  nlohmann::ordered_json file;
+  file["format"] = kFormat;
+  file["name"] = profile.name;
+  for (size_t c = 0; c < std::size(kCurves); ++c) file[kCurveNames[c]] = (profile.*kCurves[c]).points();
+  file["switch_us"] = profile.switch_us;
+  file["combine_gbps"] = profile.combine_gbps;
+  file["stream_above"] = profile.stream_above;
+  return file.dump(2) + "\n";
+}
+
+}  // namespace tutti

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// Profile: what moving bytes costs on a machine, as measured. Input of the cost model (cost.cc).
+//
+// A curve is the time in which each of two ranks, on a core of its own, brings x bytes to the other: an all-gather of
+// two processes that write their input before each call, as programs do. It so contains the exchange, the copy and what
+// the caches do to both; that is why the crossovers between protocols come out of it and are not set by hand.
+//
+// `tutti tune` measures one and writes it as JSON; TUTTI_PROFILE names the file to use. Without one a built-in profile
+// serves, chosen by the vendor of the CPU. All ranks of a job use the same (compared at initialisation).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+
+#include "base/status.h"
+
+namespace tutti {
+
+class Curve {
+ public:
+  // At 64 B, 1 KiB, 4 KiB, ... each four times the one before, to 64 MiB.
+  static constexpr int kPoints = 10;
+  static constexpr uint64_t bytes_at(int point) { return point == 0 ? 64 : uint64_t{1024} << 2 * (point - 1); }
+
+  constexpr Curve() = default;
+  constexpr explicit Curve(const std::array<double, kPoints>& us) : us_(us) {}
+  // Microseconds. Between the points both axes are logarithmic; beyond the last the rate stays.
+  double operator()(double bytes) const;
+  const std::array<double, kPoints>& points() const { return us_; }
+  bool operator==(const Curve&) const = default;
+
+ private:
+  std::array<double, kPoints> us_ = {};
+};
+
+struct Profile {
+  std::string name;           // what it was measured on, when, by what
+  Curve ll;                   // slots that carry their flag
+  Curve slots;                // the Simple protocol
+  Curve kernel;               // pulled by the kernel's copy
+  Curve pull;                 // read from a window
+  Curve push;                 // written to a window
+  double switch_us = 0;       // sched_yield to another rank of the core
+  double combine_gbps = 0;    // one more source of a reduction, in the caches
+  uint64_t stream_above = 0;  // bytes of output from which stores past the caches pay, a rank per core
+  bool operator==(const Profile&) const = default;
+};
+
+// By the vendor in /proc/cpuinfo ("GenuineIntel", "AuthenticAMD", ...); any other gets the first.
+const Profile& built_in_profile(const std::string& vendor);
+std::string cpu_vendor();
+
+Result<Profile> parse_profile(const std::string& json, const std::string& where);
+Result<Profile> read_profile(const std::string& path);
+std::string format_profile(const Profile& profile);
+
+}  // namespace tutti
