@@ -206,20 +206,6 @@ TEST(Errors, TextsBelongToTheirThread) {
   });
 }
 
-TEST(NotAvailable, CallsSaySo) {
-  with_all(1, [](auto& comms) {
-    void* memory = nullptr;
-    tuttiWindow_t window = nullptr;
-    ASSERT_OK(tuttiMemAlloc(&memory, 4096));
-    const auto not_yet = TUTTI_INVALID_USAGE;
-    const char* text = "not available";
-    EXPECT_FAILS(tuttiCommWindowRegister(comms[0], memory, 4096, &window, 0), not_yet, text);
-    EXPECT_FAILS(tuttiCommWindowDeregister(comms[0], window), not_yet, text);
-    expect_usable(comms[0], 0, 1);
-    EXPECT_OK(tuttiMemFree(memory));
-  });
-}
-
 TEST(Memory, IsAllocatedRegisteredAndGivenBack) {
   in_ranks(2, [](int rank, tuttiComm_t comm) {
     void *memory = nullptr, *handle = nullptr, *plain_handle = nullptr, *none = &handle;

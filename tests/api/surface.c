@@ -118,8 +118,8 @@ int main(void) {
   OK(tuttiMemAlloc(&memory, 65536));
   OK(tuttiCommRegister(comm[0], memory, 65536, &handle));
   OK(tuttiCommDeregister(comm[0], handle));
-  CHECK(tuttiCommWindowRegister(comm[0], memory, 65536, &window, 0) == TUTTI_INVALID_USAGE);
-  CHECK(tuttiCommWindowDeregister(comm[0], window) == TUTTI_INVALID_USAGE);
+  CHECK(tuttiCommWindowRegister(comm[0], memory, 65536, &window, 1) == TUTTI_INVALID_ARGUMENT);
+  CHECK(tuttiCommWindowDeregister(comm[0], window) == TUTTI_INVALID_ARGUMENT);
   OK(tuttiMemFree(memory));
   OK(tuttiExplain(comm[0], "allreduce", COUNT, TUTTI_FLOAT32, text, sizeof text));
   CHECK(strlen(text) > 0);

@@ -12,7 +12,7 @@ namespace conformance {
 
 const char* const kModeNames[kModes] = {"processes", "threads", "one-thread"};
 const char* const kTransportNames[kTransports] = {"shm", "inproc", "tcp"};
-const char* const kProtoNames[kProtos] = {"auto", "simple", "ll"};
+const char* const kProtoNames[kProtos] = {"auto", "simple", "ll", "rma", "windows"};
 
 namespace {
 

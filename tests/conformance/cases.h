@@ -32,7 +32,7 @@ enum Coll {
 };
 enum Mode { kProcesses, kThreads, kOneThread, kModes };
 enum Transport { kShm, kInproc, kTcp, kTransports };
-enum Proto { kAnyProto, kSimple, kLL, kProtos };
+enum Proto { kAnyProto, kSimple, kLL, kRma, kWindows, kProtos };  // kWindows: rma, with buffers in windows
 
 constexpr int kMaxRanks = 8;
 constexpr int kAlgorithms = 7;  // 0: the planner's choice, k: the k-th of the collective's list

@@ -57,8 +57,13 @@ class Driver {
   // 0: all right. 1: wrong values. 2: a call failed, and the ranks can no longer go on together.
   int run(const std::vector<Case>& cases) {
     if (const int joined = join(); joined != 0) return joined;
+    if (world_.proto == kWindows) {
+      if (const int opened = open_windows(); opened != 0) return opened;
+    }
     std::vector<Runner> runners;
-    for (size_t i = 0; i < ranks_.size(); ++i) runners.emplace_back(world_, ranks_[i], comms_[i], streams_[i], page_);
+    for (size_t i = 0; i < ranks_.size(); ++i)
+      runners.emplace_back(world_, ranks_[i], comms_[i], streams_[i], page_,
+                           world_.proto == kWindows ? static_cast<unsigned char*>(memory_[i]) : nullptr);
     int status = 0, failures = 0;
     for (size_t c = 0; c < cases.size(); ++c) {
       for (const int rank : ranks_) page_.member[rank].at.store(c + 1, std::memory_order_relaxed);
@@ -95,7 +100,28 @@ class Driver {
     return 0;
   }
 
+  int open_windows() {
+    memory_.resize(ranks_.size());
+    windows_.resize(ranks_.size());
+    for (void*& memory : memory_) {
+      if (const tuttiResult_t code = tuttiMemAlloc(&memory, kWindowBytes); code != TUTTI_SUCCESS)
+        return report(world_, ranks_[0], "tuttiMemAlloc", code), 2;
+    }
+    tuttiGroupStart();
+    for (size_t i = 0; i < ranks_.size(); ++i)
+      tuttiCommWindowRegister(comms_[i], memory_[i], kWindowBytes, &windows_[i], 0);
+    if (const tuttiResult_t code = tuttiGroupEnd(); code != TUTTI_SUCCESS)
+      return report(world_, ranks_[0], "tuttiCommWindowRegister", code), 2;
+    return 0;
+  }
+
   int leave() {
+    for (size_t i = 0; i < memory_.size(); ++i) {
+      tuttiResult_t code = tuttiCommWindowDeregister(comms_[i], windows_[i]);
+      if (code != TUTTI_SUCCESS) return report(world_, ranks_[i], "tuttiCommWindowDeregister", code), 2;
+      code = tuttiMemFree(memory_[i]);
+      if (code != TUTTI_SUCCESS) return report(world_, ranks_[i], "tuttiMemFree", code), 2;
+    }
     for (size_t i = 0; i < ranks_.size(); ++i) {
       tuttiResult_t code = tuttiStreamDestroy(streams_[i]);
       if (code != TUTTI_SUCCESS) return report(world_, ranks_[i], "tuttiStreamDestroy", code), 2;
@@ -134,12 +160,14 @@ class Driver {
   const std::vector<int> ranks_;
   std::vector<tuttiComm_t> comms_;
   std::vector<tuttiStream_t> streams_;
+  std::vector<void*> memory_;  // of windows
+  std::vector<tuttiWindow_t> windows_;
 };
 
 void set_environment(const World& world) {
   setenv("TUTTI_TRANSPORTS", kTransportNames[world.transport], 1);
   setenv("TUTTI_ALGO", algorithm_setting(world).c_str(), 1);
-  setenv("TUTTI_PROTO", kProtoNames[world.proto], 1);
+  setenv("TUTTI_PROTO", kProtoNames[world.proto == kWindows ? static_cast<int>(kRma) : world.proto], 1);
 }
 
 // Body of one process of a world.

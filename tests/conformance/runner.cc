@@ -44,18 +44,25 @@ void for_columns(size_t index, size_t count, Body&& body) {
 
 }  // namespace
 
-void Guarded::make(size_t elements, size_t element, int shift) {
+void Guarded::make(size_t elements, size_t element, int shift, unsigned char* place, size_t place_bytes) {
   bytes_ = elements * element;
-  raw_.assign(bytes_ + 2 * kGuardBytes + 128, kGuard);
-  auto address = reinterpret_cast<uintptr_t>(raw_.data()) + kGuardBytes;
+  raw_bytes_ = bytes_ + 2 * kGuardBytes + 128;
+  own_.clear();
+  raw_ = place;
+  if (place == nullptr || raw_bytes_ > place_bytes) {
+    own_.resize(raw_bytes_);
+    raw_ = own_.data();
+  }
+  std::memset(raw_, kGuard, raw_bytes_);
+  auto address = reinterpret_cast<uintptr_t>(raw_) + kGuardBytes;
   address = (address + 63) / 64 * 64 + static_cast<size_t>(shift) * element;
-  begin_ = raw_.data() + (address - reinterpret_cast<uintptr_t>(raw_.data()));
+  begin_ = raw_ + (address - reinterpret_cast<uintptr_t>(raw_));
   std::memset(begin_, kUntouched, bytes_);
 }
 
 std::string Guarded::damage() const {
-  const unsigned char* const end = raw_.data() + raw_.size();
-  for (const unsigned char* at = raw_.data(); at != end; ++at) {
+  const unsigned char* const end = raw_ + raw_bytes_;
+  for (const unsigned char* at = raw_; at != end; ++at) {
     if (at == begin_) {
       at += bytes_;
       if (at == end) break;
@@ -193,12 +200,16 @@ void Runner::lay_out() {
 void Runner::fill() {
   const size_t buffer_elements =
       aliased_ ? std::max(send_at_ + send_elements_, recv_at_ + recv_elements_) : recv_elements_;
-  recv_buffer_.make(buffer_elements, element_, case_.shift);
+  // Now and then one rank's buffer, or both, lie outside the window.
+  const uint64_t dice = copied(case_.seed ^ 0x77696Eu, rank_, 0) >> 8;
+  unsigned char* const in_window = dice % 8 == 0 ? nullptr : window_;
+  unsigned char* const also = in_window == nullptr || dice % 8 == 1 ? nullptr : window_ + kWindowBytes / 2;
+  recv_buffer_.make(buffer_elements, element_, case_.shift, in_window, kWindowBytes / 2);
   if (aliased_) {
     send_ = recv_buffer_.data() + send_at_ * element_;
     recv_ = recv_buffer_.data() + recv_at_ * element_;
   } else {
-    send_buffer_.make(send_elements_, element_, case_.shift);
+    send_buffer_.make(send_elements_, element_, case_.shift, also, kWindowBytes / 2);
     send_ = send_buffer_.data(), recv_ = recv_buffer_.data();
   }
   auto* const input = const_cast<unsigned char*>(send_);

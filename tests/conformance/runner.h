@@ -12,25 +12,32 @@
 
 namespace conformance {
 
-// A buffer of elements between guards, starting `shift` elements behind a 64-byte boundary.
+// Of each rank, in worlds with windows; a buffer that does not fit in half of it lies elsewhere.
+constexpr size_t kWindowBytes = 16 << 20;
+
+// A buffer of elements between guards, starting `shift` elements behind a 64-byte boundary; in `place` if it is given
+// and large enough.
 class Guarded {
  public:
-  void make(size_t elements, size_t element, int shift);
+  void make(size_t elements, size_t element, int shift, unsigned char* place, size_t place_bytes);
   unsigned char* data() const { return begin_; }
   size_t bytes() const { return bytes_; }
   // First guard byte that changed, relative to the buffer; "" when none did.
   std::string damage() const;
 
  private:
-  std::vector<unsigned char> raw_;
+  std::vector<unsigned char> own_;
+  unsigned char* raw_ = nullptr;
+  size_t raw_bytes_ = 0;
   unsigned char* begin_ = nullptr;
   size_t bytes_ = 0;
 };
 
 class Runner {
  public:
-  Runner(const World& world, int rank, tuttiComm_t comm, tuttiStream_t stream, launcher::Page& page)
-      : world_(world), rank_(rank), comm_(comm), stream_(stream), page_(page) {}
+  Runner(const World& world, int rank, tuttiComm_t comm, tuttiStream_t stream, launcher::Page& page,
+         unsigned char* window)
+      : world_(world), rank_(rank), comm_(comm), stream_(stream), page_(page), window_(window) {}
 
   // In this order, for each case. Each returns "" or what is wrong.
   std::string prepare(const Case& one);  // buffers, operator
@@ -63,6 +70,7 @@ class Runner {
   const tuttiComm_t comm_;
   const tuttiStream_t stream_;
   launcher::Page& page_;
+  unsigned char* const window_;  // kWindowBytes, or null
 
   Case case_;
   int root_ = 0;

@@ -117,7 +117,8 @@ TEST(Refusals, InputOverwrittenInPlace) {
   Tables exchange(Coll::AllToAll, Algo::Pairwise, 3);
   exchange.proof().in_place = true;
   exchange.step(0, 0).dst_block = 1;  // the copy to itself comes first on rank 0
-  EXPECT_REFUSED(exchange, "step 1, slice 0: the input at block 1 has been overwritten with rank 0's input byte 0");
+  EXPECT_REFUSED(exchange,
+                 "step 1, slice 0: the input of rank 0 at byte 64 has been overwritten with rank 0's input byte 0");
   exchange.proof().in_place = false;
   EXPECT_REFUSED(exchange, "rank 0: at the end output byte 0 holds nothing; expected rank 0's input byte 0");
 }

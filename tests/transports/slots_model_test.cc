@@ -276,8 +276,8 @@ std::string explore_simple(const SimpleCase& what, Explorer::Options options = {
   const auto explorer = std::make_unique<Explorer>(options);
   Explorer& e = *explorer;
   SimpleMemory memory;
-  memory.tail = reinterpret_cast<CounterLine*>(e.base());
-  memory.heads = memory.tail + 1;
+  memory.tail = reinterpret_cast<TailLine*>(e.base());
+  memory.heads = reinterpret_cast<CounterLine*>(e.base()) + 1;
   memory.readers = what.readers;
   memory.descriptors = reinterpret_cast<SlotDescriptor*>(e.base() + 1024);
   memory.slots = e.base() + 4096;

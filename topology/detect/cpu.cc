@@ -121,8 +121,6 @@ CpuView read_cpus(const SystemRoot& root) {
     }
     view.nodes.push_back(std::move(node));
   }
-  std::erase_if(view.nodes, [](const NumaNode& node) { return node.cpus.empty(); });
-  view.nodes_stated = !view.nodes.empty();
   if (view.nodes.empty()) {  // a kernel without NUMA, or a sandbox without /sys
     NumaNode all;
     all.cpus = list_of(root, "/sys/devices/system/cpu/online");

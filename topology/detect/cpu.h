@@ -30,13 +30,10 @@ struct Cache {
 };
 
 struct CpuView {
-  // At least one. Nodes of memory alone (that of GPUs, CXL) are left out: no rank runs there and no device hangs off
-  // them.
-  std::vector<NumaNode> nodes;
-  bool nodes_stated = false;  // by the kernel; false: one node stands for the machine
-  std::vector<Cache> caches;  // data and unified ones, nearest first
-  CpuSet allowed;             // by cpuset and affinity; empty: not known
-  std::string arch, vendor;   // x86_64, AuthenticAMD
+  std::vector<NumaNode> nodes;  // at least one
+  std::vector<Cache> caches;    // data and unified ones, nearest first
+  CpuSet allowed;               // by cpuset and affinity; empty: not known
+  std::string arch, vendor;     // x86_64, AuthenticAMD
   int32_t family = -1, model = -1;
   std::string model_name;
   Source source = Source::Sysfs;

@@ -111,27 +111,22 @@ Result<HwlocView> read_hwloc(std::string_view library) { return hwloc_library(li
 #endif
 
 void complete_from_hwloc(CpuView& cpus, const HwlocView& view) {
+  if (view.nodes.empty()) return;
+  cpus.source = Source::Hwloc;
   if (!view.caches.empty()) cpus.caches = view.caches;
   // hwloc's allowed set is the cpuset's; the affinity mask of this process may be narrower, so sysfs' stays if known.
   if (cpus.allowed.empty()) cpus.allowed = view.allowed;
-  std::vector<NumaNode> nodes;
-  for (NumaNode node : view.nodes) {
+  std::vector<NumaNode> nodes = view.nodes;
+  for (NumaNode& node : nodes) {
     const auto same = std::ranges::find(cpus.nodes, node.id, &NumaNode::id);
-    const bool known = cpus.nodes_stated && same != cpus.nodes.end();
-    // hwloc gives a node of memory alone the CPUs near it; sysfs tells which nodes have any.
-    if (cpus.nodes_stated && !known) continue;
-    if (known) {
-      node.cpus = same->cpus;
-      node.distances = same->distances;
-      if (node.memory_bytes == 0) node.memory_bytes = same->memory_bytes;
-      if (node.package < 0) node.package = same->package;
-    }
-    nodes.push_back(std::move(node));
+    if (same == cpus.nodes.end()) continue;
+    node.distances = same->distances;
+    if (node.cpus.empty()) node.cpus = same->cpus;
+    if (node.memory_bytes == 0) node.memory_bytes = same->memory_bytes;
+    if (node.package < 0) node.package = same->package;
   }
-  if (nodes.empty()) return;
   std::ranges::sort(nodes, {}, &NumaNode::id);
   cpus.nodes = std::move(nodes);
-  cpus.source = Source::Hwloc;
 }
 
 }  // namespace tutti::topology
