@@ -6,6 +6,7 @@
 //   time = hops * C(bytes of a hop)              one slice per hop or less: hops follow each other
 //        | C(all bytes) + (hops - 1) * C(slice)  more: slices follow each other through the hops
 //        + combined / combine                    one more source of a reduction
+//        + touched / memory                      the user's own buffers
 //        + handling of slots, one per peer and slice
 //
 // With m > 1 ranks on a core everything takes m times as long, and an exchange is not a line but a round of context
@@ -31,9 +32,30 @@ struct LinkCost {
 // Chosen from what single connections over loopback and veth reach on a 2-core Xeon.
 constexpr LinkCost kTcp = {5.0, 3.0, 2.6, 2.6};
 
-constexpr double kMessageUs = 0.05;         // handling of a mapped slot: two look-ups and a descriptor
-constexpr double kOpeningUs = 0.1;          // remote access: per peer, its opening and leaving
+constexpr double kMessageUs = 0.05;  // handling of a mapped slot: two look-ups and a descriptor
+constexpr double kOpeningUs = 0.1;   // remote access: per peer, its opening and leaving
+// The user's own buffers, in the caches and beyond; on the 2-core Xeon of the built-in profile.
+constexpr double kCachedGbps = 80.0, kMemoryGbps = 20.0;
 constexpr double kColdCombineShare = 0.25;  // of the rate of combining, once the buffers exceed the caches
+
+// What the busiest rank (0, the root where there is one) does with its own buffers and with what arrives, in bytes per
+// byte of the whole buffer: a one-shot all-reduce reads its input twice and combines n - 1 others, a two-shot reads it
+// once and combines a part.
+struct Work {
+  double touched = 0, combined = 0;
+};
+Work work_per_byte(const Shape& shape, const CatalogRow& row, const Plan& plan, int n) {
+  const AnySchedule schedule = row.make({0, n, 0, 0, 0});
+  const double blocks = writes_blocks(shape.coll) ? n : plan.blocks;
+  Work work;
+  for (int k = 0; k < schedule.steps(); ++k) {
+    const Step step = schedule.at(k);
+    if (step.meets()) continue;
+    work.touched += step.blocks * ((step.src != Buffer::None) + (step.dst_block >= 0)) / blocks;
+    if (step.reduce) work.combined += step.blocks * step.from.size(n) / blocks;
+  }
+  return work;
+}
 
 struct Bytes {  // of the busiest rank
   double whole, sent, received;
@@ -78,8 +100,11 @@ double predict_us(const Summary& summary, const Shape& shape, const CatalogRow& 
   const double block = static_cast<double>(shape.bytes) / (writes_blocks(shape.coll) ? 1 : plan.blocks) / plan.channels;
   const int hops = row.hops(n);
 
-  const double cold = 2 * bytes.whole * sharing > static_cast<double>(summary.cache_bytes) ? kColdCombineShare : 1;
-  const double combined = reduces(shape.coll) ? bytes.received / (profile.combine_gbps * cold) * 1e-3 : 0;
+  const bool cold = 2 * bytes.whole * sharing > static_cast<double>(summary.cache_bytes);
+  const Work work = work_per_byte(shape, row, plan, n);
+  const double combine_gbps = profile.combine_gbps * (cold ? kColdCombineShare : 1);
+  const double own =
+      bytes.whole * 1e-3 * (work.combined / combine_gbps + work.touched / (cold ? kMemoryGbps : kCachedGbps));
   double exchange = 0, moving = 0, handling = 0;
   if (plan.proto == Proto::Rma) {
     const Curve& reading = summary.windows && (row.needs & kAllOpen) ? profile.pull : profile.kernel;
@@ -101,7 +126,7 @@ double predict_us(const Summary& summary, const Shape& shape, const CatalogRow& 
     handling = std::max(least, std::ceil((bytes.sent + bytes.received) / slice)) * kMessageUs;
   }
   if (sharing > 1) exchange = hops * (plan.proto == Proto::Rma ? 2 : 1) * sharing * profile.switch_us;
-  return exchange + (moving + combined + handling) * sharing;
+  return exchange + (moving + own + handling) * sharing;
 }
 
 }  // namespace tutti
