@@ -44,6 +44,9 @@ class MappedTransport : public Transport {
   uint64_t* core_word(int rank) const override;
   // 4 KiB that `rank` (of this host) writes and all others read; zeroed at the start.
   std::span<std::byte> control_page(int rank) const;
+  // False: the process of that rank of this host has ended, or the rank has destroyed its transport. Costs a system
+  // call; always true where ranks share a process.
+  virtual bool alive(int /*rank*/) const { return true; }
   const HostGroup& group() const { return group_; }
   const ArenaLayout& layout() const { return layout_; }
 

@@ -24,6 +24,7 @@
 #include "comm/shelves.h"
 #include "exec/cpu/lane_set.h"
 #include "exec/cpu/waiter.h"
+#include "health/health.h"
 #include "observe/observed.h"
 #include "observe/ticks.h"
 #include "plan/plan.h"
@@ -116,14 +117,19 @@ class Communicator {
     uint64_t record = 0;  // of the flight recorder
   };
   CallMark posted(const Request& request, const LaneSet& lanes);
-  void ended(const Request&, const CallMark& mark) { observed_->recorder.end(mark.record, ticks()); }
+  void ended(const Request& request, const CallMark& mark) {
+    health_->ended(mark.number, request.point_to_point());
+    observed_->recorder.end(mark.record, ticks());
+  }
   // carry()'s note(): whom this rank waits for, and for how long it did.
   void waits(const LaneSet& lanes) {
     if (const int peer = lanes.waiting_peer(); peer >= 0) note_wait(peer);
   }
   void waits_no_longer();
   // A look around while `lanes` of this call cannot move: the peers' mismatch, deadlines, abort.
-  Status look(const LaneSet& lanes, const Request& request, const Waiter& waiter);
+  Status look(const LaneSet& lanes, const Request& request, uint64_t number, const Waiter& waiter);
+  // Moves what has to go through networks; an error is explained as well as this rank can.
+  Result<bool> progress_network();
   // For a thread that waits for this communicator alone.
   void sleep(Waiter& waiter);
 
@@ -169,6 +175,7 @@ class Communicator {
   void begin(LaneSet& lanes, const Request& request);
   Status begin_observation(std::string id);
   void note_wait(int peer);
+  Status start_health(std::vector<Board*> pages, std::function<bool(int)> alive);
   // Moves the call and the network. Done: ended, or failed with `status`.
   Advance move(LaneSet& lanes, int polls, Status& status);
   // From the first posts of a call to its end.
@@ -182,12 +189,12 @@ class Communicator {
   CancelFlag cancelled_;
   Summary summary_;
   JobGraph job_graph_;
-  int64_t timeout_ms_ = -1;
   int poll_count_ = 0;
   SlotStores slot_stores_;
   // Destroyed in reverse: plans before connections, connections before the sockets of the bootstrap.
   std::unique_ptr<Bootstrap> bootstrap_;
   Connections connections_;
+  std::unique_ptr<Health> health_;
   // What is planned alike: windows come and go at the same place among the calls on all ranks.
   uint64_t with_windows(uint64_t kind) const {
     constexpr int kWindowsBit = 13;  // free in CallKind::word()

@@ -25,6 +25,7 @@
 #include "net/wire.h"
 #include "observe/service.h"
 #include "transports/inproc/inproc_transport.h"
+#include "transports/mapped.h"
 #include "transports/shm/shm_transport.h"
 #include "transports/tcp/tcp_transport.h"
 #include "tutti/tutti.h"
@@ -298,7 +299,6 @@ Result<std::unique_ptr<Communicator>> Communicator::configure(const CommOptions&
   comm->options_ = options;
   comm->options_.cancelled = nullptr;
   comm->cancelled_ = options.cancelled != nullptr ? options.cancelled : std::make_shared<std::atomic<bool>>(false);
-  comm->timeout_ms_ = environment.timeout;
   comm->poll_count_ = static_cast<int>(environment.poll_count);
   Summary& summary = comm->summary_;
   summary.algorithms = environment.algorithm;
@@ -425,10 +425,21 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
   }
   TUTTI_TRY(begun);
 
+  // 6 What each does, where the others can read it.
+  std::vector<Board*> pages(static_cast<size_t>(n_), nullptr);
+  const MappedTransport* shared = nullptr;
+  for (const auto& transport : preparation.ready) {
+    if (transport->mapped()) shared = static_cast<const MappedTransport*>(transport.get());
+  }
+  if (shared != nullptr) {
+    for (const int rank : here)
+      pages[static_cast<size_t>(rank)] = reinterpret_cast<Board*>(shared->control_page(rank).data());
+  }
   TUTTI_ASSIGN_OR_RETURN(connections_, Connections::create(rank_, n_, std::move(preparation.ready)));
   std::string id;
   for (const uint8_t byte : tag) id += fmt::format("{:02x}", byte);
   TUTTI_TRY(begin_observation(std::move(id)));
+  TUTTI_TRY(start_health(std::move(pages), [shared](int rank) { return shared->alive(rank); }));
   cores_ = connections_.core_map();
   log_info(Subsystem::Init, "{}: {} of {}, {} host(s), {} rank(s) here, {} rank(s) per core, {}{}", name_,
            bootstrap.members()[static_cast<size_t>(rank_)].text(), n_, summary.hosts, here.size(),
@@ -454,6 +465,23 @@ void Communicator::abort() {
 Status Communicator::aborted() const { return invalid_usage("{}: rank {} was aborted (tuttiCommAbort)", name_, rank_); }
 
 // Nobody is inside: calls under way hold a reference, or are waited for by who drops the last one (api/handles.h).
-Communicator::~Communicator() = default;
+Communicator::~Communicator() {
+  if (health_ != nullptr) health_->leave();
+}
+
+Status Communicator::start_health(std::vector<Board*> pages, std::function<bool(int)> alive) {
+  Health::Options options;
+  options.rank = rank_;
+  options.members = bootstrap_->members();
+  options.name = name_;
+  std::memcpy(&options.tag, bootstrap_->tag().bytes.data(), sizeof options.tag);
+  options.timeout_ms = env().timeout;
+  options.warn_ms = env().warn_after;
+  options.check_cycles = env().check_cycles;
+  health_ = std::make_unique<Health>(std::move(options), std::move(pages), std::move(alive));
+  if (!summary_.mapped)
+    TUTTI_TRY(health_->watch_others(*bootstrap_, Deadline::in_ms(env().init_timeout).or_when(cancelled_.get())));
+  return {};
+}
 
 }  // namespace tutti

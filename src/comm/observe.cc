@@ -60,6 +60,7 @@ Communicator::CallMark Communicator::posted(const Request& request, const LaneSe
   const uint64_t now = ticks();
   const bool message = request.point_to_point();
   const uint64_t number = ++(message ? messages_ : collectives_);
+  health_->post(board_call(request, lanes.identity(), number), message);
   const Plan& plan = lanes.plan();
   uint8_t flags = request.tables != nullptr ? CallRecord::kVector : 0;
   if (message) flags |= request.is_send ? CallRecord::kSend : CallRecord::kReceive;

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "comm/request.h"
 
-#include <fmt/core.h>
-
 #include "proto/slots.h"
 
 namespace tutti {
@@ -20,22 +18,10 @@ uint32_t call_identity(const Request& request) {
   const uint64_t root = request.point_to_point() ? 0 : static_cast<uint64_t>(request.root);
   mix(static_cast<uint64_t>(request.coll) | static_cast<uint64_t>(request.type) << 8 |
       static_cast<uint64_t>(request.op) << 16 | static_cast<uint64_t>(request.average) << 24 |
-      static_cast<uint64_t>(request.tables != nullptr) << 25 | root << 32);
+      static_cast<uint64_t>(request.tables != nullptr) << 25 | static_cast<uint64_t>(request.prescaled) << 26 |
+      root << 32);
   mix(count);
   return static_cast<uint32_t>(hash >> 32) & kIdentityMask;
-}
-
-std::string describe(const Request& request) {
-  const std::string_view what = request.point_to_point() ? (request.is_send ? "send" : "recv") : name(request.coll);
-  std::string text =
-      fmt::format("{}{} of {} {}", what, request.tables ? "_v" : "", request.count, type_name(request.type));
-  if (reduces(request.coll))
-    text += fmt::format(" ({})", request.prescaled ? "pre-multiplied sum"
-                                 : request.average ? "avg"
-                                                   : op_name(request.op));
-  if (request.point_to_point()) text += fmt::format(" {} rank {}", request.is_send ? "to" : "from", request.root);
-  if (rooted(request.coll)) text += fmt::format(" with root {}", request.root);
-  return text;
 }
 
 }  // namespace tutti

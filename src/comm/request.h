@@ -10,6 +10,7 @@
 #include "algo/collective.h"
 #include "algo/element.h"
 #include "exec/cpu/reduce/reduce.h"
+#include "health/board.h"
 
 namespace tutti {
 
@@ -60,7 +61,22 @@ struct Request {
 
 // 24 bits that ranks calling the same thing agree on; carried by every slot.
 uint32_t call_identity(const Request& request);
-// "AllReduce of 16 float32 (sum)", for messages.
-std::string describe(const Request& request);
+// The same in words that fit the board. Left out: a message's number.
+inline BoardCall board_call(const Request& request, uint32_t identity, uint64_t number) {
+  BoardCall call;
+  call.number = number;
+  call.coll = static_cast<uint8_t>(request.coll);
+  call.type = static_cast<uint8_t>(request.type);
+  call.op = static_cast<uint8_t>(request.op);
+  call.flags = static_cast<uint8_t>(
+      (request.average ? BoardCall::kAverage : 0) | (request.prescaled ? BoardCall::kPrescaled : 0) |
+      (request.tables != nullptr ? BoardCall::kTables : 0) | (request.is_send ? BoardCall::kIsSend : 0));
+  call.root = request.root;
+  call.count = request.count;
+  call.identity = identity;
+  return call;
+}
+// "all_reduce of 16 float32 (sum)", for messages.
+inline std::string describe(const Request& request) { return describe(board_call(request, 0, 0)); }
 
 }  // namespace tutti

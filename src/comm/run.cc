@@ -158,7 +158,7 @@ Result<LaneSet*> Communicator::start_point_to_point(const Request& request) {
 Advance Communicator::move(LaneSet& lanes, int polls, Status& status) {
   const Advance moved = lanes.advance(polls);
   if (!connections_.has_network()) return moved;
-  const Result<bool> carried = connections_.progress();
+  const Result<bool> carried = progress_network();
   if (!carried.ok()) {
     status = carried.status();
     return Advance::Done;
@@ -172,6 +172,12 @@ int Communicator::polls(LaneSet& lanes, const Waiter& waiter) {
   if (!oversubscribed() || poll_count_ > 0 || connections_.has_network()) return waiter.polls();
   cores_.note_core();
   return lanes.waits_beside(cores_) ? Waiter::kPollsBeside : Waiter::kPollsApart;
+}
+
+Result<bool> Communicator::progress_network() {
+  Result<bool> carried = connections_.progress();
+  if (!carried.ok()) return health_->explain(carried.status());
+  return carried;
 }
 
 void Communicator::sleep(Waiter& waiter) {
@@ -220,7 +226,7 @@ void Communicator::carry_on(LaneSet& lanes, const Request& request, Waiter& wait
   if (first != Advance::Done) {
     carry(
         waiter, 1, [&] { return move(lanes, polls(lanes, waiter), status); },
-        [&] { return (status = look(lanes, request, waiter)).ok(); }, [&] { sleep(waiter); },
+        [&] { return (status = look(lanes, request, mark.number, waiter)).ok(); }, [&] { sleep(waiter); },
         [&](bool waiting) { waiting ? waits(lanes) : waits_no_longer(); });
   }
   if (!status.ok()) fail(status);  // its dump shows the call as it was: not ended
@@ -242,20 +248,15 @@ void Communicator::settle() const {
   }
 }
 
-Status Communicator::look(const LaneSet& lanes, const Request& request, const Waiter& waiter) {
+Status Communicator::look(const LaneSet& lanes, const Request& request, uint64_t number, const Waiter& waiter) {
   if (failed_.load(std::memory_order_relaxed)) return failure();
   TUTTI_TRY(lanes.failure());
-  if (const int peer = lanes.find_mismatch(); peer >= 0) {
-    return invalid_usage(
-        "{}: rank {} called {}, but rank {} called something else at this place: all ranks must issue the same calls "
-        "with the same counts, types, operators and roots, in the same order",
-        name_, rank_, describe(request), peer);
-  }
-  if (timeout_ms_ >= 0 && waiter.idle_time().count() > timeout_ms_) {
-    return remote_error("{}: rank {} gave up {} after {} ms without any progress (TUTTI_TIMEOUT): it waits for {}",
-                        name_, rank_, describe(request), timeout_ms_, lanes.waiting_for());
-  }
-  return {};
+  StuckCall stuck;
+  stuck.call = board_call(request, lanes.identity(), number);
+  stuck.message = request.point_to_point();
+  stuck.mismatched = lanes.find_mismatch();
+  stuck.idle_ms = waiter.idle_time().count();
+  return health_->look(stuck, [&lanes] { return lanes.waiting_for(); });
 }
 
 Status Communicator::failure() const {
@@ -270,6 +271,7 @@ void Communicator::fail(const Status& status) {
     failure_ = status;
     failed_.store(true, std::memory_order_release);
   }
+  health_->failed(status);
   observed_->set_failure(status.message());
   dump_after_failure();
 }

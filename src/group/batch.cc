@@ -162,7 +162,7 @@ Advance Batch::advance(Work& work) {
   }
   Connections& connections = work.comm->connections();
   if (work.status.ok() && connections.has_network()) {
-    const Result<bool> carried = connections.progress();
+    const Result<bool> carried = work.comm->progress_network();
     work.status = carried.status();
     moved |= carried.ok() && *carried;
     all_done &= connections.flushed();  // nothing owed to a peer may still need this thread
@@ -203,7 +203,7 @@ void Batch::look_at_all(size_t& left, const Waiter& waiter) {
     if (work.comm->failed()) work.status = work.comm->failure();
     for (const Strand& strand : work.strands) {
       if (strand.lanes != nullptr && work.status.ok())
-        work.status = work.comm->look(*strand.lanes, strand.calls[strand.next], waiter);
+        work.status = work.comm->look(*strand.lanes, strand.calls[strand.next], strand.mark.number, waiter);
     }
     if (work.status.ok()) continue;
     finish(work);

@@ -151,6 +151,8 @@ Result<std::unique_ptr<ShmTransport>> ShmSetup::finish(const ShmOffer& leaders_o
   }
   TUTTI_TRY(check_shared_object(object.get(), layout_.bytes(), is_file));
   TUTTI_ASSIGN_OR_RETURN(Mapping memory, Mapping::shared(object.get(), layout_.bytes(), "shared memory"));
+  // Before this rank says that it has joined: from then on its peers take a free lock for its death.
+  TUTTI_ASSIGN_OR_RETURN(LifeLock life, LifeLock::take(object.get(), group_.my_local()));
   auto* const joined = reinterpret_cast<CounterLine*>(memory.base() + layout_.joined_line(group_.my_local()));
   store_release(joined->value, 1);  // pairs with await_joined()
   if (directory_) {
@@ -161,7 +163,7 @@ Result<std::unique_ptr<ShmTransport>> ShmSetup::finish(const ShmOffer& leaders_o
   }
   if (!is_file) object.reset();
   return std::unique_ptr<ShmTransport>(
-      new ShmTransport(group_, layout_, std::move(memory), std::move(object), options_.directory));
+      new ShmTransport(group_, layout_, std::move(memory), std::move(object), options_.directory, std::move(life)));
 }
 
 Status check_shared_object(int fd, uint64_t bytes, bool is_file) {

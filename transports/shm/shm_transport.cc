@@ -9,11 +9,12 @@
 namespace tutti {
 
 ShmTransport::ShmTransport(HostGroup group, const ArenaLayout& layout, Mapping memory, UniqueFd file,
-                           std::string directory)
+                           std::string directory, LifeLock life)
     : MappedTransport(std::move(group), layout, memory.base()),
       memory_(std::move(memory)),
       file_(std::move(file)),
-      directory_(std::move(directory)) {}
+      directory_(std::move(directory)),
+      life_(std::move(life)) {}
 
 Status ShmTransport::reserve(uint64_t begin, uint64_t bytes, std::string_view what) {
   if (!file_) return {};  // a memfd has no size limit to run into

@@ -28,6 +28,7 @@
 #include "base/deadline.h"
 #include "base/handle.h"
 #include "transports/mapped.h"
+#include "transports/shm/life_lock.h"
 
 namespace tutti {
 
@@ -59,6 +60,7 @@ static_assert(sizeof(ShmOffer) == 64);
 class ShmTransport final : public MappedTransport {
  public:
   std::string_view name() const override { return "shm"; }
+  bool alive(int rank) const override { return life_.held_by(group().local(rank)); }
   // True: the object is a file of /dev/shm, because memfd was refused.
   bool fallen_back() const { return static_cast<bool>(file_); }
 
@@ -67,11 +69,13 @@ class ShmTransport final : public MappedTransport {
 
  private:
   friend class ShmSetup;
-  ShmTransport(HostGroup group, const ArenaLayout& layout, Mapping memory, UniqueFd file, std::string directory);
+  ShmTransport(HostGroup group, const ArenaLayout& layout, Mapping memory, UniqueFd file, std::string directory,
+               LifeLock life);
 
   Mapping memory_;
   UniqueFd file_;  // only of a /dev/shm file: reserve() needs it
   std::string directory_;
+  LifeLock life_;
 };
 
 class ShmSetup {

@@ -295,7 +295,9 @@ Status TcpConnection::failure(std::string_view call) const {
 Status TcpConnection::lost(uint64_t rank) {
   culprit_ = static_cast<int>(rank);
   if (culprit_ == role_.peer) return remote_error("{} has failed; see its own output", role_.label);
-  if (culprit_ == role_.me) return remote_error("{} has lost its connection to this rank", role_.label);
+  if (culprit_ == role_.me)
+    return remote_error("{} says that rank {} (this one) is lost: a connection of this rank was cut", role_.label,
+                        role_.me);
   return remote_error("{} is lost, says {}: its process ended or failed; see its own output",
                       (*role_.peers)[rank].label, role_.label);
 }

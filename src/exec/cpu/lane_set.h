@@ -25,6 +25,7 @@ class LaneSet {
   // What runs instead when all ranks know that the buffers of a call do not allow this plan (Rma).
   void set_otherwise(std::unique_ptr<LaneSet> lanes) { otherwise_ = std::move(lanes); }
 
+  uint32_t identity() const { return call_.identity; }
   // The call to fill in before start().
   LaneCall& call() { return call_; }
   void start() {
