@@ -103,29 +103,34 @@ tuttiResult_t tuttiCommDeregister(tuttiComm_t comm, void* handle) {
 tuttiResult_t tuttiCommWindowRegister(tuttiComm_t comm, void* ptr, size_t bytes, tuttiWindow_t* window, int flags) {
   const char* const function = __func__;
   return entry(function, [&]() -> Status {
-    TUTTI_TRY(check_comm(function, comm));
+    TUTTI_ASSIGN_OR_RETURN(const std::shared_ptr<Communicator> held, hold_comm(function, comm));
     TUTTI_TRY(check_not_null(function, "window", window, "the address of a tuttiWindow_t"));
     *window = nullptr;
     if (flags != 0) return invalid_argument("{}: flags is {}: 0 is the only value", function, flags);
     if (bytes != 0) TUTTI_TRY(check_memory(function, ptr, bytes));
     // In a group one thread may speak for all ranks, each of which waits for the others.
-    return submit_init([communicator = comm->comm, comm, ptr, bytes, window]() -> Status {
+    SetUp set_up;
+    set_up.over = held.get();
+    set_up.worker = comm->worker;
+    set_up.run = [held, comm, ptr, bytes, window]() -> Status {
       auto made = std::make_unique<tuttiWindow>();
       made->comm = comm;
-      TUTTI_ASSIGN_OR_RETURN(made->number, communicator->register_window(ptr, bytes));
+      TUTTI_ASSIGN_OR_RETURN(made->number, held->register_window(ptr, bytes));
       Books& all = books();
       const std::lock_guard lock(all.mutex);
       *window = made.get();
       all.windows[made.get()] = std::move(made);
       return {};
-    });
+    };
+    set_up.drop = [] {};
+    return submit_set_up(std::move(set_up));
   });
 }
 
 tuttiResult_t tuttiCommWindowDeregister(tuttiComm_t comm, tuttiWindow_t window) {
   const char* const function = __func__;
   return entry(function, [&]() -> Status {
-    TUTTI_TRY(check_comm(function, comm));
+    TUTTI_ASSIGN_OR_RETURN(const std::shared_ptr<Communicator> held, hold_comm(function, comm));
     Books& all = books();
     uint32_t number = 0;
     {
@@ -139,7 +144,7 @@ tuttiResult_t tuttiCommWindowDeregister(tuttiComm_t comm, tuttiWindow_t window) 
       number = found->second->number;
       all.windows.erase(found);
     }
-    if (number != 0) comm->comm->deregister_window(number);
+    if (number != 0) held->deregister_window(number);
     return {};
   });
 }
