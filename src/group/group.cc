@@ -169,9 +169,9 @@ Status group_end() {
 
 Result<double> group_simulate_end() {
   GroupState& state = group();
-  if (state.depth == 0)
+  if (t_group_depth == 0)
     return invalid_usage("tuttiGroupSimulateEnd: no group is open in this thread: call tuttiGroupStart first");
-  if (--state.depth > 0) return 0.0;
+  if (--t_group_depth > 0) return 0.0;
   const std::vector<Entry> entries = std::exchange(state.entries, {});
   std::vector<SetUp> set_ups = std::exchange(state.set_ups, {});
   Status poison = std::exchange(state.poison, Status());
