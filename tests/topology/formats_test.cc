@@ -251,6 +251,14 @@ TEST(Json, AOneWayLinkStaysOneWay) {
   EXPECT_EQ(again->links().back().backward, Direction());
 }
 
+TEST(Json, ALatencyWithoutSourceIsKept) {
+  Graph graph = read_ok(fixture("nccl-template-bare.xml"));
+  graph.link(0).latency_us = {0.25, Source::None};
+  const Result<Graph> again = read_json(write_json(graph), "written");
+  ASSERT_TRUE(again.ok());
+  EXPECT_EQ(*again, graph);
+}
+
 TEST(Recognise, GoesByContentAndSaysWhatItFound) {
   EXPECT_EQ(*recognise("\xef\xbb\xbf<!-- licence --> <system version='1'/>", "f"), Format::NcclXml);
   EXPECT_EQ(*recognise("<?xml version='1.0'?><!DOCTYPE topology SYSTEM 'hwloc.dtd'><topology>", "f"), Format::HwlocXml);

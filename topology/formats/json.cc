@@ -296,7 +296,7 @@ std::string write_json(const Graph& graph) {
     Json out = {{"kind", to_string(link.kind)}, {"a", link.a}, {"b", link.b}};
     out["forward"] = write_direction(link.forward);
     if (!(link.backward == link.forward)) out["backward"] = write_direction(link.backward);
-    if (link.latency_us.source != Source::None) {
+    if (!(link.latency_us == Figure())) {
       out["latency_us"] = link.latency_us.value;
       out["latency_source"] = to_string(link.latency_us.source);
     }
