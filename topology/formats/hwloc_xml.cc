@@ -54,7 +54,7 @@ class Reader {
     if (std::string_view(root.name()) != "topology" && std::string_view(root.name()) != "root")
       return xml_.wrong(root, "the root of hwloc's XML is <topology>, not <{}>", root.name());
     const std::string_view version = text_of(root, "version");
-    const auto number = version.empty() ? std::optional<double>(1) : parse_number(version);
+    const auto number = version.empty() ? std::optional<double>(1) : to_number(version);
     if (!number || *number < 1 || *number >= 4)
       return xml_.wrong(root, "hwloc XML version \"{}\"; versions 1, 2 and 3 are read", version);
     version_ = static_cast<int>(*number);
@@ -82,7 +82,7 @@ class Reader {
  private:
   Status descend(const pugi::xml_node& object, Place* place) {
     if (is_type(object, "Package") || is_type(object, "Socket")) {
-      place->package = parse_integer(text_of(object, "os_index")).value_or(-1);
+      place->package = to_integer(text_of(object, "os_index")).value_or(-1);
       place->package_element = object;
     }
     const std::string_view nodeset = text_of(object, "nodeset");
@@ -97,7 +97,7 @@ class Reader {
     TUTTI_TRY(descend(object, &place));
     if (is_type(object, "NUMANode")) {
       const std::string_view text = text_of(object, "os_index");
-      const auto index = parse_integer(text);
+      const auto index = to_integer(text);
       if (!index || *index < 0 || *index >= CpuSet::kMost)
         return xml_.wrong(object, "NUMANode os_index=\"{}\" is no index", text);
       for (const Numa& other : numas_)
@@ -123,7 +123,7 @@ class Reader {
       package = object.find_child([](const pugi::xml_node& child) { return is_type(child, "Socket"); });
       if (package)
         node.cpu.package = static_cast<int32_t>(
-            std::clamp<int64_t>(parse_integer(text_of(package, "os_index")).value_or(-1), -1, INT32_MAX));
+            std::clamp<int64_t>(to_integer(text_of(package, "os_index")).value_or(-1), -1, INT32_MAX));
     }
     const std::string_view cpuset = text_of(object, "cpuset");
     const auto cpus = CpuSet::from_mask(cpuset);
@@ -138,11 +138,11 @@ class Reader {
     if (node.cpu.arch.empty() && (node.cpu.vendor == "GenuineIntel" || node.cpu.vendor == "AuthenticAMD"))
       node.cpu.arch = "x86_64";
     node.cpu.family =
-        static_cast<int32_t>(std::clamp<int64_t>(parse_integer(info("CPUFamilyNumber")).value_or(-1), -1, INT32_MAX));
+        static_cast<int32_t>(std::clamp<int64_t>(to_integer(info("CPUFamilyNumber")).value_or(-1), -1, INT32_MAX));
     node.cpu.model =
-        static_cast<int32_t>(std::clamp<int64_t>(parse_integer(info("CPUModelNumber")).value_or(-1), -1, INT32_MAX));
+        static_cast<int32_t>(std::clamp<int64_t>(to_integer(info("CPUModelNumber")).value_or(-1), -1, INT32_MAX));
     node.cpu.memory_bytes =
-        static_cast<uint64_t>(std::max<int64_t>(0, parse_integer(text_of(object, "local_memory")).value_or(0)));
+        static_cast<uint64_t>(std::max<int64_t>(0, to_integer(text_of(object, "local_memory")).value_or(0)));
     numas_.push_back({graph_.add_node(std::move(node)), index});
     return {};
   }
@@ -212,7 +212,7 @@ class Reader {
     const std::string_view type = text_of(object, "pci_type");
     const auto hex = [&](size_t at) -> int32_t {
       if (at + 4 > type.size()) return -1;
-      const auto value = parse_integer("0x" + std::string(type.substr(at, 4)));
+      const auto value = to_integer("0x" + std::string(type.substr(at, 4)));
       return value ? static_cast<int32_t>(*value) : -1;
     };
     const int32_t code = hex(0);
@@ -234,18 +234,18 @@ class Reader {
   }
 
   void add_uplink(const pugi::xml_node& object, NodeId parent, NodeId id) {
-    const auto speed = parse_number(text_of(object, "pci_link_speed"));
+    const auto speed = to_number(text_of(object, "pci_link_speed"));
     Figure gbps = pcie_gbps("", 0, Source::Hwloc);
     if (speed && *speed > 0) gbps = {*speed * kPciePayload, Source::Hwloc};
     join(LinkKind::Pcie, parent, id, {0, gbps}, {0, gbps});
   }
 
   bool is_net(const pugi::xml_node& osdev) const {
-    const auto type = parse_integer(text_of(osdev, "osdev_type")).value_or(-1);
+    const auto type = to_integer(text_of(osdev, "osdev_type")).value_or(-1);
     return osdev_bits_ ? type > 0 && (type & (16 | 32)) != 0 : type == 2 || type == 3;
   }
   bool is_rdma(const pugi::xml_node& osdev) const {
-    const auto type = parse_integer(text_of(osdev, "osdev_type")).value_or(-1);
+    const auto type = to_integer(text_of(osdev, "osdev_type")).value_or(-1);
     return osdev_bits_ ? type > 0 && (type & 32) != 0 : type == 3;
   }
 
@@ -348,17 +348,6 @@ class Reader {
     int64_t at(size_t row, size_t column) const { return values[row * nodes.size() + column]; }
   };
 
-  static std::vector<std::string_view> words(std::string_view text) {
-    std::vector<std::string_view> found;
-    for (size_t at = 0; at < text.size();) {
-      const size_t from = text.find_first_not_of(" \t\r\n", at);
-      if (from == std::string_view::npos) break;
-      at = std::min(text.find_first_of(" \t\r\n", from), text.size());
-      found.push_back(text.substr(from, at - from));
-    }
-    return found;
-  }
-
   Status read_distances(const pugi::xml_node& element) {
     const std::string_view name = text_of(element, "name");
     Matrix* matrix = name == "NVLinkBandwidth" ? &nvlink_
@@ -367,7 +356,7 @@ class Reader {
                                                : nullptr;
     if (matrix == nullptr) return {};
     if (!matrix->empty()) return xml_.wrong(element, "a second matrix {}", name);
-    const auto count = parse_integer(text_of(element, "nbobjs"));
+    const auto count = to_integer(text_of(element, "nbobjs"));
     if (!count || *count < 1 || static_cast<size_t>(*count) > kMostObjects)
       return xml_.wrong(element, "{} over nbobjs=\"{}\" objects", name, text_of(element, "nbobjs"));
     for (const pugi::xml_node& indexes : element.children("indexes"))
@@ -380,7 +369,7 @@ class Reader {
       }
     for (const pugi::xml_node& values : element.children("u64values"))
       for (const std::string_view word : words(values.child_value())) {
-        const auto value = parse_integer(word);
+        const auto value = to_integer(word);
         if (!value || *value < 0) return xml_.wrong(element, "{}: \"{}\" is not a count of MB/s", name, word);
         matrix->values.push_back(*value);
       }

@@ -64,7 +64,7 @@ class Reader {
   Status integer(const pugi::xml_node& element, const char* attribute, Int* field) {
     const std::string_view text = text_of(element, attribute);
     if (text.empty()) return {};
-    const auto value = parse_integer(text);
+    const auto value = to_integer(text);
     if (!value || static_cast<Int>(*value) != *value)
       return xml_.wrong(element, "<{}> {}=\"{}\" is not an integer", element.name(), attribute, text);
     *field = static_cast<Int>(*value);
@@ -73,7 +73,7 @@ class Reader {
   Status number(const pugi::xml_node& element, const char* attribute, double* field) {
     const std::string_view text = text_of(element, attribute);
     if (text.empty()) return {};
-    const auto value = parse_number(text);
+    const auto value = to_number(text);
     if (!value) return xml_.wrong(element, "<{}> {}=\"{}\" is not a number", element.name(), attribute, text);
     *field = *value;
     return {};

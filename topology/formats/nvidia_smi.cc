@@ -38,17 +38,6 @@ struct Device {
   int32_t numa = -1;
 };
 
-std::vector<std::string_view> words(std::string_view line) {
-  std::vector<std::string_view> found;
-  for (size_t at = 0; at < line.size();) {
-    const size_t from = line.find_first_not_of(" \t\r", at);
-    if (from == std::string_view::npos) break;
-    at = std::min(line.find_first_of(" \t\r", from), line.size());
-    found.push_back(line.substr(from, at - from));
-  }
-  return found;
-}
-
 // Terminal sequences ESC [ ... letter.
 std::string without_escapes(std::string_view line) {
   std::string text;
@@ -67,7 +56,7 @@ std::string without_escapes(std::string_view line) {
 
 std::optional<int32_t> numbered(std::string_view text, std::string_view prefix) {
   if (!text.starts_with(prefix) || text.size() == prefix.size() || text.size() > prefix.size() + 6) return std::nullopt;
-  const auto number = parse_integer(text.substr(prefix.size()));
+  const auto number = to_integer(text.substr(prefix.size()));
   if (!number || *number < 0) return std::nullopt;
   return static_cast<int32_t>(*number);
 }
@@ -198,7 +187,7 @@ class Reader {
     if (!cells.empty())
       if (const auto cpus = CpuSet::from_list(cells[0])) device->cpus = *cpus;
     if (cells.size() > 1)
-      if (const auto numa = parse_integer(cells[1]); numa && *numa >= 0 && *numa < (1 << 20))
+      if (const auto numa = to_integer(cells[1]); numa && *numa >= 0 && *numa < (1 << 20))
         device->numa = static_cast<int32_t>(*numa);
     if (!device->cpus.empty() || device->numa >= 0)
       device->affinity = fmt::format("{}/{}", device->cpus.list(), device->numa);

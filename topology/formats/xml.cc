@@ -61,7 +61,18 @@ std::string_view text_of(const pugi::xml_node& node, const char* attribute) {
   return trimmed(node.attribute(attribute).value());
 }
 
-std::optional<int64_t> parse_integer(std::string_view text) {
+std::vector<std::string_view> words(std::string_view text) {
+  constexpr std::string_view kBlanks = " \t\r\n";
+  std::vector<std::string_view> found;
+  for (size_t from; (from = text.find_first_not_of(kBlanks)) != std::string_view::npos;) {
+    const size_t to = std::min(text.find_first_of(kBlanks, from), text.size());
+    found.push_back(text.substr(from, to - from));
+    text.remove_prefix(to);
+  }
+  return found;
+}
+
+std::optional<int64_t> to_integer(std::string_view text) {
   text = trimmed(text);
   int base = 10;
   if (text.starts_with("0x") || text.starts_with("0X")) {
@@ -75,7 +86,7 @@ std::optional<int64_t> parse_integer(std::string_view text) {
   return value;
 }
 
-std::optional<double> parse_number(std::string_view text) {
+std::optional<double> to_number(std::string_view text) {
   text = trimmed(text);
   double value = 0;
   const char* end = text.data() + text.size();

@@ -39,8 +39,10 @@ class XmlText {
 
 // An attribute's text without surrounding blanks; "" when it is missing or empty, which files use alike.
 std::string_view text_of(const pugi::xml_node& node, const char* attribute);
+// The parts between blanks, tabs and line ends.
+std::vector<std::string_view> words(std::string_view text);
 // A decimal or 0x number that fits; nothing when the text is anything else.
-std::optional<int64_t> parse_integer(std::string_view text);
-std::optional<double> parse_number(std::string_view text);
+std::optional<int64_t> to_integer(std::string_view text);
+std::optional<double> to_number(std::string_view text);
 
 }  // namespace tutti::topology
