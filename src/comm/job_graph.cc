@@ -5,6 +5,7 @@
 #include <bit>
 
 #include "base/log.h"
+#include "topology/detect/assemble.h"
 #include "topology/detect/detect.h"
 
 namespace tutti {
@@ -193,6 +194,7 @@ Result<std::unique_ptr<Graph>> JobGraph::merge() const {
     TUTTI_ASSIGN_OR_RETURN(Graph one, decode_graph(hosts_[host]));
     topology::merge(*merged, one);
   }
+  if (hosts_.size() > 1) connect_networks(*merged);
   return merged;
 }
 

@@ -11,6 +11,7 @@
 
 #include "tests/fakes/fake_machine.h"
 #include "tests/fakes/tree.h"
+#include "topology/detect/assemble.h"
 
 namespace tutti::topology {
 namespace {
@@ -78,7 +79,8 @@ TEST_F(RecordedMachine, TwoNumaNodesAndFourRdmaDevicesBelowTheirSwitches) {
   }
   EXPECT_EQ(graph.node(named(graph, NodeKind::Port, "rxe2")).attribute("interface"), "roce2");
   EXPECT_THAT(found.notes, Contains(Field(&Note::text, HasSubstr("virtual machine (QEMU Standard PC"))));
-  EXPECT_THAT(graph.of_kind(NodeKind::Network), SizeIs(1));
+  EXPECT_EQ(graph.node(named(graph, NodeKind::Port, "rxe2")).attribute("network"), "Ethernet");
+  EXPECT_THAT(graph.of_kind(NodeKind::Network), SizeIs(0)) << "a host alone has no network";
   EXPECT_THAT(found.notes, Not(Contains(Field(&Note::text, HasSubstr("NUMA"))))) << "every device is near its node";
 }
 
@@ -184,10 +186,25 @@ TEST(Detect, EightGpusWithTheirNicsSwitchesAndNvswitches) {
     EXPECT_EQ(node.attribute("no_peer_access"), "");
   }
   EXPECT_EQ(above(graph, nvswitches[0]), "NUMA0");
-  EXPECT_EQ(graph.node(graph.of_kind(NodeKind::Network)[0]).name, "InfiniBand fe80000000000000");
+  EXPECT_EQ(graph.node(named(graph, NodeKind::Port, "mlx5_0")).attribute("network"), "InfiniBand fe80000000000000");
   const auto pcie = graph.uplink(gpus[0]);
   ASSERT_TRUE(pcie.has_value());
   EXPECT_EQ(graph.link(*pcie).forward.gbps.value, 48);
+}
+
+TEST(Detect, HostsOfAJobMeetInTheNetworksOfTheirPorts) {
+  Tree tree;
+  write_nvswitch8(tree);
+  const Graph one = detect_in(tree).graph;
+  tree.file("/proc/sys/kernel/hostname", "node8\n");
+  const Graph other = detect_in(tree).graph;
+  Graph job;
+  merge(job, one);
+  merge(job, other);
+  connect_networks(job);
+  ASSERT_THAT(job.of_kind(NodeKind::Network), SizeIs(1));
+  EXPECT_THAT(job.links_of(job.of_kind(NodeKind::Network)[0]), SizeIs(16));
+  EXPECT_THAT(job.of_kind(NodeKind::Host), SizeIs(2));
 }
 
 TEST(Detect, NvswitchesThatSysfsDoesNotShowAreKnownByTheirLinks) {
@@ -263,7 +280,8 @@ TEST(Detect, VerbsCompletesWhatSysfsDoesNotShow) {
   const Node& down = graph.node(named(graph, NodeKind::Port, "mlx5_1:2"));
   EXPECT_EQ(down.port.port, 2);
   EXPECT_EQ(down.attribute("state"), "PORT_DOWN");
-  EXPECT_THAT(graph.links_of(named(graph, NodeKind::Port, "mlx5_1:2")), SizeIs(1)) << "a dead port leads to no network";
+  EXPECT_THAT(graph.links_of(named(graph, NodeKind::Port, "mlx5_1:2")), SizeIs(1));
+  EXPECT_EQ(down.attribute("network"), "") << "a dead port leads nowhere";
   EXPECT_THAT(found.notes, Contains(Field(&Note::text, HasSubstr("mlx5_2"))));
   EXPECT_THAT(found.notes, Contains(Field(&Note::text, HasSubstr("mlx5_1: 1 of 2 ports are not active"))));
 }

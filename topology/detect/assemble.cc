@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// See assemble.h. Order: host and NUMA nodes; GPUs, NICs and NVSwitches at their places below them; ports and networks;
+// See assemble.h. Order: host and NUMA nodes; GPUs, NICs and NVSwitches at their places below them; ports;
 // NVLinks.
 //
 // Bridges: a switch is one node, named by its upstream port. On the way down from a host bridge PCI Express alternates:
@@ -277,25 +277,15 @@ class Assembler {
     link_up(made, node.parent, nullptr);
     return made;
   }
-  NodeId network(const std::string& name) {
-    if (const auto known = networks_.find(name); known != networks_.end()) return known->second;
-    Node node;
-    node.kind = NodeKind::Network;
-    node.number = static_cast<int32_t>(networks_.size());
-    node.name = name;
-    return networks_[name] = graph_.add_node(node);
-  }
-  void add_port(Node node, NodeId nic, bool active, const std::string& network_name, Source source) {
+  void add_port(Node node, NodeId nic, bool active, const std::string& network, Source source) {
     node.kind = NodeKind::Port;
     node.parent = nic;
     node.number = ports_++;
     const double speed = node.port.speed_mbps;
+    if (active) node.set_attribute("network", network);  // else no traffic leaves it: it leads nowhere
     const NodeId made = graph_.add_node(std::move(node));
     const Direction way{0, network_gbps(speed, source)};
-    const Figure latency = link_latency_us(LinkKind::Network);
-    graph_.add_link({LinkKind::Network, nic, made, way, way, latency});
-    if (active)
-      graph_.add_link({LinkKind::Network, made, network(network_name), way, way, latency});  // else it leads nowhere
+    graph_.add_link({LinkKind::Network, nic, made, way, way, link_latency_us(LinkKind::Network)});
   }
 
   void add_rdma() {
@@ -473,13 +463,33 @@ class Assembler {
   std::map<int32_t, NodeId> cpus_;  // by NUMA id
   std::map<PciAddress, NodeId> placed_;
   std::map<int, NodeId> gpus_;  // by number
-  std::map<std::string, NodeId> networks_, hidden_;
+  std::map<std::string, NodeId> hidden_;
   std::set<NodeId> with_rdma_;
   int32_t switches_ = 0, nics_ = 0, ports_ = 0, nvswitches_ = 0;
   int unplaced_ = 0;
 };
 
 }  // namespace
+
+void connect_networks(Graph& graph) {
+  std::map<std::string, NodeId, std::less<>> networks;
+  for (const NodeId id : graph.of_kind(NodeKind::Network)) networks[graph.node(id).name] = id;
+  for (const NodeId port : graph.of_kind(NodeKind::Port)) {
+    const std::string name(graph.node(port).attribute("network"));
+    const auto uplink = graph.link_between(LinkKind::Network, graph.node(port).parent, port);
+    if (name.empty() || !uplink) continue;
+    auto known = networks.find(name);
+    if (known == networks.end()) {
+      Node node;
+      node.kind = NodeKind::Network;
+      node.number = static_cast<int32_t>(networks.size());
+      node.name = name;
+      known = networks.emplace(name, graph.add_node(node)).first;
+    }
+    const Link link = graph.link(*uplink);
+    graph.add_link({LinkKind::Network, port, known->second, link.forward, link.backward, link.latency_us});
+  }
+}
 
 Graph assemble(const Sources& sources, std::vector<Note>& notes) { return Assembler(sources, notes).run(); }
 

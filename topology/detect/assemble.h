@@ -33,4 +33,8 @@ struct Sources {
 
 Graph assemble(const Sources& sources, std::vector<Note>& notes);
 
+// Joins the hosts of a job: ports of one network (their attribute "network") meet in a node of its name. A host alone
+// has no such node, or two of its cards would seem to be nearest to each other over the wire.
+void connect_networks(Graph& graph);
+
 }  // namespace tutti::topology
