@@ -5,6 +5,7 @@ A message is the format string of a status or a warning. In the page it stands a
 shortened as one likes: `…` stands for anything, and the rest has to be in the message as it is. Not asked for:
 
   * what an entry point says about one argument, "tuttiX: ARGUMENT is ...": it names the cause and the remedy itself
+  * what a reader says about a file, "FILE:LINE: ...": it names the place
   * internal errors, which the page treats as one
   * the operating system's refusals (errno_status), which the page explains by their number
   * messages that only pass another on ("{}")
@@ -16,7 +17,8 @@ import sys
 CALLS = re.compile(r"\b(invalid_argument|invalid_usage|system_error|remote_error|error|log_warn|Status)\s*\(")
 FOLDERS = ("src", "transports", "topology")
 # Only tools and tests reach these, with an author of schedules in front of them; or they define the functions above.
-NOT_FOR_USERS = ("src/exec/sim/", "src/base/status.h", "src/base/log.h", "src/base/format.cc")
+# topology/draw answers the tool's options.
+NOT_FOR_USERS = ("src/exec/sim/", "topology/formats/", "topology/draw/", "src/base/status.h", "src/base/log.h", "src/base/format.cc")
 LEAST_LETTERS = 4  # of an entry, so that no entry matches everything
 
 
