@@ -74,7 +74,9 @@ tuttiResult_t run(const Uniform& u, tuttiComm_t comm, tuttiStream_t stream) {
         u.root,     comm->size, comm->rank};
     TUTTI_TRY(check(call));
     Advance first = Advance::Blocked;
-    LaneSet* const posted = stream == nullptr && !in_group() ? post_straight(*comm->comm, u, first) : nullptr;
+    // The calls of a non-blocking communicator are its worker's.
+    const bool alone = stream == nullptr && comm->worker == nullptr && !in_group();
+    LaneSet* const posted = alone ? post_straight(*comm->comm, u, first) : nullptr;
     Request request;
     request.coll = u.coll;
     request.input = u.send;
