@@ -138,6 +138,10 @@ Result<std::vector<Candidate>> plan_candidates(const Summary& summary, const Sha
       // What does not exist is no candidate.
       if (!row.has(proto) && (proto == Proto::Rma || row.has(Proto::Rma))) continue;
       Candidate candidate = consider(summary, shape, row, proto);
+      // What fits one LL message is not worth a system call, and hot paths of short calls make none.
+      const bool enters_kernel = proto == Proto::Rma && !(row.needs & kWindows);
+      if (candidate.lost.empty() && enters_kernel && shape.bytes <= kLLPayloadBytes && !restrictions.only(Proto::Rma))
+        candidate.lost = "short messages go without the kernel";
       if (candidate.lost.empty()) candidate.lost = restrictions.excludes(shape.coll, row.algo, proto, summary.mapped);
       (candidate.lost.empty() ? fit : unfit).push_back(std::move(candidate));
     }

@@ -109,6 +109,8 @@ void SimJob::reset() {
     SimRank& rank = ranks[me];
     std::fill(rank.memory.begin(), rank.memory.end(), Value{});
     for (uint32_t i = 0; i < rank.input_cells; ++i) rank.memory[rank.input_begin + i] = {expressions.leaf(me), i, 0};
+    rank.open = false;
+    rank.dirty.assign(rank.memory.size(), false);
     rank.sent_bytes = rank.received_bytes = 0;
   }
   for (SimFifo& fifo : fifos_) {
@@ -286,7 +288,10 @@ bool SimLane::can_send(const Step& step, const Cursor&) {
 }
 
 void SimLane::meet(const Step& step, const Cursor& at) {
+  SimRank& rank = job_.ranks[args_.me];
   if (step.access == Access::Open) {
+    rank.open = true;
+    rank.dirty.assign(rank.memory.size(), false);
     each_outgoing(step.to, [&](SimFifo& fifo) {
       SimMessage& slot = fifo.next_slot();
       slot.cells.clear();
@@ -298,6 +303,7 @@ void SimLane::meet(const Step& step, const Cursor& at) {
       job_.hops = std::max(job_.hops, slot.hops);
     });
   }
+  if (step.access == Access::Close) rank.open = false;
   if (step.access == Access::Close) each_outgoing(step.to, [&](const SimFifo& fifo) { std::erase(opened_, &fifo); });
   for (int i = 0; i < step.from.size(args_.n); ++i) {
     SimFifo& fifo = from(step.from, i);
@@ -399,8 +405,10 @@ Value SimLane::combine(size_t cell) {
   return value;
 }
 
-void SimLane::keep(const Range& to) {
-  std::copy(result_.begin(), result_.end(), &job_.ranks[args_.me].memory[to.begin]);
+void SimLane::keep(int owner, const Range& to) {
+  SimRank& rank = job_.ranks[owner];
+  std::copy(result_.begin(), result_.end(), &rank.memory[to.begin]);
+  if (rank.open) std::fill_n(rank.dirty.begin() + static_cast<std::ptrdiff_t>(to.begin), to.cells, true);
 }
 
 void SimLane::apply(const Step& step, const Cursor& at) {
@@ -421,6 +429,10 @@ void SimLane::apply(const Step& step, const Cursor& at) {
       const int peer = step.from.at(i, args_.me);
       const Range there = remote(peer, step.from_buffer, step.from_block, at);
       check_input(peer, step.from_buffer, there);
+      const auto dirty = job_.ranks[peer].dirty.begin() + static_cast<std::ptrdiff_t>(there.begin);
+      if (std::find(dirty, dirty + static_cast<std::ptrdiff_t>(there.cells), true) !=
+          dirty + static_cast<std::ptrdiff_t>(there.cells))
+        job_.fail(fmt::format("{}: reads what was written to rank {}'s buffer since it opened", where(), peer));
       operands_.push_back({&job_.ranks[peer].memory[there.begin], there.cells});
       continue;
     }
@@ -442,12 +454,15 @@ void SimLane::apply(const Step& step, const Cursor& at) {
     result_[cell].complete = 1;
   }
   if (job_.failed()) return;
-  if (step.dst_block >= 0) keep(target(step, at));
+  // A copy in place writes nothing.
+  const bool in_place =
+      step.src != Buffer::None && !step.reduce && step.dst_block >= 0 && target(step, at).begin == in.begin;
+  if (step.dst_block >= 0 && !in_place) keep(args_.me, target(step, at));
   if (step.access != Access::Remote) return;
   for (int i = 0; i < step.to.size(args_.n); ++i) {
     const int peer = step.to.at(i, args_.me);
     const Range there = remote(peer, Buffer::Output, step.to_block, at);
-    std::copy(result_.begin(), result_.end(), &job_.ranks[peer].memory[there.begin]);
+    keep(peer, there);
     rank.sent_bytes += there.cells * job_.proof.cell_bytes;
   }
 }

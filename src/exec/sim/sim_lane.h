@@ -53,6 +53,8 @@ struct SimRank {
   uint64_t input_begin = 0, input_cells = 0;  // where the buffers are in `memory`
   uint64_t output_begin = 0, output_cells = 0;
   std::vector<Value> memory;
+  bool open = false;        // peers may use the buffers
+  std::vector<bool> dirty;  // cells written since they opened: a peer that reads one depends on who was first
   uint64_t sent_bytes = 0, received_bytes = 0;
 };
 
@@ -130,7 +132,7 @@ class SimLane {
   std::string check_step(const Step& step) const;
   bool check_ranges(const Step& step, const Cursor& at);
   Value combine(size_t cell);
-  void keep(const Range& to);
+  void keep(int owner, const Range& to);
 
   SimJob& job_;
   ScheduleArgs args_;
