@@ -228,7 +228,8 @@ void expect_flat(const std::vector<Holdings>& samples, int process) {
     if (process == 0) std::printf("%s: %ld in the third quarter, %ld in the fourth\n", name, third, fourth);
     EXPECT_LE(fourth, third + slack) << name << " grow in process " << process;
   };
-  if (!kSanitized) compare("KiB", &Holdings::kib, 1024);
+  // What a communicator has touched depends on which calls its life has seen: a few of a hundred MiB.
+  if (!kSanitized) compare("KiB", &Holdings::kib, 1024 + most(kSamples / 2, &Holdings::kib) / 16);
   compare("descriptors", &Holdings::descriptors, 2);  // strangers may be at a door, e.g. a port scan
   compare("threads", &Holdings::threads, 1);          // a rendezvous ends a moment after its communicator is there
 }

@@ -49,41 +49,52 @@ std::vector<std::string> find_sockets() {
   return names;
 }
 
-// The answer of one process; an error says why there is none.
-Result<json> ask(const std::string& name) {
-  UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!socket) return errno_status("socket", "a Unix socket");
+// One process that was asked.
+struct Question {
+  UniqueFd socket;
+  int process = 0;
+};
+
+Result<Question> ask(const std::string& name) {
+  Question question{UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)), 0};
+  if (!question.socket) return errno_status("socket", "a Unix socket");
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (name.size() >= sizeof address.sun_path) return invalid_argument("{} is no address of ours", name);
   std::memcpy(address.sun_path + 1, name.data(), name.size());
   const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
-  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), size) != 0)
+  if (::connect(question.socket.get(), reinterpret_cast<const sockaddr*>(&address), size) != 0)
     return errno_status("connect", name);
   // Any user may take any abstract name: believe only our own.
   ucred peer{};
   socklen_t peer_size = sizeof peer;
-  if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &peer_size) != 0 || peer.uid != ::geteuid())
+  if (::getsockopt(question.socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &peer_size) != 0 || peer.uid != ::geteuid())
     return invalid_usage("{} belongs to user {}", name, peer.uid);
-  if (::send(socket.get(), kStatusRequest.data(), kStatusRequest.size(), MSG_NOSIGNAL) !=
+  question.process = peer.pid;
+  if (::send(question.socket.get(), kStatusRequest.data(), kStatusRequest.size(), MSG_NOSIGNAL) !=
       static_cast<ssize_t>(kStatusRequest.size()))
     return errno_status("send", name);
-  const Deadline deadline = Deadline::in_ms(kAnswerMs);
+  return question;
+}
+
+// The answer; an error says why there is none.
+Result<json> hear(const Question& question, const Deadline& deadline) {
   std::string text;
   for (char bytes[65536];;) {
-    pollfd item{socket.get(), POLLIN, 0};
+    pollfd item{question.socket.get(), POLLIN, 0};
     (void)::poll(&item, 1, deadline.poll_ms(static_cast<int>(kAnswerMs)));
-    const ssize_t got = ::recv(socket.get(), bytes, sizeof bytes, MSG_DONTWAIT);
+    const ssize_t got = ::recv(question.socket.get(), bytes, sizeof bytes, MSG_DONTWAIT);
     if (got == 0) break;
     if (got > 0) text.append(bytes, static_cast<size_t>(got));
-    if (got < 0 && errno != EAGAIN && errno != EINTR) return errno_status("recv", name);
-    if (deadline.passed() || text.size() > kMostAnswerBytes)
-      return remote_error("process {} does not answer: is it stopped?", peer.pid);
+    if (got < 0 && errno != EAGAIN && errno != EINTR)
+      return errno_status("recv", fmt::format("process {}", question.process));
+    if ((got < 0 && deadline.passed()) || text.size() > kMostAnswerBytes)
+      return remote_error("process {} does not answer: is it stopped?", question.process);
   }
   json answer = json::parse(text, nullptr, false);
   if (!answer.is_object() || !answer.contains("communicators"))
     return remote_error("process {} gave an answer that does not parse: does it use another version of Tutti?",
-                        peer.pid);
+                        question.process);
   return answer;
 }
 
@@ -191,17 +202,37 @@ bool keep(json& answer, const std::string& which) {
   return any;
 }
 
+// A number is a process, if there is such a one; then only that one is asked.
+std::vector<std::string> choose(std::vector<std::string> sockets, const std::string& which) {
+  const std::string prefix = fmt::format("{}{}-{}-", kStatusSocketPrefix, ::geteuid(), which);
+  std::vector<std::string> chosen;
+  for (const std::string& name : sockets)
+    if (name.starts_with(prefix)) chosen.push_back(name);
+  return chosen.empty() ? sockets : chosen;
+}
+
 void run(const Options& options) {
+  // All are asked before the first is heard: stopped processes cost one wait, not one each.
+  std::vector<Question> questions;
   std::vector<json> answers;
   bool silent = false;
-  for (const std::string& name : find_sockets()) {
-    Result<json> answer = ask(name);
+  const auto complain = [&](const Status& why) {
+    fmt::print(stderr, "tutti status: {}\n", why.message());
+    silent = true;
+  };
+  for (const std::string& name : choose(find_sockets(), options.which)) {
+    Result<Question> asked = ask(name);
+    if (asked.ok()) questions.push_back(std::move(*asked));
+    if (!asked.ok()) complain(asked.status());
+  }
+  const Deadline deadline = Deadline::in_ms(kAnswerMs);
+  for (const Question& question : questions) {
+    Result<json> answer = hear(question, deadline);
     if (!answer.ok()) {
-      fmt::print(stderr, "tutti status: {}\n", answer.status().message());
-      silent = true;
-      continue;
+      complain(answer.status());
+    } else if (keep(*answer, options.which)) {
+      answers.push_back(std::move(*answer));
     }
-    if (keep(*answer, options.which)) answers.push_back(std::move(*answer));
   }
   if (options.as_json) {
     fmt::print("{}\n", json(answers).dump(2, ' ', false, json::error_handler_t::replace));
