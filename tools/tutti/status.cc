@@ -56,15 +56,18 @@ struct Question {
 };
 
 Result<Question> ask(const std::string& name) {
-  Question question{UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)), 0};
+  Question question{UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)), 0};
   if (!question.socket) return errno_status("socket", "a Unix socket");
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (name.size() >= sizeof address.sun_path) return invalid_argument("{} is no address of ours", name);
   std::memcpy(address.sun_path + 1, name.data(), name.size());
   const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
-  if (::connect(question.socket.get(), reinterpret_cast<const sockaddr*>(&address), size) != 0)
+  if (::connect(question.socket.get(), reinterpret_cast<const sockaddr*>(&address), size) != 0) {
+    // Its queue is full of callers whom it has not taken: a blocking connect would wait for ever.
+    if (errno == EAGAIN) return remote_error("{} takes no calls: is its process stopped?", name);
     return errno_status("connect", name);
+  }
   // Any user may take any abstract name: believe only our own.
   ucred peer{};
   socklen_t peer_size = sizeof peer;
