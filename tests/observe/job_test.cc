@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Recorder, counters, dumps, status and trace as users have them: the shared library and the tool, with real processes.
 #include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -222,6 +226,51 @@ TEST(Observe, StatusNamesTheRankThatARunningJobWaitsFor) {
   });
 }
 
+// The status socket of a process of this user; its name begins with NUL.
+std::string status_address(pid_t process) {
+  std::ifstream list("/proc/net/unix");
+  const std::string mine = "tutti-status-" + std::to_string(::geteuid()) + "-" + std::to_string(process) + "-";
+  for (std::string line; std::getline(list, line);) {
+    const size_t at = line.find("@" + mine);
+    if (at != std::string::npos) return std::string(1, '\0') + line.substr(at + 1);
+  }
+  return {};
+}
+
+TEST(Observe, AStoppedProcessWhoseQueueIsFullIsNamedAndHoldsNobodyUp) {
+  in_child([] {
+    int gate[2];
+    ASSERT_EQ(::pipe2(gate, O_CLOEXEC), 0);
+    const pid_t job = ::fork();
+    if (job == 0) {
+      tuttiComm_t comm = nullptr;
+      if (tuttiCommInitAll(&comm, 1, nullptr) == TUTTI_SUCCESS) (void)!::write(gate[1], "!", 1);
+      ::close(gate[1]);
+      for (;;) ::pause();
+    }
+    ::close(gate[1]);
+    char ready = 0;
+    ASSERT_EQ(::read(gate[0], &ready, 1), 1);
+    ASSERT_EQ(::kill(job, SIGSTOP), 0);
+    int status = 0;
+    ASSERT_EQ(::waitpid(job, &status, WUNTRACED), job);
+    const std::string name = status_address(job);
+    ASSERT_FALSE(name.empty());
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    name.copy(address.sun_path, name.size());
+    const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
+    std::vector<int> callers;
+    do callers.push_back(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    while (::connect(callers.back(), reinterpret_cast<const sockaddr*>(&address), size) == 0);
+    ASSERT_EQ(errno, EAGAIN);
+    EXPECT_NE(tool("status " + std::to_string(job)).status, 0);  // returns at all
+    for (const int caller : callers) ::close(caller);
+    ::kill(job, SIGKILL);
+    ASSERT_EQ(::waitpid(job, &status, 0), job);
+  });
+}
+
 TEST(Observe, WaitsAreCountedForTheRankThatWasLate) {
   in_ranks(3, [&](int rank, tuttiComm_t comm) {
     float value = 1, sum = 0;
@@ -244,27 +293,6 @@ TEST(Observe, WaitsAreCountedForTheRankThatWasLate) {
     EXPECT_FAILS(tuttiCommGetWaits(comm, nullptr, 3), TUTTI_INVALID_ARGUMENT, "waits");
     EXPECT_FAILS(tuttiCommDump(comm, nullptr), TUTTI_INVALID_ARGUMENT, "TUTTI_DUMP_FILE");
   });
-}
-
-TEST(Observe, InARingTheLateRankIsMeantAndNotTheNeighbourWhoWaitsForIt) {
-  in_ranks(4,
-           [&](int rank, tuttiComm_t comm) {
-             float value = 1, sum = 0;
-             for (int i = 0; i < 5; ++i) {
-               ASSERT_OK(tuttiBarrier(comm, nullptr));
-               if (rank == 2) ::usleep(30'000);
-               ASSERT_OK(tuttiAllReduce(&value, &sum, 1, TUTTI_FLOAT32, TUTTI_SUM, comm, nullptr));
-             }
-             std::array<tuttiWait_t, 4> waits;
-             ASSERT_OK(tuttiCommGetWaits(comm, waits.data(), 4));
-             if (rank == 2) return;
-             for (size_t other = 0; other < 4; ++other) {
-               if (other != 2) {
-                 EXPECT_GT(waits[2].seconds, waits[other].seconds) << "rank " << rank << " about rank " << other;
-               }
-             }
-           },
-           {{"TUTTI_ALGO", "ring"}});
 }
 
 TEST(Observe, ComingAndGoingLeavesNoThreadAndNoDescriptor) {
