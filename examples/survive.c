@@ -149,6 +149,7 @@ int main(int argc, char** argv) {
   }
   Board* board = mmap(NULL, sizeof *board, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (board == MAP_FAILED) return 1;
+  for (int r = 0; r < n; ++r) atomic_init(&board->at_step[r], -1); /* not joined yet */
   for (int r = 0; r < n; ++r) {
     ranks[r] = fork();
     if (ranks[r] < 0) return 1;

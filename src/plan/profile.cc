@@ -28,9 +28,9 @@ const Profile& xeon() {
   return profile;
 }
 
-// Measured 2026-11-24 on a 2-core guest of an EPYC (Zen 4, 1 MiB L2 per core) by `tutti tune`. Lines that the other
-// core has read are written slowly here (2 to 3 GB/s), so whatever goes through slots costs several times what a copy
-// from the other's memory does.
+// Measured 2026-11-24 on a 2-core guest of an EPYC (Zen 4, 1 MiB L2 per core) with perf/compare's driver, interpolated;
+// not yet by `tutti tune`. Lines that the other core has read are written slowly here (2 to 3 GB/s), so whatever goes
+// through slots costs several times what a copy from the other's memory does.
 const Profile& epyc() {
   static const Profile& profile =
       *new Profile{"built-in: 2-core EPYC guest, 2026-11-24",
