@@ -31,7 +31,7 @@ inline void carry(Waiter& waiter, int rounds, Move&& move, Look&& look, Sleep&& 
     if (++blocked < rounds) continue;
     blocked = 0;
     const bool idle_for_long = waiter.idle();
-    if (waiter.waiting()) note(true);
+    if (waiter.waiting() && waiter.note_due()) note(true);
     if ((idle_for_long || waiter.looks_due()) && !look()) return;
     if (idle_for_long) sleep();
   }

@@ -122,9 +122,7 @@ class Communicator {
     observed_->recorder.end(mark.record, ticks());
   }
   // carry()'s note(): whom this rank waits for, and for how long it did.
-  void waits(const LaneSet& lanes) {
-    if (const int peer = lanes.waiting_peer(); peer >= 0) note_wait(peer);
-  }
+  void waits(const LaneSet& lanes, const Request& request, const CallMark& mark);
   void waits_no_longer();
   // A look around while `lanes` of this call cannot move: the peers' mismatch, deadlines, abort.
   Status look(const LaneSet& lanes, const Request& request, uint64_t number, const Waiter& waiter);
@@ -174,7 +172,6 @@ class Communicator {
   Result<std::unique_ptr<LaneSet>> build(const Plan& plan, const Request& request, Use use);
   void begin(LaneSet& lanes, const Request& request);
   Status begin_observation(std::string id);
-  void note_wait(int peer);
   Status start_health(std::vector<Board*> pages, std::function<bool(int)> alive);
   // Moves the call and the network. Done: ended, or failed with `status`.
   Advance move(LaneSet& lanes, int polls, Status& status);

@@ -83,9 +83,19 @@ Communicator::CallMark Communicator::posted(const Request& request, const LaneSe
   return {number, record};
 }
 
-void Communicator::note_wait(int peer) {
+// In a ring everybody waits for a neighbour, and all of them for the one who has not called: that one is meant, where
+// the boards tell. When all have called, it is the one whose data is missing.
+void Communicator::waits(const LaneSet& lanes, const Request& request, const CallMark& mark) {
+  int whom = -1, more = -1;
+  for (int rank = 0; rank < n_ && !request.point_to_point(); ++rank) {
+    if (rank == rank_ || health_->has_called(rank, mark.number)) continue;
+    if (whom < 0) whom = rank;
+    ++more;
+  }
+  if (whom < 0) whom = lanes.waiting_peer();
+  if (whom < 0) return;
   if (waiting_since_ == 0) waiting_since_ = ticks();
-  observed_->arrivals.waits_for(peer, 0);
+  observed_->arrivals.waits_for(whom, std::max(more, 0));
 }
 
 void Communicator::waits_no_longer() {

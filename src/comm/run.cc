@@ -227,7 +227,7 @@ void Communicator::carry_on(LaneSet& lanes, const Request& request, Waiter& wait
     carry(
         waiter, 1, [&] { return move(lanes, polls(lanes, waiter), status); },
         [&] { return (status = look(lanes, request, mark.number, waiter)).ok(); }, [&] { sleep(waiter); },
-        [&](bool waiting) { waiting ? waits(lanes) : waits_no_longer(); });
+        [&](bool waiting) { waiting ? waits(lanes, request, mark) : waits_no_longer(); });
   }
   if (!status.ok()) fail(status);  // its dump shows the call as it was: not ended
   ended(request, mark);

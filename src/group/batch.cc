@@ -217,7 +217,7 @@ void Batch::note_all(bool waiting) {
     if (!waiting) work.comm->waits_no_longer();
     for (const Strand& strand : work.strands) {
       if (!waiting || work.done || strand.lanes == nullptr) continue;
-      work.comm->waits(*strand.lanes);
+      work.comm->waits(*strand.lanes, strand.calls[strand.next], strand.mark);
       break;
     }
   }

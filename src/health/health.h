@@ -89,6 +89,14 @@ class Health {
   // This rank will make no more calls, in good order.
   void leave();
 
+  // Whether a rank has made this collective, as far as its board is mapped here: of others nothing is known at once,
+  // and they count as having made it. A few loads; for who waits anyway.
+  bool has_called(int rank, uint64_t number) const {
+    if (!mapped_[static_cast<size_t>(rank)]) return true;
+    const size_t at = Board::kCollectiveRing + number % Board::kCollectives * Board::kCallWords;
+    return load_relaxed(boards_[static_cast<size_t>(rank)]->words[at]) >= number;
+  }
+
   const Board& board_of(int rank) const { return *boards_[static_cast<size_t>(rank)]; }
   const Board& own_board() const { return *board_.board(); }
 

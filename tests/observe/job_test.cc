@@ -232,7 +232,10 @@ std::string status_address(pid_t process) {
   const std::string mine = "tutti-status-" + std::to_string(::geteuid()) + "-" + std::to_string(process) + "-";
   for (std::string line; std::getline(list, line);) {
     const size_t at = line.find("@" + mine);
-    if (at != std::string::npos) return std::string(1, '\0') + line.substr(at + 1);
+    if (at == std::string::npos) continue;
+    std::string name = line.substr(at);
+    name.front() = '\0';  // abstract
+    return name;
   }
   return {};
 }
@@ -293,6 +296,27 @@ TEST(Observe, WaitsAreCountedForTheRankThatWasLate) {
     EXPECT_FAILS(tuttiCommGetWaits(comm, nullptr, 3), TUTTI_INVALID_ARGUMENT, "waits");
     EXPECT_FAILS(tuttiCommDump(comm, nullptr), TUTTI_INVALID_ARGUMENT, "TUTTI_DUMP_FILE");
   });
+}
+
+TEST(Observe, InARingTheLateRankIsMeantAndNotTheNeighbourWhoWaitsForIt) {
+  in_ranks(4,
+           [&](int rank, tuttiComm_t comm) {
+             float value = 1, sum = 0;
+             for (int i = 0; i < 5; ++i) {
+               ASSERT_OK(tuttiBarrier(comm, nullptr));
+               if (rank == 2) ::usleep(30'000);
+               ASSERT_OK(tuttiAllReduce(&value, &sum, 1, TUTTI_FLOAT32, TUTTI_SUM, comm, nullptr));
+             }
+             std::array<tuttiWait_t, 4> waits;
+             ASSERT_OK(tuttiCommGetWaits(comm, waits.data(), 4));
+             if (rank == 2) return;
+             for (size_t other = 0; other < 4; ++other) {
+               if (other != 2) {
+                 EXPECT_GT(waits[2].seconds, waits[other].seconds) << "rank " << rank << " about rank " << other;
+               }
+             }
+           },
+           {{"TUTTI_ALGO", "ring"}});
 }
 
 TEST(Observe, ComingAndGoingLeavesNoThreadAndNoDescriptor) {

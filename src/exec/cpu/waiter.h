@@ -53,6 +53,10 @@ class Waiter {
   // Long enough without movement to say that this thread waits for somebody. Over a network every message takes a few
   // rounds.
   bool waiting() const { return idle_rounds_ >= waiting_after_; }
+  // Now and then meanwhile, most often at the beginning: a look at who is missing costs a line per rank.
+  bool note_due() const {
+    return idle_rounds_ < 64 ? (idle_rounds_ & (idle_rounds_ - 1)) == 0 : (idle_rounds_ & 63) == 0;
+  }
 
   // Nothing moved. True when this thread has been idle so long that it should sleep: the caller sleeps in its transport
   // or calls sleep().
