@@ -41,6 +41,21 @@ void nap_ms(long ms) {
   nanosleep(&pause, nullptr);
 }
 
+// Ranks of other hosts that were asked and have not answered for kSilentMs.
+std::vector<int> silent_ranks(const PeerWatch* watch, int me, const std::vector<bool>& mapped) {
+  std::vector<int> silent;
+  for (int rank = 0; watch != nullptr && rank < static_cast<int>(mapped.size()); ++rank) {
+    if (rank == me || mapped[static_cast<size_t>(rank)]) continue;
+    if (board_clock_ms() - watch->heard_ms(rank) > Health::kSilentMs) silent.push_back(rank);
+  }
+  return silent;
+}
+
+std::string text_of_silence(const std::vector<int>& ranks) {
+  return fmt::format("rank{} {} {} not answer (stopped, or no way to get there)", ranks.size() > 1 ? "s" : "",
+                     text_of_ranks(ranks), ranks.size() > 1 ? "do" : "does");
+}
+
 std::string text_of_hop(const BoardHop& hop) {
   return fmt::format("rank {} of {} in {} waits for rank {}", hop.rank,
                      std::string_view(hop.name.data(), strnlen(hop.name.data(), hop.name.size())), describe(hop.call),
@@ -146,7 +161,10 @@ Status Health::explain(const Status& lost) {
     TUTTI_TRY(find_failure());
     nap_ms(5);
   } while (board_clock_ms() < until);
-  return lost;
+  // A peer that seems lost may only be the next in a row: it waits for somebody who does not answer.
+  const std::vector<int> silent = silent_ranks(watch_.get(), options_.rank, mapped_);
+  if (silent.empty()) return lost;
+  return Status(lost.code(), fmt::format("{}; {}", lost.message(), text_of_silence(silent)));
 }
 
 void Health::failed(const Status& why) {
@@ -168,9 +186,12 @@ std::string Health::activity(int rank) const {
   const RankView view = read_board(board);
   if (!view.joined) return "on another host, and never asked what it does";
   std::string text = view.text();
-  // Its thread may wait elsewhere: in another communicator.
-  if (!view.in_collective() && !view.in_message() && view.wait.since_ms != 0 && !view.wait.chain.empty())
-    text += fmt::format("; its thread is in another communicator: {}", text_of_hop(view.wait.chain.front()));
+  if (view.wait.since_ms == 0 || view.wait.chain.empty()) return text;
+  // Whom it waits for in its turn; its thread may be elsewhere, in another communicator.
+  const bool elsewhere = !view.in_collective() && !view.in_message();
+  text += elsewhere ? "; its thread is in another communicator" : "; it waits in its turn";
+  for (size_t i = 0; i < view.wait.chain.size(); ++i)
+    text += fmt::format("{} {}", i == 0 ? ":" : ",", text_of_hop(view.wait.chain[i]));
   return text;
 }
 
@@ -313,17 +334,11 @@ std::vector<int> Health::missing(const StuckCall& stuck) const {
 }
 
 std::string Health::whom(const StuckCall& stuck, const std::string& waiting_for) const {
-  std::vector<int> late = missing(stuck), silent;
-  for (int rank = 0; rank < size(); ++rank) {
-    if (watch_ != nullptr && rank != options_.rank && !mapped_[static_cast<size_t>(rank)] &&
-        board_clock_ms() - watch_->heard_ms(rank) > kSilentMs)
-      silent.push_back(rank);
-  }
+  std::vector<int> late = missing(stuck);
+  const std::vector<int> silent = silent_ranks(watch_.get(), options_.rank, mapped_);
   std::string text =
       stuck.message ? fmt::format(", message {}", stuck.call.message) : fmt::format(", #{}", stuck.call.number);
-  if (!silent.empty())
-    text += fmt::format(": rank{} {} {} not answer (stopped, or no way to get there)", silent.size() > 1 ? "s" : "",
-                        text_of_ranks(silent), silent.size() > 1 ? "do" : "does");
+  if (!silent.empty()) text += fmt::format(": {}", text_of_silence(silent));
   std::erase_if(late, [&](int rank) { return std::find(silent.begin(), silent.end(), rank) != silent.end(); });
   if (late.empty()) {
     text += fmt::format(": it waits for {}", waiting_for);
