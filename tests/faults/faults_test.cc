@@ -4,7 +4,7 @@
 // machine's. A survivor of a kill or a closed socket ends with an error that names the right rank; a delayed or stopped
 // rank is waited for, or given up after TUTTI_TIMEOUT; nothing hangs, and nothing is left behind.
 //
-// TUTTI_TEST_FAULT_RUNS and TUTTI_TEST_FAULT_SEED choose more runs, or one again.
+// FAULTS_RUNS and FAULTS_SEED choose more runs, or one again.
 #include <dirent.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
@@ -62,7 +62,7 @@ struct Plan {
   std::string text() const {
     return std::string(kFaultNames[static_cast<int>(fault)]) + ", rank " + std::to_string(victim) + " of " +
            std::to_string(ranks) + (tcp ? " over tcp" : " in shared memory") + ", at call " + std::to_string(at_call) +
-           ", TUTTI_TEST_FAULT_SEED=" + std::to_string(seed);
+           ", FAULTS_SEED=" + std::to_string(seed);
   }
 };
 
@@ -287,11 +287,11 @@ void run(uint64_t first, uint64_t runs) {
 }
 
 TEST(Faults, EndInDataOrInAnErrorThatNamesTheRank) {
-  const uint64_t seed = number_from("TUTTI_TEST_FAULT_SEED", 0);
+  const uint64_t seed = number_from("FAULTS_SEED", 0);
   if (seed != 0) return run(seed, 1);
   run(1, 16);
 }
-TEST(FullFaults, EndInDataOrInAnErrorThatNamesTheRank) { run(1001, number_from("TUTTI_TEST_FAULT_RUNS", 1000)); }
+TEST(FullFaults, EndInDataOrInAnErrorThatNamesTheRank) { run(1001, number_from("FAULTS_RUNS", 1000)); }
 
 }  // namespace
 }  // namespace faults
