@@ -42,9 +42,10 @@ class SlotStores {
 
  private:
   static constexpr uint64_t kStreamFrom = 2048;  // below it a fence costs what it saves
-  static constexpr uint64_t kDearCycles = 50;    // a line; between the two cases by a factor of 2 to 3 each
-  static constexpr int kTrials = 3;              // in a row; the least counts, since a trial may be interrupted
-  static constexpr int kBetweenTrials = 500;     // slices
+  static constexpr uint64_t kDearCycles =
+      26;                            // a line: 8 to 16 where a cache is shared; from 35 (long slices) where none is
+  static constexpr int kTrials = 3;  // in a row; the least counts, since a trial may be interrupted
+  static constexpr int kBetweenTrials = 500;  // slices
 
   static uint64_t cycles() {
 #if defined(__x86_64__)
