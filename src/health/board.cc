@@ -150,7 +150,7 @@ void BoardWriter::wait(const BoardWait& wait) {
     put(at + 4, hop.call.number);
     put(at + 5, pack_what(hop.call));
     put(at + 6, hop.call.count);
-    put(at + 7, hop.call.identity);
+    put(at + 7, static_cast<uint64_t>(hop.call.identity) | static_cast<uint64_t>(hop.call.message) << 32);
     for (size_t w = 0; w < hop.name.size() / 8; ++w) {
       uint64_t word = 0;
       std::memcpy(&word, hop.name.data() + w * 8, 8);

@@ -429,6 +429,23 @@ Status Health::find_cycle(const StuckCall& stuck, Episode& episode, uint64_t now
     one_communicator &= mine.chain[i].comm == options_.tag;
     one_communicator &= i == 0 || mine.chain[i].rank == mine.chain[i - 1].waits_for_rank;
   }
+  // What comes from another host may be old, so it is judged by what cannot have changed: the last rank waits for a
+  // message of mine, and I have not come to it. (A cycle of collectives alone cannot be: their numbers would have to
+  // grow all the way round.) Those in between must be seen to wait still.
+  if (one_communicator) {
+    const BoardCall& last = mine.chain.back().call;
+    const bool theirs_is_send = (last.flags & BoardCall::kIsSend) != 0;
+    const size_t pair = static_cast<size_t>(mine.chain.back().rank) * 2 + (theirs_is_send ? 0 : 1);
+    one_communicator = last.message != 0 && pair < pairs_.size() && pairs_[pair] < last.message;
+    for (size_t i = 1; i + 1 < mine.chain.size() && one_communicator; ++i) {
+      const auto rank = static_cast<size_t>(mine.chain[i].rank);
+      one_communicator = rank < mapped_.size() && mapped_[rank];
+      if (!one_communicator) break;
+      const BoardWait wait = read_board(*boards_[rank]).wait;
+      one_communicator = wait.since_ms != 0 && wait.number == mine.chain[i].call.number && !wait.chain.empty() &&
+                         wait.chain.front().comm == options_.tag;
+    }
+  }
   const bool closed = mine.chain.size() > 1 && mine.chain.back().waits_for == mine.chain.front().thread;
   if (!one_communicator && !closed) {
     episode.cycle_since = 0;
