@@ -276,9 +276,13 @@ Status Health::find_mismatch(const StuckCall& stuck, Episode& episode, uint64_t 
     watch_->ask();
   }
   number = std::min(number, here);
+  // Those of no group, not those that a second look would find without a call: boards change meanwhile.
   std::vector<int> absent;
   for (int rank = 0; rank < size(); ++rank) {
-    if (!find_collective(*boards_[static_cast<size_t>(rank)], number)) absent.push_back(rank);
+    const bool grouped = std::any_of(groups.begin(), groups.end(), [rank](const CallGroup& group) {
+      return std::find(group.ranks.begin(), group.ranks.end(), rank) != group.ranks.end();
+    });
+    if (!grouped) absent.push_back(rank);
   }
   // The others will be here in a moment, unless they are late for another reason.
   const bool complete = absent.empty() && groups.size() > 1;
