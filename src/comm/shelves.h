@@ -8,6 +8,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -18,15 +19,19 @@ class Shelves {
  public:
   // Null: not seen, or forgotten. `key` is never 0.
   Value* find(uint64_t key, uint64_t bytes) {
-    for (Shelf& shelf : buckets_[index(key, bytes)].shelves) {
+    Bucket* const bucket = buckets_[index(key, bytes)].get();
+    if (bucket == nullptr) [[unlikely]]
+      return nullptr;
+    for (Shelf& shelf : bucket->shelves) {
       if (shelf.key == key && shelf.bytes == bytes) [[likely]]
         return &shelf.value;
     }
     return nullptr;
   }
   Value& keep(uint64_t key, uint64_t bytes, Value value) {
-    Bucket& bucket = buckets_[index(key, bytes)];
-    Shelf& shelf = bucket.shelves[bucket.next++ % kWays];
+    std::unique_ptr<Bucket>& bucket = buckets_[index(key, bytes)];
+    if (bucket == nullptr) bucket = std::make_unique<Bucket>();
+    Shelf& shelf = bucket->shelves[bucket->next++ % kWays];
     shelf = {key, bytes, std::move(value)};
     return shelf.value;
   }
@@ -44,7 +49,8 @@ class Shelves {
   static size_t index(uint64_t key, uint64_t bytes) {
     return ((key ^ bytes * 0x9E3779B97F4A7C15u) * 0xBF58476D1CE4E5B9u >> 40) % kBuckets;
   }
-  std::vector<Bucket> buckets_ = std::vector<Bucket>(kBuckets);
+  // Made when first needed: a communicator that was split off for a few kinds of call does not pay for a thousand.
+  std::vector<std::unique_ptr<Bucket>> buckets_ = std::vector<std::unique_ptr<Bucket>>(kBuckets);
 };
 
 }  // namespace tutti
