@@ -8,6 +8,7 @@
 #include <string>
 
 #include "base/dynamic_library.h"
+#include "base/fork.h"
 
 namespace tutti::topology {
 
@@ -37,7 +38,11 @@ Result<std::unique_ptr<HwlocApi>> load(std::string_view path) {
 
 Result<const HwlocApi*> hwloc_library(std::string_view path) {
   using Loaded = std::map<std::string, Result<std::unique_ptr<HwlocApi>>, std::less<>>;
-  static std::mutex& mutex = *new std::mutex;  // never destroyed: a thread may ask during exit
+  static std::mutex& mutex = *[] {
+    auto* const made = new std::mutex;  // never destroyed: a thread may ask during exit
+    guard_at_fork(*made);
+    return made;
+  }();
   static Loaded& loaded = *new Loaded;
   const std::lock_guard lock(mutex);
   auto found = loaded.find(path);

@@ -4,6 +4,7 @@
 
 #include <bit>
 
+#include "base/fork.h"
 #include "base/log.h"
 #include "topology/detect/assemble.h"
 #include "topology/detect/detect.h"
@@ -147,7 +148,11 @@ Result<Graph> decode_graph(std::span<const std::byte> bytes) {
 const Bytes& JobGraph::this_host() {
   // Devices do not come and go while a process runs, and the environment is read once as well. Never destroyed: a
   // thread may join during exit.
-  static std::mutex& mutex = *new std::mutex;
+  static std::mutex& mutex = *[] {
+    auto* const made = new std::mutex;
+    guard_at_fork(*made);
+    return made;
+  }();
   static const Bytes* encoded = nullptr;
   const std::lock_guard lock(mutex);
   if (encoded != nullptr) return *encoded;

@@ -9,6 +9,7 @@
 #include <mutex>
 
 #include "base/dynamic_library.h"
+#include "base/fork.h"
 
 namespace tutti::verbs {
 
@@ -141,7 +142,11 @@ void read_gid_types(const VerbsApi& api, ibv_context* context, Device& device) {
 
 Result<const VerbsApi*> library(std::string_view path) {
   using Loaded = std::map<std::string, Result<std::unique_ptr<VerbsApi>>, std::less<>>;
-  static std::mutex& mutex = *new std::mutex;  // never destroyed: a thread may ask during exit
+  static std::mutex& mutex = *[] {
+    auto* const made = new std::mutex;  // never destroyed: a thread may ask during exit
+    guard_at_fork(*made);
+    return made;
+  }();
   static Loaded& loaded = *new Loaded;
   const std::lock_guard lock(mutex);
   auto found = loaded.find(path);

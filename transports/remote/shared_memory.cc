@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transports/remote/shared_memory.h"
+#include "base/fork.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -27,7 +28,11 @@ struct List {
   std::map<uintptr_t, std::shared_ptr<SharedMemory>> by_address;  // guarded by mutex
 };
 List& list() {
-  static List& only = *new List;  // never destroyed: memory may outlive static destruction
+  static List& only = *[] {
+    auto* const made = new List;  // never destroyed: memory may outlive static destruction
+    guard_at_fork(made->mutex);
+    return made;
+  }();
   return only;
 }
 
