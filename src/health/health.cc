@@ -124,7 +124,8 @@ Status Health::look(StuckCall stuck, const std::function<std::string()>& waiting
   if (now < one.next_look) return {};
   one.next_look = now + kLookMs;
   TUTTI_TRY(find_failure());
-  const bool waits = now - one.since >= kWaitMs;
+  // Looks may be far apart on a busy machine: then the first one already knows that the wait is long.
+  const bool waits = now - one.since >= kWaitMs || stuck.idle_ms >= static_cast<int64_t>(kWaitMs);
   if (!waits && stuck.mismatched < 0) return {};
   // From here on lines are read that a peer may be writing: not in a wait that may end at any moment.
   TUTTI_TRY(find_mismatch(stuck, one, now));

@@ -66,7 +66,8 @@ class Waiter {
       cpu_relax();
       return false;
     }
-    if ((idle_rounds_ & 63) == 0 && Clock::now() - idle_since_ > std::chrono::milliseconds(kSleepAfterMs)) {
+    // A round may be a yield that gives a busy machine a scheduler slice, so time is looked at every few of them.
+    if ((idle_rounds_ & 7) == 0 && Clock::now() - idle_since_ > std::chrono::milliseconds(kSleepAfterMs)) {
       --idle_rounds_;  // stay in this state until something moves
       return true;
     }
