@@ -128,8 +128,8 @@ TEST_P(HotPath, AllocatesAndLocksNothing) {
 // Yields and sleeps; and, once a call has waited for tens of milliseconds, a look at the clock (a system call where it
 // is not in user space) and questions after the peers' lives.
 std::vector<int> waiting() {
-  std::vector<int> calls{SYS_sched_yield,   SYS_futex, SYS_nanosleep, SYS_clock_nanosleep,
-                         SYS_clock_gettime, SYS_fcntl, SYS_ppoll,     SYS_recvfrom};
+  std::vector<int> calls{SYS_sched_yield, SYS_futex, SYS_nanosleep, SYS_clock_nanosleep, SYS_clock_gettime,
+                         SYS_fcntl,       SYS_ppoll, SYS_recvfrom,  SYS_gettid};
 #ifdef SYS_poll
   calls.push_back(SYS_poll);
 #endif
