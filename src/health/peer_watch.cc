@@ -150,7 +150,7 @@ struct PeerWatch::Group {
       while (one.fd && !one.out.empty()) {
         const Result<Poll> sent = one.out.front().advance(one.fd.get(), "a neighbour");
         if (!sent.ok()) {
-          lose(one);
+          one.out.clear();  // what it said before it closed, perhaps that it leaves, is still to be read
         } else if (*sent == Poll::Done) {
           one.out.pop_front();
         } else {
