@@ -2,13 +2,10 @@
 // See hwloc_library.h.
 #include "topology/hwloc_library.h"
 
-#include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 
 #include "base/dynamic_library.h"
-#include "base/fork.h"
 
 namespace tutti::topology {
 
@@ -36,20 +33,7 @@ Result<std::unique_ptr<HwlocApi>> load(std::string_view path) {
 
 }  // namespace
 
-Result<const HwlocApi*> hwloc_library(std::string_view path) {
-  using Loaded = std::map<std::string, Result<std::unique_ptr<HwlocApi>>, std::less<>>;
-  static std::mutex& mutex = *[] {
-    auto* const made = new std::mutex;  // never destroyed: a thread may ask during exit
-    guard_at_fork(*made);
-    return made;
-  }();
-  static Loaded& loaded = *new Loaded;
-  const std::lock_guard lock(mutex);
-  auto found = loaded.find(path);
-  if (found == loaded.end()) found = loaded.emplace(std::string(path), load(path)).first;
-  if (!found->second.ok()) return found->second.status();
-  return found->second->get();
-}
+Result<const HwlocApi*> hwloc_library(std::string_view path) { return LoadedApis<HwlocApi>::only().get(path, load); }
 
 #else
 Result<const HwlocApi*> hwloc_library(std::string_view) {

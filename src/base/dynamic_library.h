@@ -7,10 +7,15 @@
 
 #include <dlfcn.h>
 
+#include <functional>
 #include <initializer_list>
+#include <map>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 
+#include "base/fork.h"
 #include "base/status.h"
 
 namespace tutti {
@@ -55,6 +60,35 @@ class DynamicLibrary {
  private:
   void* handle_ = nullptr;
   std::string name_;
+};
+
+// A library's table of functions, loaded once per path and kept. Threads: any; the lock is held across fork.
+template <class Api>
+class LoadedApis {
+ public:
+  using Load = Result<std::unique_ptr<Api>> (*)(std::string_view path);
+
+  // The only one of its kind; never destroyed, since a thread may ask during exit.
+  static LoadedApis& only() {
+    static LoadedApis& made = *[] {
+      auto* const fresh = new LoadedApis;
+      guard_at_fork(fresh->mutex_);
+      return fresh;
+    }();
+    return made;
+  }
+  // A failure to load is remembered as well.
+  Result<const Api*> get(std::string_view path, Load load) {
+    const std::lock_guard lock(mutex_);
+    auto found = by_path_.find(path);
+    if (found == by_path_.end()) found = by_path_.emplace(std::string(path), load(path)).first;
+    if (!found->second.ok()) return found->second.status();
+    return found->second->get();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, Result<std::unique_ptr<Api>>, std::less<>> by_path_;  // guarded by mutex_
 };
 
 }  // namespace tutti

@@ -4,12 +4,9 @@
 
 #include <cerrno>
 #include <cstring>
-#include <map>
 #include <memory>
-#include <mutex>
 
 #include "base/dynamic_library.h"
-#include "base/fork.h"
 
 namespace tutti::verbs {
 
@@ -140,20 +137,7 @@ void read_gid_types(const VerbsApi& api, ibv_context* context, Device& device) {
 
 }  // namespace
 
-Result<const VerbsApi*> library(std::string_view path) {
-  using Loaded = std::map<std::string, Result<std::unique_ptr<VerbsApi>>, std::less<>>;
-  static std::mutex& mutex = *[] {
-    auto* const made = new std::mutex;  // never destroyed: a thread may ask during exit
-    guard_at_fork(*made);
-    return made;
-  }();
-  static Loaded& loaded = *new Loaded;
-  const std::lock_guard lock(mutex);
-  auto found = loaded.find(path);
-  if (found == loaded.end()) found = loaded.emplace(std::string(path), load(path)).first;
-  if (!found->second.ok()) return found->second.status();
-  return found->second->get();
-}
+Result<const VerbsApi*> library(std::string_view path) { return LoadedApis<VerbsApi>::only().get(path, load); }
 
 Result<std::vector<Device>> read_devices(std::string_view path, std::vector<std::string>& notes) {
   TUTTI_ASSIGN_OR_RETURN(const VerbsApi* api, library(path));
