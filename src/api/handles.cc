@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "api/handles.h"
 
-#include "group/group.h"
-
 #include <pthread.h>
 
 #include <condition_variable>
 #include <deque>
 #include <mutex>
 #include <unordered_map>
+
+#include "api/memory.h"
+#include "group/group.h"
 
 namespace tutti {
 namespace {
@@ -160,6 +161,7 @@ void retire_comm_handle(tuttiComm_t handle) {
   }
   worker.reset();
   comm.reset();
+  forget_memory_of(handle);
   const std::lock_guard lock(all.mutex);
   all.resting.push_back(handle);
 }
@@ -175,8 +177,7 @@ Status explain_comm_handle(const char* function, tuttiComm_t handle) {
     case tuttiComm::State::Joining:
       return invalid_usage(
           "{}: comm is still being initialised: use it after the tuttiGroupEnd that completes it, or (non-blocking) "
-          "once "
-          "tuttiCommGetAsyncError says that it is done",
+          "once tuttiCommGetAsyncError says that it is done",
           function);
     case tuttiComm::State::Finalized:
       return invalid_usage("{}: comm has been finalized: all that may follow is tuttiCommDestroy", function);

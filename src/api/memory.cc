@@ -3,6 +3,8 @@
 //
 // Registration of ordinary memory gains nothing here: the kernel's copies and slots need none. It is legal all the
 // same, as programs written for other libraries expect.
+#include "api/memory.h"
+
 #include <mutex>
 #include <unordered_map>
 
@@ -26,7 +28,12 @@ namespace {
 // Never destroyed. Living registrations and windows.
 struct Books {
   std::mutex mutex;
-  std::unordered_map<void*, tuttiComm_t> registrations;
+  // By address of their own.
+  struct Registration {
+    tuttiComm_t comm = nullptr;
+    std::unique_ptr<char> handle;
+  };
+  std::unordered_map<void*, Registration> registrations;
   std::unordered_map<tuttiWindow_t, std::unique_ptr<tuttiWindow>> windows;
 };
 Books& books() {
@@ -39,6 +46,17 @@ Books& books() {
 }
 
 }  // namespace
+
+namespace tutti {
+
+void forget_memory_of(tuttiComm_t comm) {
+  Books& all = books();
+  const std::lock_guard lock(all.mutex);
+  std::erase_if(all.registrations, [&](const auto& one) { return one.second.comm == comm; });
+  std::erase_if(all.windows, [&](const auto& one) { return one.second->comm == comm; });
+}
+
+}  // namespace tutti
 
 extern "C" {
 
@@ -74,9 +92,9 @@ tuttiResult_t tuttiCommRegister(tuttiComm_t comm, void* ptr, size_t bytes, void*
     TUTTI_TRY(check_memory(function, ptr, bytes));
     Books& all = books();
     const std::lock_guard lock(all.mutex);
-    void* made = new char;  // an address of its own
-    all.registrations[made] = comm;
-    *handle = made;
+    auto made = std::make_unique<char>();
+    *handle = made.get();
+    all.registrations[*handle] = {comm, std::move(made)};
     return {};
   });
 }
@@ -88,13 +106,12 @@ tuttiResult_t tuttiCommDeregister(tuttiComm_t comm, void* handle) {
     Books& all = books();
     const std::lock_guard lock(all.mutex);
     const auto found = all.registrations.find(handle);
-    if (found == all.registrations.end() || found->second != comm) {
+    if (found == all.registrations.end() || found->second.comm != comm) {
       return invalid_argument(
           "{}: handle is not a living registration of this communicator: pass what "
           "tuttiCommRegister gave, once",
           function);
     }
-    delete static_cast<char*>(found->first);
     all.registrations.erase(found);
     return {};
   });

@@ -237,6 +237,30 @@ TEST(Windows, ADeadRankIsAnErrorAndNoHang) {
   }
 }
 
+TEST(Windows, LeftBehindEndWithTheirCommunicator) {
+  in_child([] {
+    tuttiComm_t comm = nullptr;
+    ASSERT_OK(tuttiCommInitAll(&comm, 1, nullptr));
+    const tuttiComm_t handle = comm;
+    const Window window(comm);
+    float ordinary = 0;
+    void* registration = nullptr;
+    ASSERT_OK(tuttiCommRegister(comm, &ordinary, sizeof ordinary, &registration));
+    // Handles rest for a while before they are used again.
+    bool again = false;
+    for (int i = 0; i < 1000 && !again; ++i) {
+      ASSERT_OK(tuttiCommDestroy(comm));
+      ASSERT_OK(tuttiCommInitAll(&comm, 1, nullptr));
+      again = comm == handle;
+    }
+    ASSERT_TRUE(again) << "no handle was used again";
+    EXPECT_FAILS(tuttiCommWindowDeregister(comm, window.handle), TUTTI_INVALID_ARGUMENT, "window");
+    EXPECT_FAILS(tuttiCommDeregister(comm, registration), TUTTI_INVALID_ARGUMENT, "registration");
+    EXPECT_OK(tuttiCommDestroy(comm));
+    EXPECT_OK(tuttiMemFree(window.memory));
+  });
+}
+
 TEST(Windows, BadArgumentsSaySo) {
   with_all(1, [](std::vector<tuttiComm_t>& comms) {
     tuttiWindow_t handle = nullptr;
