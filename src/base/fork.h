@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What becomes of the library in a forked child.
 //
-//   locks         fork copies one thread: a lock that another thread holds at that moment would stay locked in the
-//   child
-//                 for ever. All locks that a child may meet are taken before the fork and given back on both sides.
+//   locks         fork copies one thread: a lock that another thread holds at that moment would stay locked for ever
+//                 in the child. All locks that a child may meet are taken before the fork and given back on both sides.
 //   descriptors   closed in the child. It cannot use them, and as long as it had them, peers would not see the end of
 //                 a rank whose child lives on, and a port would stay open that nobody serves.
 //   objects       stay as they are and are refused: their process_generation() is another.

@@ -167,6 +167,22 @@ class Communicator {
                                                      const Configuration& configuration);
   Status aborted() const;
 
+  // What is planned alike: windows come and go at the same place among the calls on all ranks.
+  uint64_t with_windows(uint64_t kind) const {
+    constexpr int kWindowsBit = 13;  // free in CallKind::word()
+    return kind | static_cast<uint64_t>(summary_.windows) << kWindowsBit;
+  }
+  uint64_t kind_of(const Request& request) const { return with_windows(request.kind()); }
+  struct Window {
+    uint32_t number = 0;
+    const std::byte* base = nullptr;  // mine
+    uint64_t bytes = 0;
+    std::vector<Mapping> mappings;                       // of peers in other processes
+    std::vector<std::shared_ptr<SharedMemory>> objects;  // of peers in this process, and mine
+  };
+  // The living window that holds [address, address + bytes); null if there is none.
+  const Window* find_window(const void* address, uint64_t bytes) const;
+
   Result<LaneSet*> make_lanes(const Request& request, uint64_t key);
   Result<LaneSet*> make_peer_lanes(const Request& request);
   Result<std::unique_ptr<LaneSet>> build(const Plan& plan, const Request& request, Use use);
@@ -192,22 +208,7 @@ class Communicator {
   std::unique_ptr<Bootstrap> bootstrap_;
   Connections connections_;
   std::unique_ptr<Health> health_;
-  // What is planned alike: windows come and go at the same place among the calls on all ranks.
-  uint64_t with_windows(uint64_t kind) const {
-    constexpr int kWindowsBit = 13;  // free in CallKind::word()
-    return kind | static_cast<uint64_t>(summary_.windows) << kWindowsBit;
-  }
-  uint64_t kind_of(const Request& request) const { return with_windows(request.kind()); }
   RemoteMemory memory_;
-  struct Window {
-    uint32_t number = 0;
-    const std::byte* base = nullptr;  // mine
-    uint64_t bytes = 0;
-    std::vector<Mapping> mappings;                       // of peers in other processes
-    std::vector<std::shared_ptr<SharedMemory>> objects;  // of peers in this process, and mine
-  };
-  // The living window that holds [address, address + bytes), and where in it; null if there is none.
-  const Window* find_window(const void* address, uint64_t bytes) const;
   std::vector<Window> windows_;
   uint64_t window_attempts_ = 0;
   CoreMap cores_;

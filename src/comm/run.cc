@@ -95,8 +95,7 @@ Result<std::unique_ptr<LaneSet>> Communicator::build(const Plan& plan, const Req
 }
 
 Result<double> Communicator::predict(const Request& request) const {
-  TUTTI_ASSIGN_OR_RETURN(const Plan plan,
-                         make_plan(summary_, {request.coll, request.bytes(), request.tables != nullptr}));
+  TUTTI_ASSIGN_OR_RETURN(const Plan plan, make_plan(summary_, shape_of(request)));
   return plan.predicted_us;
 }
 
