@@ -133,14 +133,9 @@ TEST(Join, AnIdThatNobodyMadeIsRefused) {
 void both_fail(const std::function<tuttiResult_t(int rank, const tuttiUniqueId& id, tuttiComm_t* comm)>& join) {
   in_children(2,
               [&](int rank, launcher::Page& page) {
-                if (rank == 0) {
-                  tuttiUniqueId id;
-                  ASSERT_OK(tuttiGetUniqueId(&id));
-                  page.publish(id);
-                }
                 tuttiComm_t comm = nullptr;
                 const auto start = std::chrono::steady_clock::now();
-                EXPECT_NE(join(rank, page.await(), &comm), TUTTI_SUCCESS);
+                EXPECT_NE(join(rank, shared_id(rank, page), &comm), TUTTI_SUCCESS);
                 EXPECT_EQ(comm, nullptr);
                 EXPECT_NE(last_error(), "");
                 EXPECT_LT(seconds_since(start), 20);

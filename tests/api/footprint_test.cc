@@ -8,24 +8,6 @@
 namespace api_test {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
-
-long share_kib() {
-  FILE* file = std::fopen("/proc/self/smaps_rollup", "r");
-  if (file == nullptr) return -1;
-  char line[256];
-  long share = -1, value = 0;
-  while (std::fgets(line, sizeof line, file) != nullptr) {
-    if (std::sscanf(line, "Pss: %ld", &value) == 1) share = value;
-  }
-  std::fclose(file);
-  return share;
-}
-
 // Bytes of the communicator on one rank, after `calls` on it. The baseline has the buffers touched and nothing joined.
 void expect_footprint(int n, size_t buffer, long most_mib,
                       const std::function<void(tuttiComm_t, char*, char*)>& calls) {
@@ -34,13 +16,8 @@ void expect_footprint(int n, size_t buffer, long most_mib,
   in_children(n, [&](int rank, launcher::Page& page) {
     std::vector<char> send(buffer, 1), receive(buffer, 1);
     const long before = share_kib();
-    if (rank == 0) {
-      tuttiUniqueId id;
-      ASSERT_EQ(tuttiGetUniqueId(&id), TUTTI_SUCCESS) << tuttiGetLastError(nullptr);
-      page.publish(id);
-    }
     tuttiComm_t comm = nullptr;
-    ASSERT_EQ(tuttiCommInitRank(&comm, n, page.await(), rank), TUTTI_SUCCESS) << tuttiGetLastError(nullptr);
+    ASSERT_EQ(tuttiCommInitRank(&comm, n, shared_id(rank, page), rank), TUTTI_SUCCESS) << tuttiGetLastError(nullptr);
     calls(comm, send.data(), receive.data());
     ASSERT_EQ(tuttiBarrier(comm, nullptr), TUTTI_SUCCESS);  // everybody has touched what they touch
     const long cost = share_kib() - before;

@@ -157,13 +157,8 @@ TEST(Groups, PoisonReachesTheOutermostEnd) {
 TEST(Groups, CarrySeveralCommunicatorsWhoseOrderDiffersBetweenRanks) {
   in_children(3, [](int rank, launcher::Page& page) {
     // Two communicators over the same ranks, the second in reverse; ids travel over the first.
-    if (rank == 0) {
-      tuttiUniqueId id;
-      ASSERT_OK(tuttiGetUniqueId(&id));
-      page.publish(id);
-    }
     tuttiComm_t first = nullptr, second = nullptr;
-    ASSERT_OK(tuttiCommInitRank(&first, 3, page.await(), rank));
+    ASSERT_OK(tuttiCommInitRank(&first, 3, shared_id(rank, page), rank));
     tuttiUniqueId id{};
     if (rank == 2) {
       ASSERT_OK(tuttiGetUniqueId(&id));

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <string>
@@ -35,19 +36,25 @@ inline void in_child(const std::function<void()>& body, const Environment& envir
       1, [&](int, launcher::Page&) { body(); }, environment);
 }
 
+// What the ranks join with: rank 0 makes it, the others wait for it.
+inline tuttiUniqueId shared_id(int rank, launcher::Page& page) {
+  if (rank == 0) {
+    tuttiUniqueId id{};
+    EXPECT_EQ(tuttiGetUniqueId(&id), TUTTI_SUCCESS) << tuttiGetLastError(nullptr);
+    page.publish(id);
+  }
+  return page.await();
+}
+
 // `n` processes, each with its rank's communicator.
 inline void in_ranks(int n, const std::function<void(int rank, tuttiComm_t comm)>& body,
                      const Environment& environment = {}) {
   in_children(
       n,
       [&](int rank, launcher::Page& page) {
-        if (rank == 0) {
-          tuttiUniqueId id;
-          ASSERT_EQ(tuttiGetUniqueId(&id), TUTTI_SUCCESS) << tuttiGetLastError(nullptr);
-          page.publish(id);
-        }
         tuttiComm_t comm = nullptr;
-        ASSERT_EQ(tuttiCommInitRank(&comm, n, page.await(), rank), TUTTI_SUCCESS) << tuttiGetLastError(nullptr);
+        ASSERT_EQ(tuttiCommInitRank(&comm, n, shared_id(rank, page), rank), TUTTI_SUCCESS)
+            << tuttiGetLastError(nullptr);
         body(rank, comm);
         EXPECT_EQ(tuttiCommDestroy(comm), TUTTI_SUCCESS) << tuttiGetLastError(nullptr);
       },
@@ -68,6 +75,27 @@ inline void with_all(int n, const std::function<void(std::vector<tuttiComm_t>& c
 }
 
 inline std::string last_error() { return tuttiGetLastError(nullptr); }
+
+// Figures of memory mean nothing under a sanitizer.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool kSanitized = true;
+#else
+inline constexpr bool kSanitized = false;
+#endif
+
+// The proportional share of all pages of this process, so that memory shared by the ranks of a host is counted once in
+// all; -1 where the kernel does not tell.
+inline long share_kib() {
+  FILE* file = std::fopen("/proc/self/smaps_rollup", "r");
+  if (file == nullptr) return -1;
+  char line[256];
+  long share = -1, value = 0;
+  while (std::fgets(line, sizeof line, file) != nullptr) {
+    if (std::sscanf(line, "Pss: %ld", &value) == 1) share = value;
+  }
+  std::fclose(file);
+  return share;
+}
 
 }  // namespace api_test
 

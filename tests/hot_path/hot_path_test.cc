@@ -78,13 +78,8 @@ class HotPath : public testing::TestWithParam<int> {
   void warm(const std::function<void(Calls& calls)>& body) {
     const int n = GetParam();
     api_test::in_children(n, [&](int rank, launcher::Page& page) {
-      if (rank == 0) {
-        tuttiUniqueId id;
-        ASSERT_OK(tuttiGetUniqueId(&id));
-        page.publish(id);
-      }
       tuttiComm_t comm = nullptr;
-      ASSERT_OK(tuttiCommInitRank(&comm, n, page.await(), rank));
+      ASSERT_OK(tuttiCommInitRank(&comm, n, api_test::shared_id(rank, page), rank));
       Calls calls(comm, rank, n);
       ASSERT_TRUE(calls.all(kSmall) && calls.all(kLarge)) << tuttiGetLastError(nullptr);
       body(calls);

@@ -19,13 +19,8 @@ TEST_P(Abort, FreesAThreadThatIsBlockedInACall) {
   in_children(
       2,
       [](int rank, launcher::Page& page) {
-        if (rank == 0) {
-          tuttiUniqueId id;
-          ASSERT_OK(tuttiGetUniqueId(&id));
-          page.publish(id);
-        }
         tuttiComm_t comm = nullptr;
-        ASSERT_OK(tuttiCommInitRank(&comm, 2, page.await(), rank));
+        ASSERT_OK(tuttiCommInitRank(&comm, 2, shared_id(rank, page), rank));
         ASSERT_EQ(sum_of(comm, 1), 2);
         if (rank == 1) {
           while (page.member[0].entered.load() == 0) usleep(1000);
@@ -55,13 +50,8 @@ TEST_P(Abort, OfManyCallsInAFlowEndsThemAtAnyMoment) {
   in_children(
       2,
       [](int rank, launcher::Page& page) {
-        if (rank == 0) {
-          tuttiUniqueId id;
-          ASSERT_OK(tuttiGetUniqueId(&id));
-          page.publish(id);
-        }
         tuttiComm_t comm = nullptr;
-        ASSERT_OK(tuttiCommInitRank(&comm, 2, page.await(), rank));
+        ASSERT_OK(tuttiCommInitRank(&comm, 2, shared_id(rank, page), rank));
         for (int round = 0; round < 20; ++round) {
           tuttiComm_t child = nullptr;
           ASSERT_OK(tuttiCommSplit(comm, 0, 0, &child, nullptr));
@@ -85,13 +75,8 @@ TEST_P(Abort, DropsWhatIsQueuedOnStreams) {
   in_children(
       2,
       [](int rank, launcher::Page& page) {
-        if (rank == 0) {
-          tuttiUniqueId id;
-          ASSERT_OK(tuttiGetUniqueId(&id));
-          page.publish(id);
-        }
         tuttiComm_t comm = nullptr, other = nullptr;
-        ASSERT_OK(tuttiCommInitRank(&comm, 2, page.await(), rank));
+        ASSERT_OK(tuttiCommInitRank(&comm, 2, shared_id(rank, page), rank));
         ASSERT_OK(tuttiCommSplit(comm, 0, 0, &other, nullptr));
         tuttiStream_t stream = nullptr;
         ASSERT_OK(tuttiStreamCreate(&stream));
@@ -119,13 +104,8 @@ TEST_P(Abort, FreesAThreadThatWaitsForTheOthersToSplitOrToFinalize) {
   in_children(
       3,
       [](int rank, launcher::Page& page) {
-        if (rank == 0) {
-          tuttiUniqueId id;
-          ASSERT_OK(tuttiGetUniqueId(&id));
-          page.publish(id);
-        }
         tuttiComm_t comm = nullptr, second = nullptr;
-        ASSERT_OK(tuttiCommInitRank(&comm, 3, page.await(), rank));
+        ASSERT_OK(tuttiCommInitRank(&comm, 3, shared_id(rank, page), rank));
         ASSERT_OK(tuttiCommSplit(comm, 0, 0, &second, nullptr));
         if (rank != 0) {  // stays away
           while (page.member[0].entered.load() == 0) usleep(1000);

@@ -13,12 +13,6 @@
 namespace life_test {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
-
 struct Usage {
   long descriptors = 0, threads = 0, mappings = 0, shm_files = 0, resident_kib = 0;
 
@@ -121,13 +115,8 @@ void churn(int n, int warm_up, int cycles, const Environment& environment) {
   in_children(
       n,
       [&](int rank, launcher::Page& page) {
-        if (rank == 0) {
-          tuttiUniqueId id;
-          ASSERT_OK(tuttiGetUniqueId(&id));
-          page.publish(id);
-        }
         tuttiComm_t world = nullptr;
-        ASSERT_OK(tuttiCommInitRank(&world, n, page.await(), rank));
+        ASSERT_OK(tuttiCommInitRank(&world, n, shared_id(rank, page), rank));
         const auto turn = [&](int times) {
           for (int i = 0; i < times && !testing::Test::HasFailure(); ++i) {
             page.member[rank].at.fetch_add(1);  // the launcher ends what does not move

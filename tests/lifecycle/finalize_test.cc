@@ -16,13 +16,8 @@ TEST_P(Finalize, WaitsForWhatIsQueuedAndForAllRanks) {
     in_children(
         n,
         [n](int rank, launcher::Page& page) {
-          if (rank == 0) {
-            tuttiUniqueId id;
-            ASSERT_OK(tuttiGetUniqueId(&id));
-            page.publish(id);
-          }
           tuttiComm_t comm = nullptr;
-          ASSERT_OK(tuttiCommInitRank(&comm, n, page.await(), rank));
+          ASSERT_OK(tuttiCommInitRank(&comm, n, shared_id(rank, page), rank));
           tuttiStream_t stream = nullptr;
           ASSERT_OK(tuttiStreamCreate(&stream));
           std::vector<float> value(100'000, 1), sum(100'000);

@@ -13,6 +13,9 @@ using api_test::Environment;
 using api_test::in_child;
 using api_test::in_children;
 using api_test::in_ranks;
+using api_test::kSanitized;
+using api_test::share_kib;
+using api_test::shared_id;
 using api_test::with_all;
 
 // A call of a communicator that may be non-blocking was accepted.

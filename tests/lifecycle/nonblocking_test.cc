@@ -26,14 +26,9 @@ void in_non_blocking_ranks(int n, const std::function<void(int rank, tuttiComm_t
   in_children(
       n,
       [&](int rank, launcher::Page& page) {
-        if (rank == 0) {
-          tuttiUniqueId id;
-          ASSERT_OK(tuttiGetUniqueId(&id));
-          page.publish(id);
-        }
         const tuttiConfig_t config = non_blocking();
         tuttiComm_t comm = nullptr;
-        ASSERT_EQ(tuttiCommInitRankConfig(&comm, n, page.await(), rank, &config), TUTTI_IN_PROGRESS);
+        ASSERT_EQ(tuttiCommInitRankConfig(&comm, n, shared_id(rank, page), rank, &config), TUTTI_IN_PROGRESS);
         ASSERT_NE(comm, nullptr);
         ASSERT_EQ(await(comm), TUTTI_SUCCESS) << tuttiGetLastError(comm);
         body(rank, comm);

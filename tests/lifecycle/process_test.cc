@@ -173,15 +173,10 @@ TEST_P(Process, ExitWithoutDestroyNeitherHangsNorLeavesAnything) {
   in_children(
       3,
       [](int rank, launcher::Page& page) {
-        if (rank == 0) {
-          tuttiUniqueId id;
-          ASSERT_OK(tuttiGetUniqueId(&id));
-          page.publish(id);
-        }
         tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
         config.blocking = rank == 2 ? 0 : 1;
         tuttiComm_t comm = nullptr, child = nullptr;
-        ASSERT_BEGUN(tuttiCommInitRankConfig(&comm, 3, page.await(), rank, &config));
+        ASSERT_BEGUN(tuttiCommInitRankConfig(&comm, 3, shared_id(rank, page), rank, &config));
         ASSERT_EQ(await(comm), TUTTI_SUCCESS);
         ASSERT_BEGUN(tuttiCommSplit(comm, 0, 0, &child, nullptr));
         ASSERT_EQ(await(child), TUTTI_SUCCESS);

@@ -191,23 +191,8 @@ TEST(SplitArguments, AreCheckedBeforeAnybodyIsWaitedFor) {
 
 // ---- what a split costs ----
 
-// The proportional share of all pages of this process: shared memory is counted once over all ranks.
-long share_kib() {
-  FILE* file = std::fopen("/proc/self/smaps_rollup", "r");
-  if (file == nullptr) return -1;
-  char line[256];
-  long share = -1, value = 0;
-  while (std::fgets(line, sizeof line, file) != nullptr) {
-    if (std::sscanf(line, "Pss: %ld", &value) == 1) share = value;
-  }
-  std::fclose(file);
-  return share;
-}
-
 TEST_P(Split, OfEightRanksCostsLessThanOneMiBOfAllRanksTogether) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  GTEST_SKIP() << "memory figures mean nothing under a sanitizer";
-#endif
+  if (kSanitized) GTEST_SKIP() << "memory figures mean nothing under a sanitizer";
   if (share_kib() < 0) GTEST_SKIP() << "/proc/self/smaps_rollup is not readable here";
   static constexpr int kRanks = 8, kSplits = 8;
   const bool tcp = GetParam() == "tcp";
@@ -217,7 +202,9 @@ TEST_P(Split, OfEightRanksCostsLessThanOneMiBOfAllRanksTogether) {
         // The first one warms up what belongs to the process: pages of the allocator, of the library, of the stack.
         tuttiComm_t first = nullptr;
         ASSERT_OK(tuttiCommSplit(comm, 0, 0, &first, nullptr));
-        if (!tcp) ASSERT_EQ(sum_of(first, 1), kRanks);
+        if (!tcp) {
+          ASSERT_EQ(sum_of(first, 1), kRanks);
+        }
         ASSERT_EQ(sum_of(comm, 1), kRanks);
         const long before = share_kib();
         ASSERT_EQ(sum_of(comm, 1), kRanks);
@@ -225,7 +212,9 @@ TEST_P(Split, OfEightRanksCostsLessThanOneMiBOfAllRanksTogether) {
         for (tuttiComm_t& child : children) {
           ASSERT_OK(tuttiCommSplit(comm, 0, 0, &child, nullptr));
           // Over sockets the first call connects pairs of ranks: that is the call's cost, not the split's.
-          if (!tcp) ASSERT_EQ(sum_of(child, 1), kRanks);
+          if (!tcp) {
+            ASSERT_EQ(sum_of(child, 1), kRanks);
+          }
         }
         ASSERT_EQ(sum_of(comm, 1), kRanks);
         const double all_kib = sum_of(comm, static_cast<double>(share_kib() - before)) / kSplits;

@@ -19,12 +19,6 @@ constexpr uint64_t kLongestLife = 1000;  // of a communicator, in operations
 constexpr int kSamples = 40;
 constexpr size_t kMostCount = 16 << 10;  // elements
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
-
 // What a process holds, as the kernel counts it.
 struct Holdings {
   long kib = 0;  // its share of all pages: what ranks share counts once in all
@@ -37,17 +31,7 @@ struct Holdings {
     if (dir != nullptr) ::closedir(dir);
     return count;
   }
-  static Holdings read() {
-    Holdings now;
-    if (FILE* file = std::fopen("/proc/self/smaps_rollup", "re")) {
-      char line[256];
-      while (std::fgets(line, sizeof line, file) != nullptr) (void)std::sscanf(line, "Pss: %ld", &now.kib);
-      std::fclose(file);
-    }
-    now.descriptors = entries("/proc/self/fd");
-    now.threads = entries("/proc/self/task");
-    return now;
-  }
+  static Holdings read() { return {share_kib(), entries("/proc/self/fd"), entries("/proc/self/task")}; }
 };
 
 // The ranks that this process carries: one of eight processes has one, a process alone has all, in one thread.

@@ -241,12 +241,7 @@ void check_new_connections(tuttiComm_t comm, int rank) {
 void work(int rank, launcher::Page& page, const SharedScene& scene, bool over_tcp) {
   if (over_tcp) ::setenv("TUTTI_HOST_ID", fmt::format("host{}", rank).c_str(), 1);
   scene->pids[rank] = ::getpid();
-  if (rank == 0) {
-    tuttiUniqueId id;
-    ASSERT_OK(tuttiGetUniqueId(&id));
-    page.publish(id);
-  }
-  const tuttiUniqueId id = page.await();
+  const tuttiUniqueId id = api_test::shared_id(rank, page);
   // The last rank comes only when the meeting place has seen its strangers.
   if (rank == kRanks - 1) await([&] { return scene->meeting_attacked.load(); });
   tuttiComm_t comm = nullptr;
