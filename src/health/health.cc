@@ -93,11 +93,7 @@ Health::~Health() {
 }
 
 Status Health::watch_others(Bootstrap& bootstrap, const Deadline& deadline) {
-  PeerWatch::Boards boards;
-  boards.mine = boards_[static_cast<size_t>(options_.rank)];
-  for (int rank = 0; rank < size(); ++rank)
-    boards.copies.push_back(mapped_[static_cast<size_t>(rank)] ? nullptr : boards_[static_cast<size_t>(rank)]);
-  boards.copies[static_cast<size_t>(options_.rank)] = nullptr;
+  PeerWatch::Boards boards{boards_, mapped_};
   TUTTI_ASSIGN_OR_RETURN(watch_, PeerWatch::open(bootstrap, std::move(boards), deadline));
   return {};
 }
@@ -185,7 +181,7 @@ void Health::leave() {
 std::string Health::activity(int rank) const {
   const Board& board = *boards_[static_cast<size_t>(rank)];
   const RankView view = read_board(board);
-  if (!view.joined) return "on another host, and never asked what it does";
+  if (!view.joined) return "on another host, not heard yet";
   std::string text = view.text();
   if (view.wait.since_ms == 0 || view.wait.chain.empty()) return text;
   // Whom it waits for in its turn; its thread may be elsewhere, in another communicator.
@@ -210,8 +206,10 @@ Status Health::find_failure() {
 }
 
 Status Health::death_of(int rank) const {
-  return remote_error("{}: {} has died, {}: its process ended without tuttiCommDestroy; see its own output",
-                      options_.name, text_of(rank), activity(rank));
+  // The board of another host is as old as the rank's last pulse.
+  const std::string age = mapped_[static_cast<size_t>(rank)] ? "" : ", when last heard";
+  return remote_error("{}: {} has died, {}{}: its process ended without tuttiCommDestroy; see its own output",
+                      options_.name, text_of(rank), activity(rank), age);
 }
 
 Status Health::find_death(bool ask_kernel) {

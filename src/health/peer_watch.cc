@@ -12,8 +12,10 @@
 #include <cstring>
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <system_error>
 #include <thread>
+#include <utility>
 
 #include "base/fork.h"
 #include "base/log.h"
@@ -24,7 +26,7 @@
 namespace tutti {
 namespace {
 
-constexpr uint8_t kAsk = 1, kBoard = 2, kDead = 3;
+constexpr uint8_t kAsk = 1, kBoard = 2, kDead = 3, kPulse = 4;
 constexpr uint32_t kMostBytes = Board::kBytes + 64;
 // Frames that wait for a neighbour that does not read (stopped): beyond this, boards are dropped, deaths are not.
 constexpr size_t kMostWaiting = 64;
@@ -46,6 +48,13 @@ Frame make_news(uint8_t kind, int rank, const Board* board) {
   return make_frame(writer.bytes());
 }
 
+// Calls posted and ended: grow with all that a rank does.
+using CallCounts = std::pair<uint64_t, uint64_t>;
+CallCounts counts_of(const Board& board) {
+  const RankView view = read_board(board);
+  return {view.last_collective.number + view.last_message.number, view.collectives_ended + view.messages_ended};
+}
+
 }  // namespace
 
 struct PeerWatch::Group {
@@ -64,7 +73,8 @@ struct PeerWatch::Group {
   std::vector<std::atomic<uint64_t>> heard;
   std::atomic<bool> ask{false}, announce{false};
   bool owes_answer = false;
-  uint64_t answered_ms = 0;
+  uint64_t answered_ms = 0, pulsed_ms = 0;
+  std::optional<CallCounts> pulsed;  // at the last pulse
 
   explicit Group(size_t ranks) : dead(ranks), left(ranks), heard(ranks) {}
 
@@ -83,7 +93,13 @@ struct PeerWatch::Group {
   }
   void note_death(int rank_lost, int from) {
     if (dead[static_cast<size_t>(rank_lost)].exchange(true, std::memory_order_release)) return;
-    tell(make_news(kDead, rank_lost, nullptr), false, from);
+    tell(make_news(kDead, rank_lost, boards.pages[static_cast<size_t>(rank_lost)]), false, from);
+  }
+  const Board& mine() const { return *boards.pages[static_cast<size_t>(rank)]; }
+  // `page` is a rank's board as it was at `sent_at` of a clock of its host.
+  void keep(size_t of, const Board& page, uint64_t sent_at) {
+    if (!boards.mapped[of])
+      copy_board(*boards.pages[of], page, static_cast<int64_t>(board_clock_ms()) - static_cast<int64_t>(sent_at));
   }
   void hear(Neighbour& from, const Bytes& body) {
     ByteReader reader(body);
@@ -94,24 +110,24 @@ struct PeerWatch::Group {
     const auto index = static_cast<size_t>(origin);
     if (kind == kAsk && reader.finished()) {
       owes_answer = true;
-    } else if (kind == kDead && reader.finished()) {
-      note_death(origin, from.rank);
-      return;
-    } else if (kind == kBoard && reader.left() == sizeof(Board)) {
-      auto page = std::make_unique<Board>();
-      const auto bytes = reader.raw(sizeof(Board));
-      std::memcpy(page->words, bytes.data(), bytes.size());
-      if ((page->words[Board::kState] & Board::Left) != 0) left[index].store(true, std::memory_order_relaxed);
-      heard[index].store(board_clock_ms(), std::memory_order_relaxed);
-      if (Board* copy = boards.copies[index])
-        copy_board(*copy, *page, static_cast<int64_t>(board_clock_ms()) - static_cast<int64_t>(sent_at));
-    } else {
+      tell(make_frame(body), true, from.rank);
       return;
     }
-    tell(make_frame(body), true, from.rank);
+    if (reader.left() != sizeof(Board)) return;
+    auto page = std::make_unique<Board>();
+    const auto bytes = reader.raw(sizeof(Board));
+    std::memcpy(page->words, bytes.data(), bytes.size());
+    if (kind == kDead) {
+      if (counts_of(*page) > counts_of(*boards.pages[index])) keep(index, *page, sent_at);
+      note_death(origin, from.rank);
+    } else if (kind == kBoard || kind == kPulse) {
+      if ((board_state(*page) & Board::Left) != 0) left[index].store(true, std::memory_order_relaxed);
+      heard[index].store(board_clock_ms(), std::memory_order_relaxed);
+      keep(index, *page, sent_at);
+      if (kind == kBoard) tell(make_frame(body), true, from.rank);
+    }
   }
-
-  // Moves what can move. Milliseconds until it wants to be called whatever happens; -1: when a socket has news.
+  // Moves what can move. Milliseconds until it wants to be called whatever happens.
   int serve() {
     if (ask.exchange(false, std::memory_order_acq_rel)) {
       tell(make_news(kAsk, rank, nullptr), true);
@@ -131,17 +147,27 @@ struct PeerWatch::Group {
         }
       }
     }
-    int again_ms = -1;
+    int again_ms = static_cast<int>(kPulseMs);
     const uint64_t now = board_clock_ms();
     if (announce.exchange(false, std::memory_order_acq_rel) || (owes_answer && now - answered_ms >= kAnswerMs)) {
       owes_answer = false;
       answered_ms = now;
-      tell(make_news(kBoard, rank, boards.mine), (board_state(*boards.mine) & (Board::Left | Board::Failed)) == 0);
+      tell(make_news(kBoard, rank, &mine()), (board_state(mine()) & (Board::Left | Board::Failed)) == 0);
     } else if (owes_answer) {
       again_ms = static_cast<int>(kAnswerMs);
+    } else {
+      pulse(now);
     }
     push();
     return again_ms;
+  }
+  void pulse(uint64_t now) {
+    if (now - pulsed_ms < kPulseMs) return;
+    pulsed_ms = now;
+    const CallCounts counts = counts_of(mine());
+    if (counts == pulsed) return;
+    pulsed = counts;
+    tell(make_news(kPulse, rank, &mine()), true);
   }
   // True: nothing waits to leave.
   bool push() {

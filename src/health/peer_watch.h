@@ -7,9 +7,13 @@
 // tree has no cycle, so everybody gets it once. If a rank dies, each of its neighbours sees the end of the socket, so
 // every part that the tree falls into has the news.
 //
-//   Ask     origin        send your boards                (nothing is sent while all goes well)
+//   Pulse   origin, page  what I am doing                 to neighbours alone, at most every kPulseMs, if it has changed
+//   Ask     origin        send your boards
 //   Board   origin, page  what I am doing                 the answer; and unasked at a failure and when leaving
-//   Dead    rank          its socket ended, and it had not said that it leaves
+//   Dead    rank, page    its socket ended, and it had not said that it leaves; what it did when last heard
+//
+// The pulse is there for the dead, who can no longer be asked: their neighbours tell what they did last. A rank of the
+// same host reads it off the board itself.
 //
 // One thread per process serves all communicators that need it, and there is none otherwise: a rank that computes must
 // pass on the news, and no signal, no timer and no peer can do that for it. It blocks all signals, sleeps in poll(2)
@@ -32,9 +36,10 @@ inline constexpr uint32_t kPurposeWatch = 8;
 class PeerWatch {
  public:
   struct Boards {
-    const Board* mine = nullptr;
-    std::vector<Board*> copies;  // by rank: written here; null: of a rank of this host, which needs none
+    std::vector<Board*> pages;  // by rank
+    std::vector<bool> mapped;   // by rank: the rank writes this page itself; the others are copies, written here
   };
+  static constexpr uint64_t kPulseMs = 250;
   // Collective. The boards outlive the watch.
   static Result<std::unique_ptr<PeerWatch>> open(Bootstrap& bootstrap, Boards boards, const Deadline& deadline);
   // What was announced has left before this returns, if it leaves at all.

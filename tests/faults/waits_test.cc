@@ -8,6 +8,7 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <regex>
 #include <sstream>
 
 #include "faults/job.h"
@@ -126,6 +127,30 @@ TEST_P(Waits, ACycleAcrossCommunicatorsIsSaidAtOnceInTheCheckedMode) {
   const std::string text = log.text();
   EXPECT_NE(text.find("ranks wait for each other across communicators: rank"), text.npos) << text;
   EXPECT_NE(text.find("its thread is in another communicator: rank"), text.npos) << text;
+}
+
+TEST_P(Waits, ADeadRankIsNamedWithItsLastOperation) {
+  Job job(3, with(), [](int rank, Page& page) {
+    tuttiComm_t comm = join(page, 0, 3, rank);
+    const int64_t end = now_ms() + 1000;  // long enough for ranks of other hosts to have heard of calls
+    tuttiResult_t result = TUTTI_SUCCESS;
+    while (result == TUTTI_SUCCESS) {
+      result = sum(comm);
+      if (rank == 2 && now_ms() > end) (void)raise(SIGKILL);
+    }
+    report(page, rank, result, comm);
+    return tuttiCommDestroy(comm) == TUTTI_SUCCESS ? 0 : 1;
+  });
+  const pid_t died = job.pid(2);
+  EXPECT_TRUE(job.wait(kLimitMs).in_time);
+  const bool mapped = std::string(GetParam()) == "shm";
+  const std::regex form("rank 2 \\([^()]*, process " + std::to_string(died) +
+                        "\\) has died, (in|idle after)[^:]* #[0-9]{2,}[^:]*" + (mapped ? ": " : ", when last heard: "));
+  for (int rank = 0; rank < 2; ++rank) {
+    const Report& one = job.page().ranks[rank];
+    EXPECT_EQ(one.code.load(), TUTTI_REMOTE_ERROR);
+    EXPECT_TRUE(std::regex_search(std::string(one.text), form)) << one.text;
+  }
 }
 
 TEST_P(Waits, ARankThatHasLeftIsNamed) {
