@@ -4,10 +4,13 @@
 
 #include <bit>
 
+#include "base/env.h"
 #include "base/fork.h"
 #include "base/log.h"
+#include "base/whole_file.h"
 #include "topology/detect/assemble.h"
 #include "topology/detect/detect.h"
+#include "topology/formats/formats.h"
 
 namespace tutti {
 namespace {
@@ -145,7 +148,50 @@ Result<Graph> decode_graph(std::span<const std::byte> bytes) {
   return graph;
 }
 
-const Bytes& JobGraph::this_host() {
+namespace {
+
+std::optional<Graph> detect_host() {
+  DetectOptions options = DetectOptions::from_environment();
+  options.hwloc = options.verbs = false;
+  options.cuda = AskCuda::Never;
+  auto found = detect(options);
+  if (!found.ok()) {
+    log_warn(Subsystem::Topology, "this host is not detected: {}", found.status().message());
+    return std::nullopt;
+  }
+  double total = 0;
+  for (const Timing& timing : found->timings) total += timing.ms;
+  for (const Note& note : found->notes) log_info(Subsystem::Topology, "{}: {}", note.source, note.text);
+  log_info(Subsystem::Topology, "this host was detected in {:.1f} ms", total);
+  return std::move(found->graph);
+}
+
+// Empty: no file and no detection.
+Result<std::optional<Graph>> graph_of_host() {
+  const std::string& path = env().topology_file;
+  if (path.empty()) return detect_host();
+  Result<Graph> file = read_topology_file(path);
+  if (!file.ok()) return Status(file.status().code(), fmt::format("TUTTI_TOPO_FILE: {}", file.status().message()));
+  for (const Warning& warning : file->warnings())
+    log_warn(Subsystem::Topology, "TUTTI_TOPO_FILE: {}:{}: {}", path, warning.line, warning.text);
+  if (const std::optional<Graph> live = detect_host()) complete(*file, *live);
+  return std::optional<Graph>(std::move(*file));
+}
+
+Result<Bytes> encode_host() {
+  TUTTI_ASSIGN_OR_RETURN(const std::optional<Graph> graph, graph_of_host());
+  if (!graph) return Bytes();
+  Bytes bytes = encode_graph(*graph);
+  log_info(Subsystem::Topology, "this host: {} nodes and {} links, {} bytes", graph->size(), graph->links().size(),
+           bytes.size());
+  if (bytes.size() <= JobGraph::kMostBytes) return bytes;
+  log_warn(Subsystem::Topology, "this host's graph of {} bytes is too large to be shared", bytes.size());
+  return Bytes();
+}
+
+}  // namespace
+
+Result<const Bytes*> JobGraph::this_host() {
   // Devices do not come and go while a process runs, and the environment is read once as well. Never destroyed: a
   // thread may join during exit.
   static std::mutex& mutex = *[] {
@@ -153,30 +199,11 @@ const Bytes& JobGraph::this_host() {
     guard_at_fork(*made);
     return made;
   }();
-  static const Bytes* encoded = nullptr;
+  static const Result<Bytes>* encoded = nullptr;
   const std::lock_guard lock(mutex);
-  if (encoded != nullptr) return *encoded;
-  DetectOptions options = DetectOptions::from_environment();
-  options.hwloc = options.verbs = false;
-  options.cuda = AskCuda::Never;
-  const auto found = detect(options);
-  if (!found.ok()) {
-    log_warn(Subsystem::Topology, "this host is not detected: {}", found.status().message());
-    encoded = new Bytes;
-    return *encoded;
-  }
-  double total = 0;
-  for (const Timing& timing : found->timings) total += timing.ms;
-  for (const Note& note : found->notes) log_info(Subsystem::Topology, "{}: {}", note.source, note.text);
-  Bytes bytes = encode_graph(found->graph);
-  log_info(Subsystem::Topology, "this host was detected in {:.1f} ms: {} nodes and {} links, {} bytes", total,
-           found->graph.size(), found->graph.links().size(), bytes.size());
-  if (bytes.size() > kMostBytes) {
-    log_warn(Subsystem::Topology, "this host's graph of {} bytes is too large to be shared", bytes.size());
-    bytes.clear();
-  }
-  encoded = new Bytes(std::move(bytes));
-  return *encoded;
+  if (encoded == nullptr) encoded = new Result<Bytes>(encode_host());
+  if (!encoded->ok()) return encoded->status();
+  return &encoded->value();
 }
 
 Result<const Graph*> JobGraph::get() const {
@@ -189,7 +216,9 @@ Result<const Graph*> JobGraph::get() const {
 Result<std::unique_ptr<Graph>> JobGraph::merge() const {
   auto merged = std::make_unique<Graph>();
   if (hosts_.empty()) {  // a rank alone detects when somebody asks
-    TUTTI_ASSIGN_OR_RETURN(*merged, decode_graph(this_host()));
+    TUTTI_ASSIGN_OR_RETURN(const Bytes* const here, this_host());
+    if (here->empty()) return error(Code::SystemError, "this host was not detected; the log says why");
+    TUTTI_ASSIGN_OR_RETURN(*merged, decode_graph(*here));
     return merged;
   }
   merged->origin = "this job";
@@ -201,6 +230,12 @@ Result<std::unique_ptr<Graph>> JobGraph::merge() const {
   }
   if (hosts_.size() > 1) connect_networks(*merged);
   return merged;
+}
+
+Status JobGraph::write(const std::string& path) const {
+  TUTTI_ASSIGN_OR_RETURN(const Graph* const graph, get());
+  return write_whole_file(path, path.ends_with(".json") ? write_json(*graph) : write_nccl_xml(*graph),
+                          "the topology file");
 }
 
 }  // namespace tutti

@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "base/status.h"
@@ -28,15 +29,17 @@ class JobGraph {
   // Longer ones are not shared.
   static constexpr size_t kMostBytes = 8 << 20;
 
-  // This host's graph, encoded; empty when it cannot be had (the log says why). Detected once per process, by what
-  // starts fast: sysfs, and NVML where it is installed. hwloc, verbs and the CUDA driver are for tools: they cost more
-  // and add nothing that a planner reads.
-  static const Bytes& this_host();
+  // This host's graph, encoded; empty when it cannot be had (the log says why). Made once per process: read from
+  // TUTTI_TOPO_FILE, and detected by what starts fast: sysfs, and NVML where it is installed. hwloc, verbs and the CUDA
+  // driver are for tools: they cost more and add nothing that a planner reads. A file that cannot be read is an error.
+  static Result<const Bytes*> this_host();
 
   // What the first rank of each host offered, in the order of hosts. Without it, this host is the job.
   void set(std::vector<Bytes> hosts) { hosts_ = std::move(hosts); }
   // The merged graph: read on first use, then kept. Safe from any thread.
   Result<const topology::Graph*> get() const;
+  // The merged graph as a file: JSON if the name ends in .json, else NCCL's XML.
+  Status write(const std::string& path) const;
 
  private:
   Result<std::unique_ptr<topology::Graph>> merge() const;

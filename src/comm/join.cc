@@ -406,8 +406,10 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
     ByteWriter word;
     const Offer mine = preparation.offer();
     word.sized(std::as_bytes(std::span(&mine, 1)));
-    word.sized(rank_ == here.front() ? JobGraph::this_host() : Bytes());
-    TUTTI_ASSIGN_OR_RETURN(const std::vector<Bytes> words, exchange(bootstrap, begun, word.bytes()));
+    const Result<const Bytes*> graph = rank_ == here.front() ? JobGraph::this_host() : nullptr;
+    word.sized(graph.ok() && *graph != nullptr ? **graph : Bytes());
+    const Status prepared = begun.ok() ? graph.status() : begun;
+    TUTTI_ASSIGN_OR_RETURN(const std::vector<Bytes> words, exchange(bootstrap, prepared, word.bytes()));
     std::vector<Offer> offers;
     std::vector<Bytes> graphs;
     TUTTI_TRY(read_words(words, offers, graphs));
@@ -424,6 +426,11 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
     summary.single_copy = std::all_of(outcomes.begin(), outcomes.end(), [](const Outcome& o) { return o.reads_all; });
   }
   TUTTI_TRY(begun);
+  if (n_ == 1 && !env().topology_file.empty()) TUTTI_TRY(JobGraph::this_host().status());
+  if (rank_ == 0 && !env().topology_dump_file.empty()) {
+    const Status written = job_graph_.write(env().topology_dump_file);
+    if (!written.ok()) log_warn(Subsystem::Topology, "TUTTI_TOPO_DUMP_FILE: {}", written.message());
+  }
 
   // 6 What each does, where the others can read it.
   std::vector<Board*> pages(static_cast<size_t>(n_), nullptr);

@@ -5,14 +5,13 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstdio>
 #include <map>
 #include <vector>
 
 #include "base/env.h"
 #include "base/handle.h"
 #include "base/log.h"
+#include "base/whole_file.h"
 #include "observe/json.h"
 #include "observe/process_list.h"
 #include "observe/ticks.h"
@@ -155,27 +154,6 @@ std::string path_for(const Observed& one, std::string_view pattern) {
   return path;
 }
 
-// Beside the file, then renamed: a reader never sees half of it, and two writers do not mix.
-Status write_whole(const std::string& path, std::string_view text) {
-  const std::string draft = fmt::format("{}.{}.{}.part", path, ::getpid(), ::gettid());
-  UniqueFd file(::open(draft.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-  if (!file) return errno_status("open", fmt::format("the dump file {}", draft));
-  Status status;
-  while (!text.empty() && status.ok()) {
-    const ssize_t put = ::write(file.get(), text.data(), text.size());
-    if (put > 0) {
-      text.remove_prefix(static_cast<size_t>(put));
-    } else if (put == 0 || errno != EINTR) {
-      status = errno_status("write", fmt::format("the dump file {}", path));
-    }
-  }
-  file.reset();
-  if (status.ok() && ::rename(draft.c_str(), path.c_str()) != 0)
-    status = errno_status("rename", fmt::format("the dump file {}", path));
-  if (!status.ok()) (void)::unlink(draft.c_str());
-  return status;
-}
-
 }  // namespace
 
 void Observed::set_failure(const std::string& why) {
@@ -191,7 +169,7 @@ std::string Observed::failure() const {
 Result<std::string> write_dump(const Observed& one, DumpReason reason, std::string_view pattern) {
   std::string path = path_for(one, pattern);
   const Observed* const only[] = {&one};
-  TUTTI_TRY(write_whole(path, dump_document(only, reason)));
+  TUTTI_TRY(write_whole_file(path, dump_document(only, reason), "the dump file"));
   return path;
 }
 
@@ -200,7 +178,7 @@ void write_all_dumps(DumpReason reason, std::string_view pattern) {
     std::map<std::string, std::vector<const Observed*>> by_path;
     for (const Observed* one : all) by_path[path_for(*one, pattern)].push_back(one);
     for (const auto& [path, together] : by_path) {
-      const Status written = write_whole(path, dump_document(together, reason));
+      const Status written = write_whole_file(path, dump_document(together, reason), "the dump file");
       if (!written.ok()) log_warn(Subsystem::Health, "{}", written.message());
       if (written.ok()) log_info(Subsystem::Health, "wrote the last calls of this process to {}", path);
     }

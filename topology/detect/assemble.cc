@@ -416,7 +416,7 @@ class Assembler {
                          all));
     }
     for (const auto& [ends, count] : lanes) {
-      const auto [from, to] = ends;
+      const NodeId from = ends.first, to = ends.second;  // no structured binding: clang 14 captures none
       const bool both_gpus = graph_.node(to).kind == NodeKind::Gpu;
       const auto back = lanes.find({to, from});
       if (both_gpus && to < from && back != lanes.end()) continue;  // made from the other end
