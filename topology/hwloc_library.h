@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// hwloc, loaded when it is there: the functions that detection and the reader of hwloc's XML use, behind one table.
+// hwloc, loaded when it is there: the functions that detection uses, and the comparison of our reader of its XML with the
+// library, behind one table.
 //
 // Its header is needed to build (package libhwloc-dev), for the layout of objects; the layout belongs to the soname
 // libhwloc.so.15, that is hwloc 2. Inline helpers of the header call functions that are not linked: use the table.
@@ -24,7 +25,6 @@ namespace tutti::topology {
   FUNCTION(topology_set_flags, hwloc_topology_set_flags)              \
   FUNCTION(topology_set_components, hwloc_topology_set_components)    \
   FUNCTION(topology_set_xmlbuffer, hwloc_topology_set_xmlbuffer)      \
-  FUNCTION(set_all_types_filter, hwloc_topology_set_all_types_filter) \
   FUNCTION(set_io_types_filter, hwloc_topology_set_io_types_filter)   \
   FUNCTION(topology_load, hwloc_topology_load)                        \
   FUNCTION(get_type_depth, hwloc_get_type_depth)                      \

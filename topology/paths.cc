@@ -51,6 +51,15 @@ bool forwards(const Graph& graph, NodeId node, const Link& came, const Link& lin
 
 }  // namespace
 
+// Which links a search may take.
+struct Paths::Scope {
+  bool fabric = true;   // NVLink, xGMI, C2C; else PCIe alone
+  bool network = true;  // leave the host
+  bool closed(const Link& link, NodeKind to) const {
+    return (!fabric && is_fabric(link.kind)) || (!network && to == NodeKind::Network);
+  }
+};
+
 const char* to_string(PathClass type) {
   constexpr const char* kNames[] = {"LOC", "NVL", "NVB", "C2C", "PIX", "PXB", "PXN", "PHB", "SYS", "NET", "DIS"};
   return kNames[static_cast<size_t>(type)];
@@ -75,7 +84,7 @@ struct Paths::Search {
   };
 
   // Fewest hops, then nearest class, then least latency, over links of at least `floor`.
-  void shortest(const Graph& graph, NodeId source, double floor, bool pcie_only) {
+  void shortest(const Graph& graph, NodeId source, double floor, Scope scope) {
     ++mark;
     step[static_cast<size_t>(source)] = {.mark = mark};
     line.assign(1, source);
@@ -85,9 +94,9 @@ struct Paths::Search {
       for (const LinkId id : graph.links_of(node)) {
         const Link& link = graph.link(id);
         if (link.from(node).gbps.value < floor || link.from(node).gbps.value <= 0) continue;
-        if (pcie_only && is_fabric(link.kind)) continue;
-        if (node != source && !forwards(graph, node, graph.link(here.link), link)) continue;
         const NodeId to = link.other(node);
+        if (scope.closed(link, graph.node(to).kind)) continue;
+        if (node != source && !forwards(graph, node, graph.link(here.link), link)) continue;
         Step& there = step[static_cast<size_t>(to)];
         const Step candidate{mark, here.hops + 1, std::max(here.type, classes[static_cast<size_t>(id)]),
                              here.latency_us + link.latency_us.value, id};
@@ -102,7 +111,7 @@ struct Paths::Search {
     }
   }
 
-  void widths(const Graph& graph, NodeId source, bool pcie_only) {
+  void widths(const Graph& graph, NodeId source, Scope scope) {
     std::fill(width.begin(), width.end(), 0.0);
     via.assign(width.size(), -1);
     std::priority_queue<std::pair<double, NodeId>> queue;
@@ -115,9 +124,9 @@ struct Paths::Search {
       const LinkId came = via[static_cast<size_t>(node)];
       for (const LinkId id : graph.links_of(node)) {
         const Link& link = graph.link(id);
-        if (pcie_only && is_fabric(link.kind)) continue;
-        if (node != source && !forwards(graph, node, graph.link(came), link)) continue;
         const NodeId to = link.other(node);
+        if (scope.closed(link, graph.node(to).kind)) continue;
+        if (node != source && !forwards(graph, node, graph.link(came), link)) continue;
         const double through = std::min(wide, link.from(node).gbps.value);
         if (through <= width[static_cast<size_t>(to)]) continue;
         width[static_cast<size_t>(to)] = through;
@@ -154,36 +163,48 @@ Paths::Paths(const Graph& graph)
 }
 
 void Paths::search_from(NodeId source, Search* search) {
-  for (const bool pcie_only : {true, false}) {
-    // Without NVLinks to CPUs (POWER) both searches are one.
-    if (!pcie_only && std::none_of(graph_.links().begin(), graph_.links().end(), [&](const Link& link) {
-          return is_fabric(link.kind) &&
-                 (graph_.node(link.a).kind == NodeKind::Cpu || graph_.node(link.b).kind == NodeKind::Cpu);
-        })) {
-      for (const NodeId to : endpoints_) table_[at(source, to)].direct = table_[at(source, to)].pcie;
-      return;
+  const auto any_link = [&](auto&& is) { return std::any_of(graph_.links().begin(), graph_.links().end(), is); };
+  const bool networks = !graph_.of_kind(NodeKind::Network).empty();
+  // Two devices of one host that reach each other inside it do so, however wide the network is.
+  const auto search_both = [&](bool with_fabric, Path Pair::*kept) {
+    fill_from(source, {with_fabric, false}, kept, search);
+    if (networks) fill_from(source, {with_fabric, true}, kept, search);
+    table_[at(source, source)].*kept = {.type = PathClass::Loc, .gbps = 5000};
+  };
+  search_both(false, &Pair::pcie);
+  // Without NVLinks to CPUs (POWER) both searches are one.
+  if (any_link([&](const Link& link) {
+        return is_fabric(link.kind) &&
+               (graph_.node(link.a).kind == NodeKind::Cpu || graph_.node(link.b).kind == NodeKind::Cpu);
+      })) {
+    search_both(true, &Pair::direct);
+  } else {
+    for (const NodeId to : endpoints_) table_[at(source, to)].direct = table_[at(source, to)].pcie;
+  }
+}
+
+// Paths to the endpoints that have none yet.
+void Paths::fill_from(NodeId source, Scope scope, Path Pair::*kept, Search* search) {
+  search->widths(graph_, source, scope);
+  const auto wanted = [&](NodeId to) {
+    return to != source && search->width[static_cast<size_t>(to)] > 0 &&
+           (table_[at(source, to)].*kept).type == PathClass::Dis;
+  };
+  std::vector<double> floors;
+  for (const NodeId to : endpoints_)
+    if (wanted(to)) floors.push_back(search->width[static_cast<size_t>(to)]);
+  std::sort(floors.begin(), floors.end());
+  floors.erase(std::unique(floors.begin(), floors.end()), floors.end());
+  for (const double floor : floors) {
+    search->shortest(graph_, source, floor, scope);
+    for (const NodeId to : endpoints_) {
+      if (!wanted(to) || search->width[static_cast<size_t>(to)] != floor) continue;
+      const Search::Step& step = search->step[static_cast<size_t>(to)];
+      // A widest path may forward at a NIC it came to by the one and the shortest by the other kind of link.
+      if (step.mark != search->mark) continue;
+      table_[at(source, to)].*kept = {
+          .type = step.type, .gbps = floor, .latency_us = step.latency_us, .hops = step.hops};
     }
-    search->widths(graph_, source, pcie_only);
-    std::vector<double> floors;
-    for (const NodeId to : endpoints_)
-      if (to != source && search->width[static_cast<size_t>(to)] > 0)
-        floors.push_back(search->width[static_cast<size_t>(to)]);
-    std::sort(floors.begin(), floors.end());
-    floors.erase(std::unique(floors.begin(), floors.end()), floors.end());
-    for (const double floor : floors) {
-      search->shortest(graph_, source, floor, pcie_only);
-      for (const NodeId to : endpoints_) {
-        if (to == source || search->width[static_cast<size_t>(to)] != floor) continue;
-        const Search::Step& step = search->step[static_cast<size_t>(to)];
-        // A widest path may forward at a NIC it came to by the one and the shortest by the other kind of link.
-        if (step.mark != search->mark) continue;
-        Pair& pair = table_[at(source, to)];
-        (pcie_only ? pair.pcie : pair.direct) = {
-            .type = step.type, .gbps = floor, .latency_us = step.latency_us, .hops = step.hops};
-      }
-    }
-    Pair& self = table_[at(source, source)];
-    (pcie_only ? self.pcie : self.direct) = {.type = PathClass::Loc, .gbps = 5000};
   }
 }
 
@@ -315,7 +336,7 @@ std::vector<Hop> Paths::plain_route(NodeId from, NodeId to) const {
       fabric(from, to, &hops).type == PathClass::Nvl)
     return hops;
   Search search(graph_);
-  search.shortest(graph_, from, path.gbps, false);
+  search.shortest(graph_, from, path.gbps, {.fabric = true, .network = path.type == PathClass::Net});
   for (NodeId at = to; at != from;) {
     const LinkId link = search.step[static_cast<size_t>(at)].link;
     const NodeId before = graph_.link(link).other(at);

@@ -4,7 +4,7 @@
 // For a pair the widest path wins, then the one of fewer hops, then the nearer class. GPUs do not forward, with two
 // exceptions that are computed on top and say through which GPU they go: NVB (GPU to GPU over a peer that has NVLinks
 // to both) and PXN (GPU to NIC over a peer that is near the NIC). A direct NVLink always wins over PCIe: hardware takes
-// it.
+// it. The network is for pairs that have no path without it.
 #pragma once
 
 #include <cstdint>
@@ -78,12 +78,14 @@ class Paths {
     Path best, direct, pcie;
   };
   struct Search;
+  struct Scope;
 
   int32_t index(NodeId id) const { return index_[static_cast<size_t>(id)]; }
   size_t at(NodeId from, NodeId to) const {
     return static_cast<size_t>(index(from)) * endpoints_.size() + static_cast<size_t>(index(to));
   }
   void search_from(NodeId source, Search* search);
+  void fill_from(NodeId source, Scope scope, Path Pair::*kept, Search* search);
   Path fabric(NodeId from, NodeId to, std::vector<Hop>* hops) const;
   void add_relays();
   std::vector<Hop> plain_route(NodeId from, NodeId to) const;

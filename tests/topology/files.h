@@ -28,6 +28,14 @@ inline std::filesystem::path fixture(const std::string& name) {
   return std::filesystem::path(TUTTI_TOPOLOGY_FIXTURES) / name;
 }
 
+// Real machines' files beside this checkout; empty: there are none.
+inline std::filesystem::path real_machines() {
+  for (const char* place : {"/../shared/topologies", "/../../shared/topologies"})
+    if (std::filesystem::exists(std::string(TUTTI_SOURCE_DIR) + place + "/README.md"))
+      return std::string(TUTTI_SOURCE_DIR) + place;
+  return {};
+}
+
 inline Graph read_ok(const std::filesystem::path& path) {
   Result<Graph> graph = read_topology_file(path.string());
   EXPECT_TRUE(graph.ok()) << graph.status().message();

@@ -97,6 +97,34 @@ TEST(Paths, HostsReachEachOtherByNvLinkDomainAndByNetwork) {
   EXPECT_DOUBLE_EQ(path.gbps, 48);
 }
 
+TEST(Paths, DevicesOfOneHostDoNotMeetOverTheNetwork) {
+  Graph graph;
+  const NodeId network = graph.add_node({.kind = NodeKind::Network, .name = "Ethernet"});
+  const auto join = [&](LinkKind kind, NodeId one, NodeId other, double gbps) {
+    const Direction way{1, {gbps, Source::File}};
+    graph.add_link({.kind = kind, .a = one, .b = other, .forward = way, .backward = way});
+  };
+  std::vector<NodeId> nics;
+  for (int host = 0; host < 2; ++host) {
+    const NodeId top = graph.add_node({.kind = NodeKind::Host, .number = host});
+    std::vector<NodeId> cpus;
+    for (int i = 0; i < 2; ++i) {
+      cpus.push_back(graph.add_node({.kind = NodeKind::Cpu, .parent = top, .number = i}));
+      nics.push_back(graph.add_node({.kind = NodeKind::Nic, .parent = cpus.back(), .number = i}));
+      join(LinkKind::Pcie, cpus.back(), nics.back(), 48);
+      join(LinkKind::Network, nics.back(), network, 50);
+    }
+    join(LinkKind::InterSocket, cpus[0], cpus[1], 10);
+  }
+  const Paths paths(graph);
+  EXPECT_EQ(paths.best(nics[0], nics[1]).type, PathClass::Sys);
+  EXPECT_DOUBLE_EQ(paths.best(nics[0], nics[1]).gbps, 10);
+  EXPECT_EQ(paths.route(nics[0], nics[1]).size(), 3u);
+  EXPECT_EQ(paths.best(nics[0], nics[2]).type, PathClass::Net);
+  EXPECT_DOUBLE_EQ(paths.best(nics[0], nics[2]).gbps, 50);
+  EXPECT_EQ(paths.route(nics[0], nics[2]).size(), 2u);
+}
+
 TEST(Paths, AOneWayLinkServesItsDirectionOnly) {
   const Machine machine("nccl-partial-nonsense.xml");
   EXPECT_DOUBLE_EQ(machine.best("GPU0", "GPU1").gbps, 48);

@@ -10,18 +10,11 @@
 namespace tutti::topology {
 namespace {
 
-std::filesystem::path folder() {
-  for (const char* place : {"/../shared/topologies", "/../../shared/topologies"})
-    if (std::filesystem::exists(std::string(TUTTI_SOURCE_DIR) + place + "/README.md"))
-      return std::string(TUTTI_SOURCE_DIR) + place;
-  return {};
-}
-
 class RealMachines : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (folder().empty()) GTEST_SKIP() << "no ../shared/topologies beside this checkout: the fixtures stand for it";
-    rows_ = table_rows(file_text(folder() / "README.md"));
+    if (real_machines().empty()) GTEST_SKIP() << "no ../shared/topologies beside this checkout: the fixtures stand for it";
+    rows_ = table_rows(file_text(real_machines() / "README.md"));
     ASSERT_GT(rows_.size(), 60u);
   }
   // Rows of the tables that have this column; their files are in `place`.
@@ -87,7 +80,7 @@ TEST_F(RealMachines, NcclFilesHaveTheCountsOfTheTable) {
   ASSERT_GE(rows.size(), 47u);
   for (const Row& row : rows) {
     SCOPED_TRACE(row["file"]);
-    const Graph graph = read_ok(folder() / "nccl-xml" / row["file"]);
+    const Graph graph = read_ok(real_machines() / "nccl-xml" / row["file"]);
     const nlohmann::json summary = summary_of(graph);
     const int gpus = std::stoi(row["GPUs"]);
     EXPECT_EQ(summary["gpus"], gpus);
@@ -121,7 +114,7 @@ TEST_F(RealMachines, HwlocFilesHaveTheCountsOfTheTable) {
   ASSERT_GE(rows.size(), 9u);
   for (const Row& row : rows) {
     SCOPED_TRACE(row["file"]);
-    const Graph graph = read_ok(folder() / "hwloc-xml" / row["file"]);
+    const Graph graph = read_ok(real_machines() / "hwloc-xml" / row["file"]);
     const nlohmann::json summary = summary_of(graph);
     EXPECT_EQ(summary["gpus"], std::stoi(row["GPU-class PCI (excl. VGA 0300)"]));
     EXPECT_EQ(summary["nics"], std::stoi(row["network PCI"]));
@@ -137,7 +130,7 @@ TEST_F(RealMachines, HwlocFilesHaveTheCountsOfTheTable) {
 
 TEST_F(RealMachines, NvidiaSmiTextsShowTheirOwnMatrixAgain) {
   size_t read = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(folder() / "nvidia-smi")) {
+  for (const auto& entry : std::filesystem::directory_iterator(real_machines() / "nvidia-smi")) {
     const std::string name = entry.path().filename();
     SCOPED_TRACE(name);
     const std::string text = file_text(entry.path());
@@ -159,7 +152,7 @@ TEST_F(RealMachines, NvidiaSmiTextsShowTheirOwnMatrixAgain) {
 TEST_F(RealMachines, EveryFileThatReadsComesBackEqual) {
   size_t read = 0;
   for (const char* place : {"nccl-xml", "hwloc-xml", "nvidia-smi"})
-    for (const auto& entry : std::filesystem::directory_iterator(folder() / place)) {
+    for (const auto& entry : std::filesystem::directory_iterator(real_machines() / place)) {
       SCOPED_TRACE(entry.path().filename());
       const Result<Graph> graph = read_topology_file(entry.path().string());
       if (!graph.ok()) continue;  // graph files and the damaged paste: tested above
@@ -178,14 +171,14 @@ TEST_F(RealMachines, EveryFileThatReadsComesBackEqual) {
 
 TEST_F(RealMachines, MalformedAndForeignFilesFailWithLineAndReason) {
   size_t files = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(folder() / "malformed")) {
+  for (const auto& entry : std::filesystem::directory_iterator(real_machines() / "malformed")) {
     ++files;
     const Result<Graph> graph = read_topology_file(entry.path().string());
     ASSERT_FALSE(graph.ok()) << entry.path();
     EXPECT_NE(graph.status().message().find("not well-formed XML"), std::string::npos) << graph.status().message();
   }
   EXPECT_GE(files, 1u);
-  for (const auto& entry : std::filesystem::directory_iterator(folder() / "nccl-xml")) {
+  for (const auto& entry : std::filesystem::directory_iterator(real_machines() / "nccl-xml")) {
     if (entry.path().filename().string().find(".graph.xml") == std::string::npos) continue;
     EXPECT_NE(read_topology_file(entry.path().string()).status().message().find("is a NCCL graph file"),
               std::string::npos);
@@ -225,7 +218,7 @@ TEST_F(RealMachines, NcclAndHwlocAgreeWithNvidiaSmiAboutTheSameKindOfMachine) {
   };
   for (const auto& [machine, matrix] : kSame) {
     SCOPED_TRACE(machine);
-    EXPECT_EQ(classes(read_ok(folder() / machine), false), classes(read_ok(folder() / matrix), false));
+    EXPECT_EQ(classes(read_ok(real_machines() / machine), false), classes(read_ok(real_machines() / matrix), false));
   }
 }
 

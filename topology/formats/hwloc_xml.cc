@@ -119,8 +119,9 @@ class Reader {
     node.name = index < 0 ? "NUMA-1" : fmt::format("NUMA{}", index);
     pugi::xml_node package = place.package_element;
     node.cpu.package = static_cast<int32_t>(std::clamp<int64_t>(place.package, -1, INT32_MAX));
-    if (!package) {  // version 1: packages sit below NUMA nodes
-      package = object.find_child([](const pugi::xml_node& child) { return is_type(child, "Socket"); });
+    if (!package) {  // version 1: packages may sit below NUMA nodes
+      package = object.find_node(
+          [](const pugi::xml_node& child) { return is_type(child, "Socket") || is_type(child, "Package"); });
       if (package)
         node.cpu.package = static_cast<int32_t>(
             std::clamp<int64_t>(to_integer(text_of(package, "os_index")).value_or(-1), -1, INT32_MAX));
