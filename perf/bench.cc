@@ -26,11 +26,13 @@ Outcome Bench::prepare(size_t bytes_per_buffer, std::string* refused) {
   const size_t bytes = bytes_per_buffer + static_cast<size_t>(o_.unalign) * sizeof(double) + kGuardBytes + kRoom;
   for (RankState& rank : ranks_) {
     for (Buffer* buffer : {&rank.send, &rank.recv}) {
-      const Outcome outcome = buffer->allocate(bytes, o_.registration, rank.comm, refused);
+      const Outcome outcome = buffer->allocate(l_, bytes, o_.registration, rank.comm, refused);
       if (!outcome.ok()) return outcome;
     }
     if (o_.null_stream) continue;
-    const Outcome outcome = checked(tuttiStreamCreate(&rank.stream), "tuttiStreamCreate (-y 0)", rank.comm);
+    if (l_.StreamCreate == nullptr)
+      return Outcome::failure("-y 0: --library " + l_.path() + " has no streams for the CPU", kExitUsage);
+    const Outcome outcome = l_.checked(l_.StreamCreate(&rank.stream), "StreamCreate (-y 0)", rank.comm);
     if (!outcome.ok()) return outcome;
   }
   return {};
@@ -40,7 +42,7 @@ void Bench::finish() {
   for (RankState& rank : ranks_) {
     rank.send.release();
     rank.recv.release();
-    if (rank.stream != nullptr) (void)tuttiStreamDestroy(rank.stream);
+    if (rank.stream != nullptr) (void)l_.StreamDestroy(rank.stream);
     rank.stream = nullptr;
   }
 }
@@ -151,6 +153,7 @@ void Bench::plan_calls(const Test& test) {
               .recv = recv,
               .count = test.layout.count,
               .type = test.type->type,
+              .type_bytes = size,
               .place = {rank.rank, c_.n, test.root},
               .comm = rank.comm,
               .stream = rank.stream};
@@ -174,26 +177,26 @@ tuttiResult_t Bench::failed(tuttiResult_t result, const char* what) {
   return result;
 }
 
-Outcome Bench::told(tuttiResult_t result) const { return checked(result, failed_call_, ranks_[0].comm); }
+Outcome Bench::told(tuttiResult_t result) const { return l_.checked(result, failed_call_, ranks_[0].comm); }
 
 tuttiResult_t Bench::issue() {
-  if (calls_.size() == 1) return failed(call_(calls_[0]), call_name_);
-  if (const auto result = tuttiGroupStart(); result != TUTTI_SUCCESS) return failed(result, "tuttiGroupStart");
+  if (calls_.size() == 1) return failed(call_(l_, calls_[0]), call_name_);
+  if (const auto result = l_.GroupStart(); result != TUTTI_SUCCESS) return failed(result, "GroupStart");
   for (const Call& each : calls_) {
-    if (const auto result = call_(each); result != TUTTI_SUCCESS) return failed(result, call_name_);
+    if (const auto result = call_(l_, each); result != TUTTI_SUCCESS) return failed(result, call_name_);
   }
-  return failed(tuttiGroupEnd(), call_name_);
+  return failed(l_.GroupEnd(), call_name_);
 }
 
 tuttiResult_t Bench::iteration() {
   if (o_.aggregated == 1) {
     if (const auto result = issue(); result != TUTTI_SUCCESS) return result;
   } else {
-    if (const auto result = tuttiGroupStart(); result != TUTTI_SUCCESS) return failed(result, "tuttiGroupStart (-m)");
+    if (const auto result = l_.GroupStart(); result != TUTTI_SUCCESS) return failed(result, "GroupStart (-m)");
     for (int i = 0; i < o_.aggregated; ++i) {
       if (const auto result = issue(); result != TUTTI_SUCCESS) return result;
     }
-    if (const auto result = tuttiGroupEnd(); result != TUTTI_SUCCESS) return failed(result, call_name_);
+    if (const auto result = l_.GroupEnd(); result != TUTTI_SUCCESS) return failed(result, call_name_);
   }
   if (o_.blocking != Blocking::Wait && o_.blocking != Blocking::WaitAndBarrier) return TUTTI_SUCCESS;
   const auto result =
@@ -204,20 +207,24 @@ tuttiResult_t Bench::iteration() {
 tuttiResult_t Bench::wait() {
   if (o_.null_stream) return TUTTI_SUCCESS;
   for (const RankState& rank : ranks_) {
-    const auto result = tuttiStreamSynchronize(rank.stream);
-    if (result != TUTTI_SUCCESS) return failed(result, "tuttiStreamSynchronize");
+    const auto result = l_.StreamSynchronize(rank.stream);
+    if (result != TUTTI_SUCCESS) return failed(result, "StreamSynchronize");
   }
   return TUTTI_SUCCESS;
 }
 
 tuttiResult_t Bench::barrier() {
-  if (ranks_.size() == 1) return failed(tuttiBarrier(ranks_[0].comm, nullptr), "tuttiBarrier");
-  if (const auto result = tuttiGroupStart(); result != TUTTI_SUCCESS) return failed(result, "tuttiGroupStart");
-  for (const RankState& rank : ranks_) {
-    const auto result = tuttiBarrier(rank.comm, nullptr);
-    if (result != TUTTI_SUCCESS) return failed(result, "tuttiBarrier");
+  if (ranks_.size() == 1) return failed(barrier_of(ranks_[0]), "Barrier");
+  if (const auto result = l_.GroupStart(); result != TUTTI_SUCCESS) return failed(result, "GroupStart");
+  for (RankState& rank : ranks_) {
+    if (const auto result = barrier_of(rank); result != TUTTI_SUCCESS) return failed(result, "Barrier");
   }
-  return failed(tuttiGroupEnd(), "tuttiBarrier");
+  return failed(l_.GroupEnd(), "Barrier");
+}
+
+tuttiResult_t Bench::barrier_of(RankState& rank) const {
+  if (l_.Barrier != nullptr) return l_.Barrier(rank.comm, nullptr);
+  return l_.AllReduce(&rank.arrived, &rank.arrived, 1, TUTTI_INT32, TUTTI_SUM, rank.comm, nullptr);
 }
 
 // A scalar of its own for each rank.
@@ -226,8 +233,8 @@ Outcome Bench::create_operators(const TypeInfo& type) {
     alignas(8) std::byte scalar[8] = {};
     encode(type, mulsum_scalar(rank.rank), scalar);
     const Outcome outcome =
-        checked(tuttiRedOpCreatePreMulSum(&rank.mulsum, scalar, type.type, TUTTI_SCALAR_HOST_IMMEDIATE, rank.comm),
-                "tuttiRedOpCreatePreMulSum", rank.comm);
+        l_.checked(l_.RedOpCreatePreMulSum(&rank.mulsum, scalar, type.type, TUTTI_SCALAR_HOST_IMMEDIATE, rank.comm),
+                   "RedOpCreatePreMulSum", rank.comm);
     if (!outcome.ok()) return outcome;
   }
   return {};
@@ -235,7 +242,7 @@ Outcome Bench::create_operators(const TypeInfo& type) {
 
 Outcome Bench::destroy_operators() {
   for (RankState& rank : ranks_) {
-    const Outcome outcome = checked(tuttiRedOpDestroy(rank.mulsum, rank.comm), "tuttiRedOpDestroy", rank.comm);
+    const Outcome outcome = l_.checked(l_.RedOpDestroy(rank.mulsum, rank.comm), "RedOpDestroy", rank.comm);
     if (!outcome.ok()) return outcome;
   }
   return {};

@@ -31,6 +31,7 @@ struct Observer {
 
 struct BenchContext {
   const Collective& collective;
+  const Library& library;
   const Options& options;
   Team& team;
   Watchdog& watchdog;
@@ -44,8 +45,9 @@ class Bench {
   Bench(const BenchContext& context, std::span<RankState> ranks)
       : c_(context),
         o_(context.options),
+        l_(context.library),
         ranks_(ranks),
-        call_(call_of(context.collective.kind)),
+        call_(call_of(context.collective.kind, context.library)),
         call_name_(call_name(context.collective.kind)) {}
 
   Outcome prepare(size_t bytes_per_buffer, std::string* refused);  // streams and buffers
@@ -89,6 +91,7 @@ class Bench {
   tuttiResult_t iteration();  // -m of them, with the waits of -z
   tuttiResult_t wait();
   tuttiResult_t barrier();
+  tuttiResult_t barrier_of(RankState& rank) const;
   tuttiResult_t failed(tuttiResult_t result, const char* what);
   Outcome told(tuttiResult_t result) const;
   Outcome create_operators(const TypeInfo& type);
@@ -96,6 +99,7 @@ class Bench {
 
   BenchContext c_;
   const Options& o_;
+  const Library& l_;
   std::span<RankState> ranks_;
   CallFunction call_;
   const char* call_name_;

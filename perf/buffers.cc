@@ -5,21 +5,29 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "perf/calls.h"
-
 namespace tutti::perf {
 namespace {
+
 constexpr size_t kPage = 4096;
+
+Outcome lacks(const Library& library, const char* what) {
+  return Outcome::failure("--library " + library.path() + " has no " + what);
 }
+
+}  // namespace
 
 Buffer::~Buffer() { release(); }
 
-Outcome Buffer::allocate(size_t bytes, Registration registration, tuttiComm_t comm, std::string* refused) {
+Outcome Buffer::allocate(const Library& library, size_t bytes, Registration registration, tuttiComm_t comm,
+                         std::string* refused) {
+  library_ = &library;
   comm_ = comm;
   bytes_ = (bytes + kPage - 1) / kPage * kPage;
   if (registration != Registration::None) {
     void* memory = nullptr;
-    const Outcome outcome = checked(tuttiMemAlloc(&memory, bytes_), "tuttiMemAlloc", comm);
+    const Outcome outcome = library.MemAlloc == nullptr || library.MemFree == nullptr
+                                ? lacks(library, "memory to register")
+                                : library.checked(library.MemAlloc(&memory, bytes_), "MemAlloc", comm);
     from_library_ = outcome.ok();
     data_ = static_cast<std::byte*>(memory);
     if (!outcome.ok()) *refused = outcome.message();
@@ -30,19 +38,24 @@ Outcome Buffer::allocate(size_t bytes, Registration registration, tuttiComm_t co
 
   Outcome registered;
   if (registration == Registration::Local) {
-    registered = checked(tuttiCommRegister(comm, data_, bytes_, &handle_), "tuttiCommRegister", comm);
+    registered = library.CommRegister == nullptr || library.CommDeregister == nullptr
+                     ? lacks(library, "registration")
+                     : library.checked(library.CommRegister(comm, data_, bytes_, &handle_), "CommRegister", comm);
   }
   if (registration == Registration::Window) {
-    registered = checked(tuttiCommWindowRegister(comm, data_, bytes_, &window_, 0), "tuttiCommWindowRegister", comm);
+    registered = library.CommWindowRegister == nullptr || library.CommWindowDeregister == nullptr
+                     ? lacks(library, "windows")
+                     : library.checked(library.CommWindowRegister(comm, data_, bytes_, &window_, 0),
+                                       "CommWindowRegister", comm);
   }
   if (!registered.ok()) *refused = registered.message();
   return {};
 }
 
 void Buffer::release() {
-  if (handle_ != nullptr) (void)tuttiCommDeregister(comm_, handle_);
-  if (window_ != nullptr) (void)tuttiCommWindowDeregister(comm_, window_);
-  if (data_ != nullptr && from_library_) (void)tuttiMemFree(data_);
+  if (handle_ != nullptr) (void)library_->CommDeregister(comm_, handle_);
+  if (window_ != nullptr) (void)library_->CommWindowDeregister(comm_, window_);
+  if (data_ != nullptr && from_library_) (void)library_->MemFree(data_);
   if (data_ != nullptr && !from_library_) std::free(data_);
   handle_ = nullptr;
   window_ = nullptr;

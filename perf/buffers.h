@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <string>
 
+#include "perf/library.h"
 #include "perf/options.h"
 #include "perf/outcome.h"
 #include "tutti/tutti.h"
@@ -22,13 +23,15 @@ class Buffer {
 
   // Ordinary memory (None), or the library's, registered with `comm`. Where registering fails the reason goes to
   // `refused` and the buffer works unregistered. Touches every page, in the calling thread.
-  Outcome allocate(size_t bytes, Registration registration, tuttiComm_t comm, std::string* refused);
+  Outcome allocate(const Library& library, size_t bytes, Registration registration, tuttiComm_t comm,
+                   std::string* refused);
   void release();  // before the communicator is destroyed
   std::byte* data() const { return data_; }
 
  private:
   std::byte* data_ = nullptr;
   size_t bytes_ = 0;
+  const Library* library_ = nullptr;
   bool from_library_ = false;
   tuttiComm_t comm_ = nullptr;
   void* handle_ = nullptr;
@@ -41,6 +44,7 @@ struct RankState {
   bool owns_comm = true;
   tuttiStream_t stream = nullptr;
   tuttiRedOp_t mulsum = TUTTI_SUM;
+  int32_t arrived = 0;  // what a barrier reduces where the library has none
   Buffer send, recv;
 };
 

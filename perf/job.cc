@@ -10,7 +10,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "perf/calls.h"
+#include "perf/library.h"
 #include "perf/launcher.h"
 
 namespace tutti::perf {
@@ -72,13 +72,13 @@ class EnvironmentJob : public Job {
     if (comm_ != nullptr) (void)tuttiCommDestroy(comm_);
   }
   Outcome join() {
-    const Outcome joined = checked(tuttiCommInitEnv(&comm_, nullptr), "tuttiCommInitEnv", comm_);
+    const Outcome joined = Library::own().checked(tuttiCommInitEnv(&comm_, nullptr), "CommInitEnv", comm_);
     if (!joined.ok()) return joined;
-    const Outcome ranked = checked(tuttiCommRank(comm_, &process_), "tuttiCommRank", comm_);
-    return ranked.ok() ? checked(tuttiCommCount(comm_, &processes_), "tuttiCommCount", comm_) : ranked;
+    const Outcome ranked = Library::own().checked(tuttiCommRank(comm_, &process_), "CommRank", comm_);
+    return ranked.ok() ? Library::own().checked(tuttiCommCount(comm_, &processes_), "CommCount", comm_) : ranked;
   }
   Outcome all_gather(const void* mine, size_t bytes, void* all) override {
-    return checked(tuttiAllGather(mine, all, bytes, TUTTI_UINT8, comm_, nullptr), "tuttiAllGather", comm_);
+    return Library::own().checked(tuttiAllGather(mine, all, bytes, TUTTI_UINT8, comm_, nullptr), "AllGather", comm_);
   }
   tuttiComm_t communicator() const override { return comm_; }
 

@@ -140,7 +140,7 @@ void JsonReport::start(const Collective& collective, const Options& o, const std
                      {"program", collective.program},
                      {"args", command},
                      {"env", environment_json()},
-                     {"tutti_version", library_version},
+                     {o.library_path.empty() ? "tutti_version" : "nccl_version", library_version},
                      {"machine",
                       {{"host", machine.host},
                        {"cpu_model", machine.cpu_model},

@@ -37,6 +37,9 @@ void declare(CLI::App& app, Options& o, Raw& raw) {
   app.add_option("-p,--parallel_init", o.parallel_init, "0: one thread initialises all ranks, 1: each its own [0]")
       ->check(flag01);
 
+  app.add_option("--library", o.library_path,
+                 "measure this library instead, through NCCL's interface: a path or a name for dlopen");
+
   app.option_defaults()->group("Sizes (bytes, or with suffix K, M, G)");
   app.add_option("-b,--minbytes", raw.first, "smallest size [32M]");
   app.add_option("-e,--maxbytes", raw.last, "largest size [32M]");

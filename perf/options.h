@@ -44,6 +44,7 @@ struct Options {
   int unalign = 0;            // elements
   int timeout_s = 0;          // 0: none
   std::string json_path;      // empty: none
+  std::string library_path;   // empty: ours
   double min_bandwidth = -1;  // GB/s that the average must reach within 10 %; -1: not checked
   Traffic traffic;
   int local_ranks = 0;  // --ranks; 0: no processes are started

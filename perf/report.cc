@@ -72,6 +72,8 @@ std::string header_text(const Collective& collective, const Options& o, int proc
   const bool by_factor = o.ladder.factor > 1;
   std::string header = text("# tutti perf version %d.%d.%d tutti-headers=%d tutti-library=%d\n", TUTTI_MAJOR,
                             TUTTI_MINOR, TUTTI_PATCH, TUTTI_VERSION_CODE, library_version);
+  if (!o.library_path.empty())
+    header += text("# library: %s, NCCL's interface, version %d\n", o.library_path.c_str(), library_version);
   header += text("# Collective test starting: %s\n", collective.program);
   header += text(
       "# nThread %d nGpus %d minBytes %llu maxBytes %llu step: %llu(%s) warmup iters: %d iters: %d agg iters: %d "

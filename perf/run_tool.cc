@@ -13,10 +13,10 @@
 #include <thread>
 
 #include "perf/bench.h"
-#include "perf/calls.h"
 #include "perf/job.h"
 #include "perf/json_report.h"
 #include "perf/launcher.h"
+#include "perf/library.h"
 #include "perf/memory.h"
 #include "perf/options.h"
 #include "perf/pinning.h"
@@ -33,8 +33,8 @@ void print(const std::string& text) {
 // One process's part of the run. A step fails on all ranks or ends the process: the launcher ends the others then.
 class Tool {
  public:
-  Tool(const Collective& collective, const Options& options, std::vector<std::string> command)
-      : collective_(collective), o_(options), command_(std::move(command)) {}
+  Tool(const Collective& collective, const Options& options, const Library& library, std::vector<std::string> command)
+      : collective_(collective), o_(options), library_(library), command_(std::move(command)) {}
 
   Outcome run();
   bool leads() const { return job_ == nullptr || job_->process() == 0; }
@@ -65,6 +65,7 @@ class Tool {
 
   const Collective& collective_;
   Options o_;
+  const Library& library_;
   const std::vector<std::string> command_;
   std::unique_ptr<Job> job_;
   std::vector<RankState> ranks_;
@@ -104,7 +105,7 @@ Outcome Tool::join() {
   team_ = std::make_unique<Team>(*job_, o_.threads);
   const std::string who = std::string(collective_.program) + ": rank " + std::to_string(first_rank());
   watchdog_ = std::make_unique<Watchdog>(o_.timeout_s, who);
-  return checked(tuttiGetVersion(&library_version_), "tuttiGetVersion", nullptr);
+  return library_.checked(library_.GetVersion(&library_version_), "GetVersion", nullptr);
 }
 
 Outcome Tool::check_against_ranks() {
@@ -191,12 +192,12 @@ Outcome Tool::describe() {
 // ---- communicators ----
 
 Outcome Tool::init_communicators() {
-  if (job_->communicator() != nullptr && local_ranks() == 1) {
+  if (job_->communicator() != nullptr && local_ranks() == 1 && library_.is_own()) {
     ranks_[0].comm = job_->communicator();
     ranks_[0].owns_comm = false;
   } else {
     tuttiUniqueId mine{};
-    Outcome outcome = leads() ? checked(tuttiGetUniqueId(&mine), "tuttiGetUniqueId", nullptr) : Outcome();
+    Outcome outcome = leads() ? library_.checked(library_.GetUniqueId(&mine), "GetUniqueId", nullptr) : Outcome();
     std::vector<tuttiUniqueId> all;
     if (outcome.ok()) outcome = job_->all_gather(std::vector<tuttiUniqueId>{mine}, &all);
     if (!outcome.ok()) return outcome;
@@ -210,19 +211,19 @@ Outcome Tool::init_communicators() {
 
 Outcome Tool::init_ranks(std::span<RankState> ranks) const {
   Outcome outcome;
-  if (ranks.size() > 1) outcome = checked(tuttiGroupStart(), "tuttiGroupStart", nullptr);
+  if (ranks.size() > 1) outcome = library_.checked(library_.GroupStart(), "GroupStart", nullptr);
   for (RankState& rank : ranks) {
     if (!outcome.ok()) return outcome;
-    outcome = checked(tuttiCommInitRank(&rank.comm, n_, id_, rank.rank), "tuttiCommInitRank", nullptr);
+    outcome = library_.checked(library_.CommInitRank(&rank.comm, n_, id_, rank.rank), "CommInitRank", nullptr);
   }
-  if (ranks.size() > 1 && outcome.ok()) outcome = checked(tuttiGroupEnd(), "tuttiCommInitRank", nullptr);
+  if (ranks.size() > 1 && outcome.ok()) outcome = library_.checked(library_.GroupEnd(), "CommInitRank", nullptr);
   return outcome;
 }
 
 Outcome Tool::destroy() {
   for (const RankState& rank : ranks_) {
     if (!rank.owns_comm) continue;
-    const Outcome outcome = checked(tuttiCommDestroy(rank.comm), "tuttiCommDestroy", nullptr);
+    const Outcome outcome = library_.checked(library_.CommDestroy(rank.comm), "CommDestroy", nullptr);
     if (!outcome.ok()) return outcome;
   }
   watchdog_.reset();
@@ -252,6 +253,7 @@ Outcome Tool::run_thread(int thread) {
   const Observer silent;
   const bool reports = thread == 0 && leads();
   const BenchContext context{.collective = collective_,
+                             .library = library_,
                              .options = o_,
                              .team = *team_,
                              .watchdog = *watchdog_,
@@ -351,10 +353,18 @@ int run_tool(const char* program, int argc, char** argv) {
     return parsed.outcome.status();
   }
   const Options& options = parsed.options;
+  std::unique_ptr<const Library> opened;
+  if (!options.library_path.empty()) {
+    const Outcome outcome = Library::open(options.library_path, &opened);
+    if (!outcome.ok()) {
+      explain(outcome.message());
+      return outcome.status();
+    }
+  }
   if (options.local_ranks > 0 && std::getenv(kLocalJobVariable) == nullptr) {
     return launch_processes(collective, options, argc, argv);
   }
-  Tool tool(collective, options, {argv, argv + argc});
+  Tool tool(collective, options, opened ? *opened : Library::own(), {argv, argv + argc});
   const Outcome outcome = tool.run();
   if (!outcome.ok()) {
     const bool agreed = outcome.status() == kExitUsage;  // every rank knows; one of them tells

@@ -71,6 +71,14 @@ TEST_P(Programs, TwoThreadsWithTwoRanksEach) {
   expect_good(run(program() + " -t 2 -g 2 -b 1000 -e 70K -f 50 -n 3"), 2);
 }
 TEST_P(Programs, ZeroSizeAndOddOnes) { expect_good(run(program() + " --ranks 2 -b 0 -e 3000 -i 999 -n 2 -u 1"), 4); }
+TEST_P(Programs, OverNcclsInterface) {
+  const Result result = run(program() + " --ranks 3 -b 8 -e 512K -f 256 -n 3 -c 1 --library " PERF_NCCL);
+  expect_good(result, 3);
+  EXPECT_TRUE(result.says("# library: " PERF_NCCL)) << result.output;
+}
+TEST_P(Programs, OverAnOldVersionOfIt) {
+  expect_good(run(program() + " -t 2 -g 2 -b 8 -e 512K -f 256 -n 3 -c 1 --library " PERF_OLD_NCCL), 3);
+}
 TEST_P(Programs, EveryType) { expect_good(run(program() + " --ranks 2 -b 4000 -e 4000 -n 2 -d all"), 12); }
 
 INSTANTIATE_TEST_SUITE_P(EndToEnd, Programs,
@@ -100,6 +108,31 @@ TEST(EndToEnd, PerIterationTimes) {
   EXPECT_EQ(result.status, 0) << result.output;
   ASSERT_EQ(result.rows().size(), 1u);
   EXPECT_EQ(result.rows()[0].size(), 21u) << result.output;
+}
+
+TEST(EndToEnd, AnotherLibrarysOperatorsRegistrationAndLauncher) {
+  expect_good(run("all_reduce_perf --ranks 2 -b 3000 -e 3000 -n 2 -d all -o all --library " PERF_NCCL), 72);
+  for (const char* registration : {"1", "2"}) {
+    const std::string command = std::string("all_reduce_perf --ranks 2 -b 64K -e 64K -n 2 -R ") + registration;
+    const Result registered = run(command + " --library " PERF_NCCL), refused = run(command + " --library " PERF_OLD_NCCL);
+    expect_good(registered, 1);
+    EXPECT_FALSE(registered.says("unregistered")) << registered.output;
+    expect_good(refused, 1);
+    EXPECT_TRUE(refused.says("2 of 2 ranks measure unregistered buffers")) << refused.output;
+  }
+  expect_good(run("all_reduce_perf --ranks 2 -b 1K -e 1K -n 2 -y 0 --library " PERF_NCCL), 1);
+}
+
+TEST(EndToEnd, ALibraryThatIsNoneIsRefused) {
+  const Result absent = run("all_reduce_perf --ranks 2 --library /nonexistent/libnccl.so");
+  EXPECT_EQ(absent.status, 2) << absent.output;
+  EXPECT_TRUE(absent.says("--library /nonexistent/libnccl.so: ")) << absent.output;
+  const Result other = run("all_reduce_perf --ranks 2 --library libm.so.6");
+  EXPECT_EQ(other.status, 2) << other.output;
+  EXPECT_TRUE(other.says("exports no ncclGetVersion")) << other.output;
+  const Result streams = run("all_reduce_perf --ranks 2 -y 0 --library " PERF_OLD_NCCL);
+  EXPECT_EQ(streams.status, 2) << streams.output;
+  EXPECT_TRUE(streams.says("has no streams for the CPU")) << streams.output;
 }
 
 TEST(EndToEnd, JsonReport) {
