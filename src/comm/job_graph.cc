@@ -128,6 +128,7 @@ Result<Graph> decode_graph(std::span<const std::byte> bytes) {
       node.attributes.emplace_back(std::move(key), std::move(value));
     }
     if (node.parent < kNone || node.parent >= graph.size()) io.in.fail();
+    if (node.kind == NodeKind::Port && node.parent == kNone) io.in.fail();
     if (io.in.ok()) graph.add_node(std::move(node));
   }
   io(count);

@@ -234,6 +234,9 @@ TEST(Json, ErrorsNameThePlace) {
   EXPECT_THAT(
       message(R"({"tutti_topology": 1, "nodes": [{"kind": "gpu"}], "links": [{"kind": "pcie", "a": 0, "b": 5}]})"),
       HasSubstr("links[0]: there is no node 5"));
+  for (const char* nodes : {R"([{"kind": "port"}])", R"([{"kind": "numa"}, {"kind": "port", "parent": 0}])"})
+    EXPECT_THAT(message(std::string(R"({"tutti_topology": 1, "nodes": )") + nodes + R"(, "links": []})"),
+                HasSubstr("a port belongs to a nic"));
   EXPECT_THAT(message(R"({"tutti_topology": 1, "nodes": [{"kind": "gpu", "number": 1e400}], "links": []})"),
               HasSubstr("j: "));
 }

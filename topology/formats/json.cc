@@ -256,7 +256,10 @@ Result<Graph> read_graph(const Json& json) {
       if (at < 0 || at >= graph.size()) return invalid_argument("nodes[{}].parent: there is no node {}", id, at);
       if (++depth > kMostDepth) return invalid_argument("nodes[{}]: its parents form a ring or go too deep", id);
     }
-    graph.move(id, parents[static_cast<size_t>(id)]);
+    const NodeId parent = parents[static_cast<size_t>(id)];
+    if (graph.node(id).kind == NodeKind::Port && (parent == kNone || graph.node(parent).kind != NodeKind::Nic))
+      return invalid_argument("nodes[{}]: a port belongs to a nic, its parent", id);
+    graph.move(id, parent);
   }
   for (const Json& element : json["links"]) {
     Link link;
