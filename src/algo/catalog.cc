@@ -16,43 +16,115 @@ AnySchedule make(const ScheduleArgs& args) {
   return {S{args}};
 }
 
-constexpr int one(int) { return 1; }
-constexpr int two(int) { return 2; }
-constexpr int all(int n) { return n; }
-constexpr int members(int n) { return 1 << floor_log2(n); }
-constexpr int folded(int n) { return members(n) != n; }
+constexpr int one(Ranks) { return 1; }
+constexpr int two(Ranks) { return 2; }
+constexpr int all(Ranks r) { return r.n; }
+constexpr int members(Ranks r) { return 1 << floor_log2(r.n); }
+constexpr int folded(Ranks r) { return members(r) != r.n; }
+
+// Hosts. A communicator of one has none that matter.
+constexpr int hosts(Ranks r) { return r.n == 1 ? 1 : r.hosts->hosts; }
+constexpr int columns(Ranks r) { return r.n == 1 ? 1 : r.hosts->columns; }
+constexpr int column_blocks(Ranks r) { return hosts(r) * columns(r); }
+constexpr int largest(Ranks r) { return r.n == 1 ? 1 : r.hosts->largest; }
+// Blocks that one column carries of one host, at most.
+constexpr int carried(Ranks r) { return (largest(r) + columns(r) - 1) / columns(r); }
 
 // Slots. A chain or a tree needs one slot. Who sends a step's slices before receiving needs them all; who relays while
 // everyone else does too needs one more (a tour of two ranks relays nothing). Runs of half of the blocks go out at once
 // in the first halving and in the last doubling.
-constexpr int any_slots(int, int) { return 1; }  // also an opening
-constexpr int exchange_slots(int n, int slices) { return n == 1 ? 1 : slices; }
-constexpr int relay_slots(int n, int slices) { return n == 1 ? 1 : slices + 1; }
-constexpr int tour_slots(int n, int slices) { return n > 2 ? slices + 1 : exchange_slots(n, slices); }
-constexpr int run_slots(int n, int slices) { return std::max(members(n) / 2, 1) * slices; }
-constexpr int halving_slots(int n, int slices) { return std::max(run_slots(n, slices), relay_slots(n, slices)); }
+constexpr int any_slots(Ranks, int) { return 1; }  // also an opening
+constexpr int exchange_slots(Ranks r, int slices) { return r.n == 1 ? 1 : slices; }
+constexpr int relay_slots(Ranks r, int slices) { return r.n == 1 ? 1 : slices + 1; }
+constexpr int tour_slots(Ranks r, int slices) { return r.n > 2 ? slices + 1 : exchange_slots(r, slices); }
+constexpr int run_slots(Ranks r, int slices) { return std::max(members(r) / 2, 1) * slices; }
+constexpr int half_slots(Ranks r, int slices) { return std::max(r.n / 2, 1) * slices; }
+constexpr int halving_slots(Ranks r, int slices) { return std::max(run_slots(r, slices), relay_slots(r, slices)); }
+// The longest run of a Bruck all-gather: 2^j, or what is left to double.
+constexpr int doubled_slots(Ranks r, int slices) {
+  int most = 1;
+  for (int have = 1; have < r.n; have *= 2) most = std::max(most, std::min(have, r.n - have));
+  return most * slices;
+}
+// Chunks of the first ring in tours of the first ring's length, and blocks in the second one.
+constexpr int chunk_slots(Ranks r, int slices) {
+  const Torus torus = Torus::of(r.n, r.hosts);
+  const auto tour = [slices](int ranks, int chunk) { return chunk * slices + (ranks > 2); };
+  return std::max({tour(torus.rows, torus.columns), tour(torus.columns, torus.rows), relay_slots(r, slices)});
+}
+constexpr int host_tour_slots(Ranks r, int slices) { return r.n == 1 ? 1 : carried(r) * slices + 1; }
+constexpr int rail_slots(Ranks r, int slices) { return std::max(hosts(r), columns(r)) * slices; }
 
 // Hops.
-constexpr int one_hop(int n) { return n > 1 ? 1 : 0; }
-constexpr int chain(int n) { return n - 1; }
-constexpr int twice_chain(int n) { return 2 * (n - 1); }
-constexpr int height(int n) { return ceil_log2(n); }
-constexpr int twice_height(int n) { return 2 * ceil_log2(n); }
-constexpr int two_hops(int n) { return n > 1 ? 2 : 0; }
-constexpr int doublings(int n) { return floor_log2(n) + 2 * folded(n); }
-constexpr int exchanges(int n) { return n > 2 ? n : n - 1; }  // each has a pair, from three ranks on
-constexpr int twice_doublings(int n) { return 2 * floor_log2(n) + 2 * folded(n); }
+constexpr int one_hop(Ranks r) { return r.n > 1 ? 1 : 0; }
+constexpr int chain(Ranks r) { return r.n - 1; }
+constexpr int twice_chain(Ranks r) { return 2 * (r.n - 1); }
+constexpr int height(Ranks r) { return ceil_log2(r.n); }
+constexpr int twice_height(Ranks r) { return 2 * ceil_log2(r.n); }
+constexpr int two_hops(Ranks r) { return r.n > 1 ? 2 : 0; }
+constexpr int doublings(Ranks r) { return floor_log2(r.n) + 2 * folded(r); }
+constexpr int exchanges(Ranks r) { return r.n > 2 ? r.n : r.n - 1; }  // each has a pair, from three ranks on
+constexpr int twice_doublings(Ranks r) { return 2 * floor_log2(r.n) + 2 * folded(r); }
+constexpr int torus_hops(Ranks r) {
+  const Torus torus = Torus::of(r.n, r.hosts);
+  return 2 * (torus.rows + torus.columns - 2);
+}
+// Between hosts once around or twice, and inside a host where one has several ranks.
+constexpr int inside(Ranks r) { return largest(r) > 1 ? 1 : 0; }
+constexpr int host_tours(Ranks r) { return 2 * (hosts(r) - 1) + 2 * inside(r); }
+constexpr int host_tour(Ranks r) { return hosts(r) - 1 + 2 * inside(r); }
+constexpr int led_chain(Ranks r) { return hosts(r) - 1 + floor_log2(largest(r)); }
+constexpr int two_exchanges(Ranks r) { return (hosts(r) > 1) + inside(r); }
 
 // Bytes.
-constexpr double whole(int n) { return n > 1 ? 1 : 0; }
-constexpr double to_each(int n) { return n - 1; }
-constexpr double but_one(int n) { return (n - 1.0) / n; }
-constexpr double block(int n) { return n > 1 ? 1.0 / n : 0; }
-constexpr double twice_but_one(int n) { return 2 * but_one(n); }
-constexpr double tree_both_ways(int n) { return n > 1 ? std::min(n / 2.0, 2.0) : 0; }
-constexpr double doubling_bytes(int n) { return floor_log2(n) + folded(n); }
-constexpr double nothing(int) { return 0; }
-constexpr double halving_bytes(int n) { return 2 * but_one(members(n)) + folded(n); }
+constexpr double whole(Ranks r) { return r.n > 1 ? 1 : 0; }
+constexpr double to_each(Ranks r) { return r.n - 1; }
+constexpr double but_one(Ranks r) { return (r.n - 1.0) / r.n; }
+constexpr double block(Ranks r) { return r.n > 1 ? 1.0 / r.n : 0; }
+constexpr double twice_but_one(Ranks r) { return 2 * but_one(r); }
+constexpr double tree_both_ways(Ranks r) { return r.n > 1 ? std::min(r.n / 2.0, 2.0) : 0; }
+constexpr double doubling_bytes(Ranks r) { return floor_log2(r.n) + folded(r); }
+constexpr double nothing(Ranks) { return 0; }
+constexpr double halving_bytes(Ranks r) { return 2 * but_one(members(r)) + folded(r); }
+// Offsets of receivers by the bits that are set in them.
+constexpr double bruck_bytes(Ranks r) {
+  int moved = 0;
+  for (int i = 1; i < r.n; ++i) moved += __builtin_popcount(static_cast<unsigned>(i));
+  return static_cast<double>(moved) / r.n;
+}
+// What its owners give, pass on around the hosts and hand out; who owns no column gives and gets everything.
+constexpr double column_both_ways(Ranks r) {
+  if (r.n == 1) return 0;
+  const double m = columns(r);
+  return (m - 1 + largest(r) - 1 + 2 * (hosts(r) - 1.0) / hosts(r)) / m;
+}
+// An owner of the largest column: all it carries to the next host, but that host's own, and to its team.
+double column_out(Ranks r);
+constexpr double rail_bytes(Ranks r) {
+  return r.n == 1 ? 0 : (columns(r) - 1.0) / columns(r) + (hosts(r) - 1.0) / hosts(r);
+}
+// A leader has the next one and up to two below it.
+constexpr double led_high(Ranks r) { return r.n == 1 ? 0 : (hosts(r) > 1) + std::min(largest(r) - 1, 2); }
+constexpr double led_low(Ranks r) { return r.n == 1 ? 0 : 1; }
+
+double column_out(Ranks r) {
+  if (r.n == 1) return 0;
+  const HostMap& map = *r.hosts;
+  int most = 0;
+  for (int host = 0; host < map.hosts; ++host) {
+    for (int column = 0; column < map.columns; ++column) {
+      int carries = 0, onward = 0;
+      for (int rank = 0; rank < map.n; ++rank) {
+        if (map.place_of[rank] % map.columns != column) continue;
+        if (map.host_of[rank] != host) ++carries;
+        if (map.hosts > 1 && map.host_of[rank] != map.next(host)) ++onward;
+      }
+      // My own block goes to the team as well; the rest of my host's have gone there without me.
+      most = std::max(most, (carries + 1) * (map.size(host) - 1) + onward);
+    }
+  }
+  return static_cast<double>(most) / r.n;
+}
 
 constexpr CatalogRow kCatalog[] = {
     // collective          algorithm              protocols needs           parts blocks  slots
@@ -69,6 +141,10 @@ constexpr CatalogRow kCatalog[] = {
      twice_height, tree_both_ways, tree_both_ways, tree_both_ways, make<TreeAllReduce>},
     {Coll::AllReduce, Algo::Ring, kBoth, kNothing, one, all, relay_slots,  //
      twice_chain, twice_but_one, twice_but_one, twice_but_one, make<RingAllReduce>},
+    {Coll::AllReduce, Algo::Torus, kBoth, kGrid | kEvenChannels, one, all, chunk_slots,  //
+     torus_hops, twice_but_one, twice_but_one, twice_but_one, make<TorusAllReduce>},
+    {Coll::AllReduce, Algo::Hierarchical, kBoth, kHosts, one, column_blocks, host_tour_slots,  //
+     host_tours, column_both_ways, column_both_ways, column_both_ways, make<HierarchicalAllReduce>},
 
     {Coll::AllReduce, Algo::Pull, kRma, kFanOut | kAllOpen, one, all, any_slots,  //
      two_hops, nothing, nothing, twice_but_one, make<PullAllReduce>},
@@ -83,6 +159,8 @@ constexpr CatalogRow kCatalog[] = {
      height, whole, whole, whole, make<TreeReduce>},
     {Coll::Reduce, Algo::Ring, kBoth, kNothing, one, one, any_slots,  //
      chain, whole, whole, whole, make<RingReduce>},
+    {Coll::Reduce, Algo::Hierarchical, kBoth, kHosts, one, one, any_slots,  //
+     led_chain, led_low, led_low, led_high, make<HierarchicalReduce>},
     {Coll::Reduce, Algo::Pull, kRma, kNothing, one, one, any_slots,  //
      one_hop, nothing, nothing, to_each, make<PullReduce>},
     {Coll::Reduce, Algo::Push, kRma, kFanOut | kAllOpen | kWindows, one, all, any_slots,  //
@@ -94,6 +172,8 @@ constexpr CatalogRow kCatalog[] = {
      height, whole, whole, whole, make<TreeBroadcast>},
     {Coll::Broadcast, Algo::Ring, kBoth, kNothing, one, one, any_slots,  //
      chain, whole, whole, whole, make<RingBroadcast>},
+    {Coll::Broadcast, Algo::Hierarchical, kBoth, kHosts, one, one, any_slots,  //
+     led_chain, led_high, led_high, led_low, make<HierarchicalBroadcast>},
     {Coll::Broadcast, Algo::Pull, kRma, kFanOut, one, one, any_slots,  //
      one_hop, nothing, nothing, whole, make<PullBroadcast>},
     {Coll::Broadcast, Algo::Push, kRma, kFanOut | kAllOpen | kWindows, one, all, any_slots,  //
@@ -105,6 +185,12 @@ constexpr CatalogRow kCatalog[] = {
      height, but_one, but_one, but_one, make<DoublingAllGather>},
     {Coll::AllGather, Algo::Ring, kBoth, kNothing, one, one, tour_slots,  //
      chain, but_one, but_one, but_one, make<RingAllGather>},
+    {Coll::AllGather, Algo::Pat, kBoth, kSingleRound, one, one, half_slots,  //
+     height, but_one, but_one, but_one, make<PatAllGather>},
+    {Coll::AllGather, Algo::Bruck, kBoth, kSingleRound, one, one, doubled_slots,  //
+     height, but_one, but_one, but_one, make<BruckAllGather>},
+    {Coll::AllGather, Algo::Hierarchical, kBoth, kHosts, one, one, host_tour_slots,  //
+     host_tour, column_out, column_out, but_one, make<HierarchicalAllGather>},
     {Coll::AllGather, Algo::Pull, kRma, kFanOut | kAllOpen, one, one, any_slots,  //
      one_hop, nothing, nothing, but_one, make<PullAllGather>},
     {Coll::AllGather, Algo::Push, kRma, kFanOut | kAllOpen | kWindows, one, one, any_slots,  //
@@ -114,6 +200,10 @@ constexpr CatalogRow kCatalog[] = {
      one_hop, but_one, but_one, but_one, make<DirectReduceScatter>},
     {Coll::ReduceScatter, Algo::Ring, kBoth, kNothing, one, one, tour_slots,  //
      chain, but_one, but_one, but_one, make<RingReduceScatter>},
+    {Coll::ReduceScatter, Algo::Pat, kBoth, kSingleRound | kScratch, one, one, half_slots,  //
+     height, but_one, but_one, but_one, make<PatReduceScatter>},
+    {Coll::ReduceScatter, Algo::Hierarchical, kBoth, kHosts, one, one, host_tour_slots,  //
+     host_tour, but_one, but_one, column_out, make<HierarchicalReduceScatter>},
     {Coll::ReduceScatter, Algo::Pull, kRma, kFanOut | kAllOpen, one, one, any_slots,  //
      one_hop, nothing, nothing, but_one, make<PullReduceScatter>},
 
@@ -121,6 +211,10 @@ constexpr CatalogRow kCatalog[] = {
      one_hop, but_one, but_one, but_one, make<DirectAllToAll>},
     {Coll::AllToAll, Algo::Pairwise, kBoth, kNothing, one, one, exchange_slots,  //
      exchanges, but_one, but_one, but_one, make<PairwiseAllToAll>},
+    {Coll::AllToAll, Algo::Bruck, kBoth, kSingleRound | kScratch, one, one, half_slots,  //
+     height, bruck_bytes, bruck_bytes, bruck_bytes, make<BruckAllToAll>},
+    {Coll::AllToAll, Algo::Hierarchical, kBoth, kHosts | kEvenHosts | kSingleRound, one, one, rail_slots,  //
+     two_exchanges, rail_bytes, rail_bytes, rail_bytes, make<HierarchicalAllToAll>},
     {Coll::AllToAll, Algo::Pull, kRma, kFanOut | kAllOpen | kOutOfPlace, one, one, any_slots,  //
      one_hop, nothing, nothing, but_one, make<PullAllToAll>},
     {Coll::Gather, Algo::Direct, kBoth, kNothing, one, one, any_slots,  //
@@ -155,6 +249,17 @@ const Enum* find_name(const std::string_view (&names)[kCount], std::string_view 
 }  // namespace
 
 std::span<const CatalogRow> catalog() { return kCatalog; }
+
+std::string_view CatalogRow::lacks(Ranks ranks) const {
+  if (ranks.n == 1) return {};
+  if ((needs & kPowerOfTwo) && (ranks.n & (ranks.n - 1)) != 0) return "needs a power of two of ranks";
+  if ((needs & kGrid) && square_side(ranks.n) == 1) return "needs a number of ranks that makes a grid";
+  if ((needs & kHosts) && (ranks.hosts == nullptr || !ranks.hosts->hierarchical()))
+    return "needs several hosts, and one with several ranks that share memory";
+  if ((needs & kEvenHosts) && !ranks.hosts->even())
+    return "needs as many ranks on each host, in consecutive numbers";
+  return {};
+}
 
 const CatalogRow* find_row(Coll coll, Algo algo) {
   for (const CatalogRow& row : kCatalog) {

@@ -15,9 +15,12 @@
 #include "algo/collective.h"
 #include "algo/direct.h"
 #include "algo/doubling.h"
+#include "algo/hierarchical.h"
 #include "algo/layout.h"
+#include "algo/packed.h"
 #include "algo/ring.h"
 #include "algo/rma.h"
+#include "algo/torus.h"
 #include "algo/tree.h"
 
 namespace tutti {
@@ -36,7 +39,10 @@ struct AnySchedule {
                DirectReduce, DirectGather, DirectScatter, SendRecvStep, DoublingAllReduce, DoublingAllGather,
                HalvingDoublingAllReduce, DirectAllToAll, PairwiseAllToAll, PullAllReduce, PullAllAllReduce, PullReduce,
                PullAllGather, PullReduceScatter, PullAllToAll, PullBroadcast, PullGather, PullScatter, PullSendRecv,
-               PushAllReduce, PushAllGather, PushReduce, PushGather, PushBroadcast, TableSchedule>
+               PushAllReduce, PushAllGather, PushReduce, PushGather, PushBroadcast, HierarchicalAllReduce,
+               HierarchicalAllGather, HierarchicalReduceScatter, HierarchicalBroadcast, HierarchicalReduce,
+               HierarchicalAllToAll, BruckAllGather, BruckAllToAll, PatAllGather, PatReduceScatter, TorusAllReduce,
+               TableSchedule>
       kind;
   int steps() const {
     return std::visit([](const auto& s) { return s.steps(); }, kind);
@@ -51,6 +57,14 @@ inline constexpr unsigned kSimple = 1u << static_cast<int>(Proto::Simple);
 inline constexpr unsigned kLL = 1u << static_cast<int>(Proto::LL);
 inline constexpr unsigned kRma = 1u << static_cast<int>(Proto::Rma);
 
+// Who calls together, as far as the shape of a schedule depends on it. A number will do where hosts do not matter.
+struct Ranks {
+  int n = 1;
+  const HostMap* hosts = nullptr;  // null: not known, and no row that asks for hosts fits
+
+  constexpr Ranks(int count, const HostMap* map = nullptr) : n(count), hosts(map) {}  // NOLINT: a number is ranks
+};
+
 // What a row asks of the call or the machine (a mask).
 enum Needs : unsigned {
   kNothing = 0,
@@ -61,29 +75,35 @@ enum Needs : unsigned {
   kAllOpen = 16,      // Rma: every rank opens to all, so all know alike whether each buffer can be reached as needed
   kWindows = 32,      // Rma: writes outputs of peers
   kOutOfPlace = 64,   // no input may overlap an output; known only when all have opened
+  kHosts = 128,       // several hosts, one of which at least has several ranks
+  kEvenHosts = 256,   // as many ranks on each host, in consecutive numbers
+  kGrid = 512,        // n is a product of two numbers above 1
+  kScratch = 1024,    // n blocks of scratch memory
 };
 
 // Costs are those of the busiest rank. `sent` and `received` are in bytes per byte of the collective's whole buffer:
-// the region, or all n blocks together. All functions hold for n >= 1.
+// the region, or all n blocks together. All functions hold for n >= 1, and where the row asks for hosts with those.
 struct CatalogRow {
   Coll coll;
   Algo algo;
   unsigned protocols;  // mask of 1 << Proto
   unsigned needs;      // mask of Needs
 
-  int (*parts)(int n);              // lanes per channel
-  int (*blocks)(int n);             // what Tiling::blocks must be
-  int (*slots)(int n, int slices);  // fewest slots per connection with which no lane waits for itself
+  int (*parts)(Ranks ranks);              // lanes per channel
+  int (*blocks)(Ranks ranks);             // what Tiling::blocks must be
+  int (*slots)(Ranks ranks, int slices);  // fewest slots per connection with which no lane waits for itself
 
-  int (*hops)(int n);  // messages on the longest chain, at most
-  double (*sent)(int n);
-  double (*sent_pairs)(int n);  // the same where fan-out goes pair by pair
-  double (*received)(int n);
+  int (*hops)(Ranks ranks);  // messages on the longest chain, at most
+  double (*sent)(Ranks ranks);
+  double (*sent_pairs)(Ranks ranks);  // the same where fan-out goes pair by pair
+  double (*received)(Ranks ranks);
 
   AnySchedule (*make)(const ScheduleArgs& args);
 
   bool has(Proto proto) const { return protocols & (1u << static_cast<int>(proto)); }
-  bool fits(int n) const { return !(needs & kPowerOfTwo) || (n & (n - 1)) == 0; }
+  // What these ranks lack; empty: the row is for them.
+  std::string_view lacks(Ranks ranks) const;
+  bool fits(Ranks ranks) const { return lacks(ranks).empty(); }
 };
 
 // Rma: the buffers of a call may turn out not to allow this row.

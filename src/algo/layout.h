@@ -11,10 +11,14 @@
 // For Strided and Table, round r takes the r-th run of slices * slice_bytes bytes of each block. Channels cut the
 // region (or each block) into shares on cache-line boundaries. Sender and receiver of a slice compute the same length
 // from the same block, so empty slices are skipped by both without a word.
+//
+// A packed step (step.h) moves blocks of a Strided layout, in one round of one channel: its slices cut the row of its
+// blocks side by side, whatever lies between them in the buffer.
 #pragma once
 
 #include <cstdint>
 
+#include "algo/step.h"
 #include "base/host_device.h"
 
 namespace tutti {
@@ -75,6 +79,21 @@ struct Layout {
     const Piece mine = share(block_offset(block), block_length(block) * count, t);
     return sub(mine, round * run * count + slice * t.slice_bytes, t.slice_bytes);
   }
+
+  // The bytes of slice `slice` of a packed step, counted from the start of its row of blocks.
+  TUTTI_HD constexpr Piece packed_slice(const Tiling& t, const Step& step, int slice) const {
+    return sub(Piece{0, length * step.blocks}, slice * t.slice_bytes, t.slice_bytes);
+  }
+  // Byte `at` of a packed step's row lies in block number `i` of the step, so far from its start; as many bytes of it
+  // follow. `block` then tells where that is in a buffer.
+  struct PackedPart {
+    int i;
+    uint64_t within, bytes;
+  };
+  TUTTI_HD constexpr PackedPart packed_part(uint64_t at) const {
+    return {static_cast<int>(at / length), at % length, length - at % length};
+  }
+  TUTTI_HD constexpr uint64_t offset_in(int block, uint64_t within) const { return block_offset(block) + within; }
 
  private:
   TUTTI_HD constexpr uint64_t block_offset(int b) const {

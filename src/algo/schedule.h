@@ -17,18 +17,21 @@
 
 #include <concepts>
 
+#include "algo/hosts.h"
 #include "algo/step.h"
 #include "base/host_device.h"
 
 namespace tutti {
 
 // What a schedule is made from. `root` is the peer for SendRecv. `channel` picks among equivalent shapes (which of the
-// two trees); `part` picks the lane where a schedule consists of several per channel.
+// two trees); `part` picks the lane where a schedule consists of several per channel. `hosts` is there for the schedules
+// whose row needs it (catalog.h), and outlives them.
 struct ScheduleArgs {
   int me = 0, n = 1;
   int root = 0;
   int channel = 0;
   int part = 0;
+  const HostMap* hosts = nullptr;
 };
 
 template <class S>

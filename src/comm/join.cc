@@ -143,6 +143,15 @@ class Hosts {
   bool share_memory(const std::vector<int>& ranks) const {
     return ranks.size() > 1 && (by_process(ranks) || allowed_.shm);
   }
+  // For schedules, a host is whose ranks share memory: where they may not, each rank is one.
+  std::shared_ptr<const HostTable> places() const {
+    std::vector<int> host_of(members_.size());
+    for (const auto& [host, ranks] : by_host_) {
+      const bool together = share_memory(ranks);
+      for (const int rank : ranks) host_of[static_cast<size_t>(rank)] = together ? ranks.front() : rank;
+    }
+    return std::make_shared<const HostTable>(host_of);
+  }
 
  private:
   const std::vector<Member>& members_;
@@ -387,6 +396,7 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
   const std::vector<int>& here = hosts.of(rank_);
   summary.hosts = static_cast<int>(hosts.all().size());
   summary.mapped = n_ == 1 || (summary.hosts == 1 && hosts.share_memory(here));
+  if (!summary.mapped) summary.places = hosts.places();
   if (summary.profile == nullptr) summary.profile = &built_in_profile(machines.front().cpu_vendor);
   for (const MachineFacts& one : machines) summary.cache_bytes = std::min(summary.cache_bytes, one.cache_bytes);
   for (const auto& [host, ranks] : hosts.all()) {

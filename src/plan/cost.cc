@@ -12,9 +12,13 @@
 // With m > 1 ranks on a core everything takes m times as long, and an exchange is not a line but a round of context
 // switches: the last rank to arrive carries on, so m ranks cost m switches.
 //
-// Over a network:
+// Over a network, a rank per host:
 //
 //   time = hops * exchange + messages * message + (sent / write + received / read, or one slice per hop if longer)
+//
+// Over a network, several ranks on some hosts: the schedule's steps are walked once with what messages inside hosts and
+// between them cost (traffic.h); to that comes the longest of what the busiest rank moves, a slice along the chain of
+// messages, and what the busiest host sends through its port.
 #include "plan/cost.h"
 
 #include <algorithm>
@@ -32,6 +36,10 @@ struct LinkCost {
 // Chosen from what single connections over loopback and veth reach on a 2-core Xeon.
 constexpr LinkCost kTcp = {5.0, 3.0, 2.6, 2.6};
 
+// What leaves a host together. Chosen: one port of 100 Gbit/s.
+constexpr double kPortGbps = 12.5;
+// Where the rate of streams of slots is read off the profile.
+constexpr double kStreamBytes = 1 << 20;
 constexpr double kMessageUs = 0.05;  // handling of a mapped slot: two look-ups and a descriptor
 constexpr double kOpeningUs = 0.1;   // remote access: per peer, its opening and leaving
 // The user's own buffers, in the caches and beyond; on the 2-core Xeon of the built-in profile.
@@ -44,8 +52,9 @@ constexpr double kColdCombineShare = 0.25;  // of the rate of combining, once th
 struct Work {
   double touched = 0, combined = 0;
 };
-Work work_per_byte(const Shape& shape, const CatalogRow& row, const Plan& plan, int n) {
-  const AnySchedule schedule = row.make({0, n, 0, 0, 0});
+Work work_per_byte(const Shape& shape, const CatalogRow& row, const Plan& plan, Ranks ranks) {
+  const int n = ranks.n;
+  const AnySchedule schedule = row.make({.me = 0, .n = n, .hosts = ranks.hosts});
   const double blocks = writes_blocks(shape.coll) ? n : plan.blocks;
   Work work;
   for (int k = 0; k < schedule.steps(); ++k) {
@@ -61,16 +70,48 @@ struct Bytes {  // of the busiest rank
   double whole, sent, received;
 };
 Bytes bytes_of(const Summary& summary, const Shape& shape, const CatalogRow& row) {
-  const int n = summary.n;
-  const double whole = static_cast<double>(shape.bytes) * (writes_blocks(shape.coll) ? n : 1);
-  return {whole, whole * (summary.mapped ? row.sent(n) : row.sent_pairs(n)), whole * row.received(n)};
+  const Ranks ranks = summary.ranks();
+  const double whole = static_cast<double>(shape.bytes) * (writes_blocks(shape.coll) ? summary.n : 1);
+  return {whole, whole * (summary.mapped ? row.sent(ranks) : row.sent_pairs(ranks)), whole * row.received(ranks)};
+}
+
+// Steps of rank 0 in its first lane.
+double steps_of(const Summary& summary, const CatalogRow& row) {
+  return row.make({.me = 0, .n = summary.n, .hosts = summary.ranks().hosts}).steps();
+}
+
+// Hosts with several ranks: messages of both kinds, as they follow each other in the schedule (traffic.h).
+double predict_hosts_us(const Summary& summary, const Shape& shape, const CatalogRow& row, const Plan& plan) {
+  const Profile& profile = *summary.profile;
+  const double sharing = summary.ranks_per_core;
+  const double whole = static_cast<double>(shape.bytes) * (writes_blocks(shape.coll) ? summary.n : 1);
+  const double slice = static_cast<double>(plan.slice_bytes);
+  const double near_us = sharing > 1 ? sharing * profile.switch_us : profile.slots(0);
+  const HopCosts costs{near_us, kTcp.exchange_us, kMessageUs * sharing, kTcp.message_us / 2 * sharing};
+  const Traffic traffic = summary.traffic->of(row, summary.ranks(), costs);
+
+  const double per_local = profile.slots(kStreamBytes) / kStreamBytes;  // us per byte
+  const double per_wire = 0.5e-3 * (1 / kTcp.write_gbps + 1 / kTcp.read_gbps);
+  const double local = traffic.local_bytes * whole, wire = (traffic.wire_sent + traffic.wire_received) * whole;
+  const double busy = local * per_local + wire * per_wire;
+  // A slice cannot leave before it has arrived.
+  const double block = static_cast<double>(shape.bytes) / (writes_blocks(shape.coll) ? 1 : plan.blocks) / plan.channels;
+  const double hop = std::min(slice, block);
+  const double chain = hop * (traffic.local_hops * per_local + traffic.wire_hops * 2 * per_wire);
+  const double port = traffic.host_sent * whole * 1e-3 / kPortGbps;
+  const double more = std::max(0.0, (local + wire) / slice - traffic.messages);
+  const double handling = more * (wire * kTcp.message_us / 2 + local * kMessageUs) / std::max(local + wire, 1.0);
+  const double combined = reduces(shape.coll) ? work_per_byte(shape, row, plan, summary.ranks()).combined * whole * 1e-3 /
+                                                    profile.combine_gbps
+                                              : 0;
+  return traffic.latency_us + std::max(std::max(busy, chain) * sharing, port) + (combined + handling) * sharing;
 }
 
 double predict_network_us(const Summary& summary, const Shape& shape, const CatalogRow& row, const Plan& plan) {
-  const int n = summary.n;
+  const Ranks n = summary.ranks();
   const Bytes bytes = bytes_of(summary, shape, row);
   const double per_slice = static_cast<double>(plan.slice_bytes);
-  const double least = static_cast<double>(make_schedule(shape.coll, row.algo, {0, n, 0, 0, 0}).steps());
+  const double least = steps_of(summary, row);
   const double messages = std::max(least, std::ceil((bytes.sent + bytes.received) / per_slice));
   // A slice cannot leave before it has arrived: a chain of hops takes at least the time of one slice each.
   const double block = static_cast<double>(shape.bytes) / (writes_blocks(shape.coll) ? 1 : plan.blocks) / plan.channels;
@@ -91,6 +132,9 @@ double through(const Curve& curve, double total, double block, double slice, int
 }  // namespace
 
 double predict_us(const Summary& summary, const Shape& shape, const CatalogRow& row, const Plan& plan) {
+  const Ranks ranks = summary.ranks();
+  if (!summary.mapped && ranks.hosts != nullptr && ranks.hosts->hierarchical() && ranks.n <= TrafficBook::kMostRanks)
+    return predict_hosts_us(summary, shape, row, plan);
   if (!summary.mapped) return predict_network_us(summary, shape, row, plan);
   const int n = summary.n;
   const Profile& profile = *summary.profile;
@@ -98,10 +142,10 @@ double predict_us(const Summary& summary, const Shape& shape, const CatalogRow& 
   const double sharing = summary.ranks_per_core;
   const double slice = static_cast<double>(plan.slice_bytes);
   const double block = static_cast<double>(shape.bytes) / (writes_blocks(shape.coll) ? 1 : plan.blocks) / plan.channels;
-  const int hops = row.hops(n);
+  const int hops = row.hops(ranks);
 
   const bool cold = 2 * bytes.whole * sharing > static_cast<double>(summary.cache_bytes);
-  const Work work = work_per_byte(shape, row, plan, n);
+  const Work work = work_per_byte(shape, row, plan, ranks);
   const double combine_gbps = profile.combine_gbps * (cold ? kColdCombineShare : 1);
   const double own =
       bytes.whole * 1e-3 * (work.combined / combine_gbps + work.touched / (cold ? kMemoryGbps : kCachedGbps));
@@ -122,7 +166,7 @@ double predict_us(const Summary& summary, const Shape& shape, const CatalogRow& 
     const Curve& curve = plan.proto == Proto::LL ? profile.ll : profile.slots;
     exchange = hops * curve(0);
     moving = std::max(through(curve, std::max(bytes.sent, bytes.received), block, slice, hops) - exchange, 0.0);
-    const double least = static_cast<double>(make_schedule(shape.coll, row.algo, {0, n, 0, 0, 0}).steps());
+    const double least = steps_of(summary, row);
     handling = std::max(least, std::ceil((bytes.sent + bytes.received) / slice)) * kMessageUs;
   }
   if (sharing > 1) exchange = hops * (plan.proto == Proto::Rma ? 2 : 1) * sharing * profile.switch_us;

@@ -4,12 +4,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "algo/collective.h"
+#include "algo/catalog.h"
 #include "base/status.h"
 #include "plan/profile.h"
+#include "plan/traffic.h"
 
 namespace tutti {
 
@@ -23,6 +25,7 @@ struct Plan {
   int slices = 1;              // slices of one block in one round
   uint64_t slice_bytes = 0;    // also the size of a slot
   uint64_t slots = 2;          // slots a Simple connection is cut into
+  uint64_t scratch_bytes = 0;  // memory of the lanes' own
   bool stream_output = false;  // non-temporal stores to the user's output
   double predicted_us = 0;
 };
@@ -40,6 +43,7 @@ struct Shape {
 struct Summary {
   int n = 1;
   int hosts = 1;
+  std::shared_ptr<const HostTable> places = nullptr;  // which ranks share memory; null: all, or it does not matter
   int ranks_per_core = 1;               // on the fullest host, rounded up
   bool mapped = true;                   // every pair maps its slots: LL and fan-out exist
   bool single_copy = false;             // every rank can read every other's memory (one process, or the kernel copies)
@@ -54,6 +58,9 @@ struct Summary {
   std::string protocols = "auto";
   int min_channels = 0, max_channels = 0;  // 0: free
   uint64_t slice_bytes = 0;                // 0: free
+  std::shared_ptr<TrafficBook> traffic = std::make_shared<TrafficBook>();  // walked so far, on these places
+
+  Ranks ranks() const { return {n, places != nullptr ? &places->map() : nullptr}; }
 };
 
 struct Candidate {

@@ -4,8 +4,11 @@
 // Pure: touches no device and no network, so the whole decision is tested from tables. Candidates come from the catalog
 // (src/algo/catalog.h), their predicted time from cost.cc, restrictions from the Summary. Called by the communicator
 // for the first call of a shape; exec/ receives the result.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <bit>
+#include <span>
 
 #include "algo/catalog.h"
 #include "plan/cost.h"
@@ -30,15 +33,17 @@ constexpr uint64_t kSlotsShared = 2;
 constexpr uint64_t kAheadBytes = 128 << 10;
 // Remote access: the most that is moved before a lane looks up again. A megabyte takes 50 us or more.
 constexpr uint64_t kRmaSlice = 1 << 20;
+// What a call may keep beside the user's buffers: algorithms that do are for small blocks.
+constexpr uint64_t kMostScratch = 4 << 20;
 // Ragged blocks: no rank knows all sizes, so a slice that serves both small and large ones.
 constexpr uint64_t kRaggedSlice = 64 << 10;
 
 uint64_t ceil_div(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
 
 // Bytes of one block of one channel's share, the most that one slice can be of use for.
-uint64_t block_bytes(const Shape& shape, const CatalogRow& row, int n, int channels) {
-  const bool region = coll_layout(shape.coll, n, 0, 0, 0).input.kind == Layout::Kind::Region;
-  const uint64_t blocks = region ? static_cast<uint64_t>(row.blocks(n)) : 1;
+uint64_t block_bytes(const Shape& shape, const CatalogRow& row, Ranks ranks, int channels) {
+  const bool region = coll_layout(shape.coll, ranks.n, 0, 0, 0).input.kind == Layout::Kind::Region;
+  const uint64_t blocks = region ? static_cast<uint64_t>(row.blocks(ranks)) : 1;
   return std::max<uint64_t>(ceil_div(ceil_div(shape.bytes, blocks), static_cast<uint64_t>(channels)), 1);
 }
 
@@ -66,7 +71,7 @@ uint64_t slots_wanted(const Summary& summary, Coll coll, uint64_t slice_bytes) {
 // Why this row and protocol cannot serve the shape; empty if they can.
 std::string unfit(const Summary& summary, const Shape& shape, const CatalogRow& row, Proto proto) {
   if (!row.has(proto)) return fmt::format("has no {} form", name(proto));
-  if (!row.fits(summary.n)) return "needs a power of two of ranks";
+  if (const std::string_view lacks = row.lacks(summary.ranks()); !lacks.empty()) return std::string(lacks);
   if (proto == Proto::LL && !summary.mapped) return "LL needs memory that both ends map";
   if ((row.needs & kSingleRound) && shape.ragged) return "needs blocks of one size";
   if (proto != Proto::Rma) return {};
@@ -86,38 +91,48 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
   plan.coll = shape.coll;
   plan.algo = row.algo;
   plan.proto = proto;
-  plan.parts = shape.coll == Coll::SendRecv ? 1 : row.parts(summary.n);
-  plan.blocks = row.blocks(summary.n);
+  candidate.lost = unfit(summary, shape, row, proto);
+  if (!row.fits(summary.ranks())) return candidate;  // has no shape on these ranks
+  const Ranks ranks = summary.ranks();
+  plan.parts = shape.coll == Coll::SendRecv ? 1 : row.parts(ranks);
+  plan.blocks = row.blocks(ranks);
   plan.channels = (row.needs & kEvenChannels) && summary.n > 2 ? 2 : 1;
   if (summary.min_channels > 0) plan.channels = std::max(plan.channels, summary.min_channels);
   if (summary.max_channels > 0) plan.channels = std::min(plan.channels, summary.max_channels);
   plan.channels = std::clamp(plan.channels, 1, summary.most_channels);
   if (row.needs & kSingleRound) plan.channels = 1;
 
-  candidate.lost = unfit(summary, shape, row, proto);
   const uint64_t block =
-      shape.ragged && shape.bytes == 0 ? kRaggedSlice : block_bytes(shape, row, summary.n, plan.channels);
-  const auto fewest = static_cast<uint64_t>(row.slots(summary.n, plan.slices));
+      shape.ragged && shape.bytes == 0 ? kRaggedSlice : block_bytes(shape, row, ranks, plan.channels);
+  auto fewest = static_cast<uint64_t>(row.slots(ranks, plan.slices));
+  // Runs of blocks travel in one slice where they fit: fewer slots then do for them.
+  const bool in_runs = (row.needs & kSingleRound) != 0;
+  const uint64_t longest_run = in_runs ? fewest * block : block;
   if (proto == Proto::Rma) {
     plan.channels = 1;
     plan.slice_bytes = kRmaSlice;
     plan.slots = 1;
     // One round, so that buffers are opened once; a send's lanes serve all sizes, in rounds of a slice.
     if (shape.coll != Coll::SendRecv)
-      plan.slices = static_cast<int>(std::max<uint64_t>(ceil_div(block_bytes(shape, row, summary.n, 1), kRmaSlice), 1));
+      plan.slices = static_cast<int>(std::max<uint64_t>(ceil_div(block_bytes(shape, row, ranks, 1), kRmaSlice), 1));
   } else if (proto == Proto::LL) {
     plan.slice_bytes = kLLPayloadBytes;
     plan.slots = 2;
     // A quarter of the slots may be free without the sender knowing (credit comes in batches).
+    if (in_runs) fewest = std::max<uint64_t>(ceil_div(longest_run, plan.slice_bytes), 1);
     if (candidate.lost.empty() && fewest > summary.ll_slots / 2) candidate.lost = "needs more LL slots than there are";
   } else {
-    plan.slice_bytes = simple_slice(summary, block, fewest);
+    plan.slice_bytes = simple_slice(summary, longest_run, in_runs ? 1 : fewest);
+    if (in_runs) fewest = std::max<uint64_t>(ceil_div(longest_run, plan.slice_bytes), 1);
     const uint64_t most = std::min(summary.slot_capacity / plan.slice_bytes, SimpleMemory::kMaxSlots);
     plan.slots = std::min(std::max(fewest, slots_wanted(summary, shape.coll, plan.slice_bytes)), most);
     if (candidate.lost.empty() && plan.slots < fewest) candidate.lost = "needs more slots than a connection holds";
   }
   if (candidate.lost.empty() && (row.needs & kSingleRound) && shape.bytes > plan.slice_bytes)
     candidate.lost = "moves runs of blocks, which must fit one slice each";
+  if (row.needs & kScratch) plan.scratch_bytes = shape.bytes * static_cast<uint64_t>(summary.n);
+  if (candidate.lost.empty() && plan.scratch_bytes > kMostScratch)
+    candidate.lost = fmt::format("needs more than {} bytes of scratch memory", kMostScratch);
   // What the ranks of a core write together has to exceed its cache before bypassing it pays.
   const auto sharing = static_cast<uint64_t>(summary.ranks_per_core);
   const uint64_t written = shape.bytes * static_cast<uint64_t>(writes_blocks(shape.coll) ? summary.n : 1);
@@ -198,6 +213,9 @@ uint64_t summary_digest(const Summary& summary) {
                   summary.mapped, summary.single_copy, summary.slot_capacity, summary.ll_slots, summary.most_channels,
                   summary.cache_bytes, summary.algorithms, summary.protocols, summary.min_channels,
                   summary.max_channels, summary.slice_bytes) +
+      (summary.places == nullptr
+           ? std::string()
+           : fmt::format(" {}", fmt::join(std::span(summary.places->map().host_of, static_cast<size_t>(summary.n)), ","))) +
       format_profile(*summary.profile);
   uint64_t hash = 0xCBF29CE484222325u;  // FNV-1a
   for (const char c : all) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3u;

@@ -11,11 +11,17 @@ namespace tutti {
 namespace {
 
 TEST(Draw, Steps) {
-  EXPECT_EQ(draw_step({.src = Buffer::Input, .src_block = 3, .to = Peers::one(1)}, true), "S[3]>1");
-  EXPECT_EQ(draw_step({.src = Buffer::Input, .reduce = true, .dst_block = 0, .from = Peers::all_fan()}, false),
+  EXPECT_EQ(draw_step({.src = Buffer::Input, .src_block = 3, .to = Peers::one(1)}, true, 8), "S[3]>1");
+  EXPECT_EQ(draw_step({.src = Buffer::Input, .reduce = true, .dst_block = 0, .from = Peers::all_fan()}, false, 8),
             "*>RRC");
-  EXPECT_EQ(draw_step({.src = Buffer::Output, .src_block = 4, .blocks = 4, .to = Peers::one(2)}, true), "OS[4-7]>2");
-  EXPECT_EQ(draw_step({.dst_block = 0, .from = Peers::one(1), .to = Peers{2, false, {3, 5}}}, false), "1>RCS>3,5");
+  EXPECT_EQ(draw_step({.src = Buffer::Output, .src_block = 4, .blocks = 4, .to = Peers::one(2)}, true, 8), "OS[4-7]>2");
+  EXPECT_EQ(draw_step({.dst_block = 0, .from = Peers::one(1), .to = Peers{2, false, {3, 5}}}, false, 8), "1>RCS>3,5");
+  EXPECT_EQ(draw_step({.src = Buffer::Output, .src_block = 1, .blocks = 3, .run = 1, .stride = -2, .to = Peers::one(2)},
+                      true, 6),
+            "OS[1,5,3]>2");
+  EXPECT_EQ(draw_step({.dst_block = 4, .blocks = 4, .run = 2, .stride = 4, .from = Peers::one(1), .dst = Buffer::Scratch},
+                      true, 10),
+            "1>RM[4,5,8,9]");
 }
 
 TEST(Draw, Schedule) {

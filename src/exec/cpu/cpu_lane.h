@@ -127,57 +127,25 @@ class CpuLane {
   }
 
   void apply(const Step& step, const Cursor& cursor) {
+    if (step.packed()) [[unlikely]]
+      return apply_packed(step);
     const Piece what = piece_;
-    // Sources in increasing rank order, the local operand at my place.
-    int sources = 0, scaled = -1;
-    bool placed = step.src == Buffer::None;
-    const std::byte* local = placed ? nullptr : local_address(step, what);
-    const int from = step.from.size(call_->n);
-    for (int i = 0; i < from; ++i) {
-      const int peer = step.from.at(i, call_->me);
-      if (!placed && peer > call_->me) {
-        scaled = sources;
-        sources_[sources++] = local;
-        placed = true;
-      }
-      sources_[sources++] = received(receive_end(step, peer));
-    }
-    if (!placed) {
-      scaled = sources;
-      sources_[sources++] = local;
-    }
-
-    int destinations = 0;
-    uint32_t streamed = 0;
+    Part part{.bytes = what.bytes};
+    if (step.src != Buffer::None) part.local = base(step.src) + what.offset;
     if (step.dst_block >= 0) {
       const Piece where = call_->layout.output.piece(tiling_, step.dst_block, step.blocks, cursor.round, cursor.slice);
-      streamed = call_->stream_output ? 1 : 0;
-      destinations_[destinations++] = call_->output + where.offset;
+      part.kept = kept_base(step.dst) + where.offset;
+      part.stream_kept = call_->stream_output;
     }
-    const int to = send_count(step);
-    const bool scale_in = call_->has_pre && step.src == Buffer::Input;
-    const bool combines = step.reduce || scale_in;
     SlotStores& stores = *call_->slot_stores;
-    const uint32_t stream_slots =
-        to > 0 && (combines ? stores.stream_reduced(what.bytes) : stores.stream(what.bytes)) ? 1 : 0;
-    for (int i = 0; i < to; ++i) {
-      if (destinations < kMostDestinations) streamed |= stream_slots << destinations;
-      destinations_[destinations++] = outgoing(send_end(step, i));
+    const bool sends = !step.to.none();
+    if (combines(step)) {
+      part.stream_slots = sends && stores.stream_reduced(what.bytes);
+      return move_part(step, part);
     }
-
-    if (combines) {
-      reduce_slice(*call_, {sources_.data(), sources, destinations_.data(), destinations, streamed, what.bytes,
-                            scale_in ? scaled : -1, step.last && call_->has_post});
-      return;
-    }
-    void** first = destinations_.data();
-    if (destinations > 0 && *first == sources_[0]) {  // in place: the block is where it belongs
-      ++first, --destinations;
-      streamed >>= 1;
-    }
-    for (; destinations > 0; first += kMostDestinations, destinations -= kMostDestinations, streamed = 0)
-      copy_bytes(first, std::min(destinations, kMostDestinations), streamed, sources_[0], what.bytes);
-    if (to > 0) stores.settle(what.bytes);
+    part.stream_slots = sends && stores.stream(what.bytes);
+    move_part(step, part);
+    if (sends) stores.settle(what.bytes);
   }
 
   void post(const Step& step, const Cursor&) {
@@ -203,13 +171,14 @@ class CpuLane {
   }
 
   // The slices of this call in the order in which advance() moves them, with everything looked up (straight_run.h).
-  // Empty when they are too many.
+  // Empty when they are too many, or packed.
   template <class Schedule>
   MoveList list_moves(const Schedule& schedule) const requires(kProto == Proto::LL) {
     MoveList list;
     for (Cursor at; at.round < rounds_ && schedule.steps() > 0; ++at.round) {
       for (at.step = 0; at.step < schedule.steps(); ++at.step) {
         const Step step = schedule.at(at.step);
+        if (step.packed()) return {};
         for (at.slice = 0; at.slice < slices(step); ++at.slice) {
           if (piece(step, at).bytes == 0) continue;
           if (list.moves.size() == MoveList::kMostMoves) return {};
@@ -288,12 +257,83 @@ class CpuLane {
     return end.simple.slot();
   }
 
-  // The slice on the wire: of the source block where there is one, else of the block it is kept in.
+  // The slice on the wire: of the source block where there is one, else of the block it is kept in. Packed: counted in
+  // the row of the step's blocks.
   Piece piece(const Step& step, const Cursor& cursor) const {
+    if (step.packed()) [[unlikely]]
+      return call_->layout.output.packed_slice(tiling_, step, cursor.slice);
     if (step.src == Buffer::Input)
       return call_->layout.input.piece(tiling_, step.src_block, step.blocks, cursor.round, cursor.slice);
-    const int block = step.src == Buffer::Output ? step.src_block : step.dst_block;
+    const int block = step.src != Buffer::None ? step.src_block : step.dst_block;
     return call_->layout.output.piece(tiling_, block, step.blocks, cursor.round, cursor.slice);
+  }
+
+  // What is moved at once: bytes that lie together, in the slots from `at` on.
+  struct Part {
+    const std::byte* local = nullptr;  // the own operand
+    std::byte* kept = nullptr;         // where the result stays
+    uint64_t at = 0, bytes = 0;
+    bool stream_kept = false, stream_slots = false;
+  };
+  // Blocks of all buffers are of one length here, side by side.
+  void apply_packed(const Step& step) {
+    const Layout& blocks = call_->layout.output;
+    for (Part part; part.at < piece_.bytes; part.at += part.bytes) {
+      const Layout::PackedPart in_row = blocks.packed_part(piece_.offset + part.at);
+      part.bytes = std::min(in_row.bytes, piece_.bytes - part.at);
+      if (step.src != Buffer::None)
+        part.local = base(step.src) + blocks.offset_in(step.source_at(in_row.i, call_->n), in_row.within);
+      if (step.dst_block >= 0)
+        part.kept = kept_base(step.dst) + blocks.offset_in(step.target_at(in_row.i, call_->n), in_row.within);
+      move_part(step, part);
+    }
+  }
+  bool scales_in(const Step& step) const { return call_->has_pre && step.src == Buffer::Input; }
+  bool combines(const Step& step) const { return step.reduce || scales_in(step); }
+
+  void move_part(const Step& step, const Part& part) {
+    // Sources in increasing rank order, the local operand at my place.
+    int sources = 0, scaled = -1;
+    bool placed = part.local == nullptr;
+    const int from = step.from.size(call_->n);
+    for (int i = 0; i < from; ++i) {
+      const int peer = step.from.at(i, call_->me);
+      if (!placed && peer > call_->me) {
+        scaled = sources;
+        sources_[sources++] = part.local;
+        placed = true;
+      }
+      sources_[sources++] = received(receive_end(step, peer)) + part.at;
+    }
+    if (!placed) {
+      scaled = sources;
+      sources_[sources++] = part.local;
+    }
+
+    int destinations = 0;
+    uint32_t streamed = 0;
+    if (part.kept != nullptr) {
+      streamed = part.stream_kept ? 1 : 0;
+      destinations_[destinations++] = part.kept;
+    }
+    const int to = send_count(step);
+    for (int i = 0; i < to; ++i) {
+      if (destinations < kMostDestinations) streamed |= static_cast<uint32_t>(part.stream_slots) << destinations;
+      destinations_[destinations++] = outgoing(send_end(step, i)) + part.at;
+    }
+
+    if (combines(step)) {
+      reduce_slice(*call_, {sources_.data(), sources, destinations_.data(), destinations, streamed, part.bytes,
+                            scales_in(step) ? scaled : -1, step.last && call_->has_post});
+      return;
+    }
+    void** first = destinations_.data();
+    if (destinations > 0 && *first == sources_[0]) {  // in place: the block is where it belongs
+      ++first, --destinations;
+      streamed >>= 1;
+    }
+    for (; destinations > 0; first += kMostDestinations, destinations -= kMostDestinations, streamed = 0)
+      copy_bytes(first, std::min(destinations, kMostDestinations), streamed, sources_[0], part.bytes);
   }
   void add_move(MoveList& list, const Step& step, const Cursor& cursor) const {
     const Piece what = piece(step, cursor);
@@ -324,9 +364,10 @@ class CpuLane {
     move.combines = step.reduce || move.scale_in;
     list.moves.push_back(move);
   }
-  const std::byte* local_address(const Step& step, const Piece& what) const {
-    return (step.src == Buffer::Input ? call_->input : call_->output) + what.offset;
+  const std::byte* base(Buffer buffer) const {
+    return buffer == Buffer::Input ? call_->input : kept_base(buffer);
   }
+  std::byte* kept_base(Buffer buffer) const { return buffer == Buffer::Scratch ? call_->scratch : call_->output; }
 
   const Ports& ports_;
   const Tiling tiling_;

@@ -22,6 +22,7 @@ namespace tutti {
 struct LaneCall {
   const std::byte* input = nullptr;
   std::byte* output = nullptr;
+  std::byte* scratch = nullptr;  // of the lanes' own
   CollLayout layout;
   int me = 0, n = 1;
   uint32_t element_bytes = 1;

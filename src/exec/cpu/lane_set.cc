@@ -63,6 +63,7 @@ class TypedLaneRun final : public LaneRun {
 LaneSet::LaneSet(const Plan& plan, const ScheduleArgs& args, const std::vector<std::unique_ptr<Ports>>& ports,
                  const RemoteMemory& memory)
     : plan_(plan) {
+  if (plan.scratch_bytes > 0) scratch_ = std::make_unique<std::byte[]>(plan.scratch_bytes);
   for (int channel = 0; channel < plan.channels; ++channel) {
     for (int part = 0; part < plan.parts; ++part) {
       ScheduleArgs mine = args;

@@ -31,6 +31,7 @@ class LaneSet {
   void start() {
     unfinished_ = lanes_.size();
     elsewhere_ = false;
+    call_.scratch = scratch_.get();
     for (size_t i = 0; i < lanes_.size(); ++i) {
       lanes_[i]->bind(call_);
       done_[i] = false;
@@ -99,6 +100,7 @@ class LaneSet {
 
   Plan plan_;
   LaneCall call_;
+  std::unique_ptr<std::byte[]> scratch_;
   std::vector<std::unique_ptr<LaneRun>> lanes_;
   std::vector<bool> done_;
   size_t unfinished_ = 0;

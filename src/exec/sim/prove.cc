@@ -43,7 +43,12 @@ class Prover {
 
  private:
   void add_lane(int me, int channel, int part) {
-    ScheduleArgs args{.me = me, .n = proof_.n, .root = proof_.root, .channel = channel, .part = part};
+    ScheduleArgs args{.me = me,
+                      .n = proof_.n,
+                      .root = proof_.root,
+                      .channel = channel,
+                      .part = part,
+                      .hosts = proof_.hosts};
     if (proof_.coll == Coll::SendRecv) args.root = wrap(part == 0 ? me + proof_.root : me - proof_.root, proof_.n);
     lanes_.emplace_back(job_, proof_.schedule(args), args);
   }
@@ -171,6 +176,8 @@ class Prover {
     const SimRank& rank = job_.ranks[me];
     const uint64_t cell_bytes = proof_.cell_bytes;
     std::vector<Value> expected(rank.memory.size());
+    std::copy_n(&rank.memory[0] + rank.scratch_begin, rank.memory.size() - rank.scratch_begin,
+                expected.begin() + static_cast<std::ptrdiff_t>(rank.scratch_begin));  // whatever it is
     for (uint32_t i = 0; i < rank.input_cells; ++i) {
       expected[rank.input_begin + i] = {job_.expressions.leaf(me), i, 0};
     }
@@ -224,6 +231,7 @@ class Prover {
       stats.sent_bytes = std::max(stats.sent_bytes, rank.sent_bytes);
       stats.received_bytes = std::max(stats.received_bytes, rank.received_bytes);
     }
+    for (const uint64_t bytes : job_.host_sent_bytes) stats.host_sent_bytes = std::max(stats.host_sent_bytes, bytes);
     return stats;
   }
 
@@ -257,6 +265,7 @@ Status check(const Proof& proof) {
     if (proof.in_place && proof.coll == Coll::SendRecv) return invalid_argument("send_recv has no in-place form");
     return {};
   }
+  if (proof.scratch) return invalid_argument("scratch memory holds blocks of one length");
   const bool all_to_all = proof.coll == Coll::AllToAll;
   if (!all_to_all && proof.coll != Coll::AllGather && proof.coll != Coll::ReduceScatter) {
     return invalid_argument("{} has no form with lengths per rank", name(proof.coll));
@@ -276,16 +285,18 @@ Status check(const Proof& proof) {
 
 }  // namespace
 
-Proof proof_of(const CatalogRow& row, int n, int root, int slices) {
+Proof proof_of(const CatalogRow& row, Ranks ranks, int root, int slices) {
   return {.coll = row.coll,
-          .n = n,
+          .n = ranks.n,
           .root = root,
-          .parts = row.parts(n),
+          .parts = row.parts(ranks),
+          .hosts = ranks.hosts,
           .schedule = row.make,
-          .bytes = kTileAlign * row.blocks(n),
-          .blocks = row.blocks(n),
+          .bytes = kTileAlign * row.blocks(ranks),
+          .scratch = (row.needs & kScratch) != 0,
+          .blocks = row.blocks(ranks),
           .slices = slices,
-          .slots = row.slots(n, slices)};
+          .slots = row.slots(ranks, slices)};
 }
 
 Result<ProofStats> prove(const Proof& proof) {

@@ -33,6 +33,7 @@ struct Proof {
   int n = 1;
   int root = 0;   // SendRecv: the distance; each rank sends to me + root and receives from me - root
   int parts = 1;  // lanes per channel
+  const HostMap* hosts = nullptr;  // for schedules that ask which ranks share a host
   std::function<AnySchedule(const ScheduleArgs&)> schedule = {};
 
   uint64_t bytes = 64;  // what a rank contributes: the region, or one block
@@ -40,6 +41,7 @@ struct Proof {
   // r sends to rank p at [r * n + p] (AllToAll). Blocks then lie in the buffers with gaps of one cell.
   std::vector<uint64_t> lengths = {};
   bool in_place = false;
+  bool scratch = false;  // the lanes have n blocks of scratch memory
 
   int channels = 1, blocks = 1, slices = 1;
   uint64_t slice_bytes = 64;
@@ -53,12 +55,13 @@ struct Proof {
 };
 
 // The proof of one catalog row, with the fewest slots that the row asks for and something in every block.
-Proof proof_of(const CatalogRow& row, int n, int root = 0, int slices = 1);
+Proof proof_of(const CatalogRow& row, Ranks ranks, int root = 0, int slices = 1);
 
 // What was seen on the way; bytes are those of the busiest rank.
 struct ProofStats {
   int hops = 0;  // messages on the longest chain
   uint64_t sent_bytes = 0, received_bytes = 0;
+  uint64_t host_sent_bytes = 0;  // that leave the busiest host; 0 without a HostMap
   uint64_t messages = 0;
   uint64_t steps_without_data =
       0;  // of all lanes: steps that had nothing but empty slices, so nothing is proven of them

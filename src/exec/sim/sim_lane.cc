@@ -100,7 +100,9 @@ SimJob::SimJob(const Proof& wanted)
       if (proof.coll == Coll::AllGather || proof.coll == Coll::Gather) rank.input_begin = own;
       if (proof.coll == Coll::ReduceScatter || proof.coll == Coll::Scatter) rank.output_begin = own;
     }
-    rank.memory.resize(std::max(rank.input_begin + rank.input_cells, rank.output_begin + rank.output_cells));
+    rank.scratch_begin = std::max(rank.input_begin + rank.input_cells, rank.output_begin + rank.output_cells);
+    rank.scratch = Layout::strided(proof.bytes, proof.bytes);
+    rank.memory.resize(rank.scratch_begin + (proof.scratch ? proof.n * proof.bytes / proof.cell_bytes : 0));
   }
 }
 
@@ -113,6 +115,7 @@ void SimJob::reset() {
     rank.dirty.assign(rank.memory.size(), false);
     rank.sent_bytes = rank.received_bytes = 0;
   }
+  host_sent_bytes.assign(proof.hosts != nullptr ? static_cast<size_t>(proof.hosts->hosts) : 0, 0);
   for (SimFifo& fifo : fifos_) {
     fifo.tail = 0;
     std::fill(fifo.heads.begin(), fifo.heads.end(), 0);
@@ -159,23 +162,43 @@ std::string SimLane::where() const {
                      cursor.round, cursor.step, cursor.slice);
 }
 
+SimLane::Place SimLane::place(Buffer buffer) const {
+  const SimRank& rank = job_.ranks[args_.me];
+  if (buffer == Buffer::Scratch) return {rank.scratch, rank.scratch_begin, job_.proof.scratch ? args_.n : 0};
+  const bool input = buffer == Buffer::Input;
+  const Layout& layout = input ? rank.layout.input : rank.layout.output;
+  const int blocks = input ? rank.layout.input_blocks : rank.layout.output_blocks;
+  // A Region has as many blocks as it is cut into.
+  const int cut = layout.kind == Layout::Kind::Region && blocks > 0 ? tiling_.blocks : blocks;
+  return {layout, input ? rank.input_begin : rank.output_begin, cut};
+}
+
+// That all blocks lie in the buffer.
+std::string SimLane::check_blocks(const Step& step, Buffer buffer, bool target) const {
+  constexpr const char* kNames[] = {"nothing", "input", "output", "scratch memory"};
+  const int have = place(buffer).blocks;
+  const auto at = [&](int i) { return target ? step.target_at(i, args_.n) : step.source_at(i, args_.n); };
+  bool outside = at(0) < 0;
+  for (int i = 0; i < step.blocks && !outside; i += step.packed() ? 1 : std::max(step.blocks - 1, 1))
+    outside = at(i) >= have;
+  if (!outside) return {};
+  const std::string which = step.packed() ? fmt::format("blocks around {}", at(0))
+                                          : fmt::format("blocks {} to {}", at(0), at(0) + step.blocks - 1);
+  return fmt::format("{} {} of the {}, which has {}", target ? "writes" : "reads", which,
+                     kNames[static_cast<int>(buffer)], have);
+}
+
 // What is wrong with the step by itself, or nothing.
 std::string SimLane::check_step(const Step& step) const {
-  const auto& [input, output, input_blocks, output_blocks] = job_.ranks[args_.me].layout;
-  const auto outside = [&](int first, int have) { return first < 0 || first + step.blocks > have; };
-  // A Region has as many blocks as it is cut into.
-  const int inputs = input.kind == Layout::Kind::Region && input_blocks > 0 ? tiling_.blocks : input_blocks;
-  const int outputs = output.kind == Layout::Kind::Region && output_blocks > 0 ? tiling_.blocks : output_blocks;
-
   if (step.blocks < 1) return fmt::format("moves {} blocks", step.blocks);
   for (const Peers* peers : {&step.from, &step.to}) {
-    if (!peers->others() && (peers->count < 0 || peers->count > Peers::kMaxListed)) {
+    if (!peers->others() && (peers->count < 0 || (peers->list == nullptr && peers->count > Peers::kMaxListed))) {
       return fmt::format("lists {} peers (0 to {} can be listed)", peers->count, Peers::kMaxListed);
     }
     for (int i = 0; i < peers->count; ++i) {
-      const int peer = peers->rank[i];
+      const int peer = peers->at(i, args_.me);
       if (peer < 0 || peer >= args_.n || peer == args_.me) return fmt::format("names rank {} as a peer", peer);
-      if (i > 0 && peer <= peers->rank[i - 1]) return "lists its peers in no increasing order";
+      if (i > 0 && peer <= peers->at(i - 1, args_.me)) return "lists its peers in no increasing order";
     }
   }
   if (step.to.fan && !step.to.others() && step.access != Access::Remote) return "sends over fan-out to some ranks only";
@@ -192,19 +215,18 @@ std::string SimLane::check_step(const Step& step) const {
   if (step.reduce && !reduces(job_.proof.coll)) return fmt::format("reduces in {}", name(job_.proof.coll));
   if (step.src == Buffer::None && step.dst_block < 0) return "touches no buffer, so that nobody knows its length";
   if (step.dst_block < 0 && step.to.none()) return "delivers to nobody";
-  if (step.src == Buffer::Input && outside(step.src_block, inputs)) {
-    return fmt::format("reads blocks {} to {} of the input, which has {}", step.src_block,
-                       step.src_block + step.blocks - 1, inputs);
+  if (step.packed()) {
+    const Place where = place(step.src != Buffer::None ? step.src : step.dst);
+    if (where.layout.kind != Layout::Kind::Strided || tiling_.channels > 1 || step.access != Access::None ||
+        where.layout.length > tiling_.slices * tiling_.slice_bytes)
+      return "packs blocks, which needs blocks of one length, one channel and one round";
+    if (step.stride == 0) return "packs blocks that are no distance apart";
   }
-  if (step.src == Buffer::Output && outside(step.src_block, outputs)) {
-    return fmt::format("reads blocks {} to {} of the output, which has {}", step.src_block,
-                       step.src_block + step.blocks - 1, outputs);
+  if (step.dst != Buffer::Output && step.dst != Buffer::Scratch) return "keeps its result in what is no output";
+  if (step.src != Buffer::None) {
+    if (std::string wrong = check_blocks(step, step.src, false); !wrong.empty()) return wrong;
   }
-  if (step.dst_block >= 0 && outside(step.dst_block, outputs)) {
-    return fmt::format("writes blocks {} to {} of the output, which has {}", step.dst_block,
-                       step.dst_block + step.blocks - 1, outputs);
-  }
-  return {};
+  return step.dst_block >= 0 ? check_blocks(step, step.dst, true) : std::string();
 }
 
 void SimLane::check_steps() const {
@@ -215,19 +237,45 @@ void SimLane::check_steps() const {
   }
 }
 
-SimLane::Range SimLane::source(const Step& step, const Cursor& at) const {
-  const SimRank& rank = job_.ranks[args_.me];
-  const bool input = step.src == Buffer::Input;
-  const Layout& layout = input ? rank.layout.input : rank.layout.output;
-  const Piece piece = layout.piece(tiling_, step.src_block, step.blocks, at.round, at.slice);
-  const uint64_t cell = job_.proof.cell_bytes;
-  return {(input ? rank.input_begin : rank.output_begin) + piece.offset / cell, piece.bytes / cell};
+int SimLane::ranges(const Step& step, const Cursor& at) const {
+  if (!step.packed()) return 1;
+  const Layout& layout = place(step.src != Buffer::None ? step.src : step.dst).layout;
+  const Piece slice = layout.packed_slice(tiling_, step, at.slice);
+  if (slice.bytes == 0) return 1;
+  return layout.packed_part(slice.offset + slice.bytes - 1).i - layout.packed_part(slice.offset).i + 1;
 }
 
-SimLane::Range SimLane::target(const Step& step, const Cursor& at) const {
-  const SimRank& rank = job_.ranks[args_.me];
-  const Piece piece = rank.layout.output.piece(tiling_, step.dst_block, step.blocks, at.round, at.slice);
-  return {rank.output_begin + piece.offset / job_.proof.cell_bytes, piece.bytes / job_.proof.cell_bytes};
+SimLane::Range SimLane::packed(const Step& step, const Cursor& at, int part, bool target) const {
+  const Place where = place(target ? step.dst : step.src);
+  const uint64_t cell = job_.proof.cell_bytes;
+  const Piece slice = where.layout.packed_slice(tiling_, step, at.slice);
+  if (slice.bytes == 0) return {where.begin, 0};
+  const uint64_t first = where.layout.packed_part(slice.offset).i;
+  const uint64_t begin = part == 0 ? slice.offset : (first + part) * where.layout.length;
+  const Layout::PackedPart found = where.layout.packed_part(begin);
+  const int block = target ? step.target_at(found.i, args_.n) : step.source_at(found.i, args_.n);
+  return {where.begin + where.layout.offset_in(block, found.within) / cell,
+          std::min(found.bytes, slice.offset + slice.bytes - begin) / cell};
+}
+
+SimLane::Range SimLane::source(const Step& step, const Cursor& at, int part) const {
+  if (step.packed()) return packed(step, at, part, false);
+  const Place where = place(step.src);
+  const Piece piece = where.layout.piece(tiling_, step.src_block, step.blocks, at.round, at.slice);
+  return {where.begin + piece.offset / job_.proof.cell_bytes, piece.bytes / job_.proof.cell_bytes};
+}
+
+SimLane::Range SimLane::target(const Step& step, const Cursor& at, int part) const {
+  if (step.packed()) return packed(step, at, part, true);
+  const Place where = place(step.dst);
+  const Piece piece = where.layout.piece(tiling_, step.dst_block, step.blocks, at.round, at.slice);
+  return {where.begin + piece.offset / job_.proof.cell_bytes, piece.bytes / job_.proof.cell_bytes};
+}
+
+uint64_t SimLane::cells(const Step& step, const Cursor& at) const {
+  uint64_t all = 0;
+  for (int part = 0; part < ranges(step, at); ++part) all += moved(step, at, part).cells;
+  return all;
 }
 
 SimLane::Range SimLane::remote(int peer, Buffer buffer, int block, const Cursor& at) const {
@@ -240,7 +288,7 @@ SimLane::Range SimLane::remote(int peer, Buffer buffer, int block, const Cursor&
 
 bool SimLane::empty(const Step& step, const Cursor& at) const {
   if (step.meets()) return false;
-  return (step.src != Buffer::None ? source(step, at) : target(step, at)).cells == 0;
+  return moved(step, at).cells == 0;
 }
 
 SimFifo& SimLane::from(const Peers& peers, int i) const {
@@ -331,7 +379,7 @@ void SimLane::check_left() {
 
 // Only buffers of who has opened, and slices of one length.
 bool SimLane::check_remote(const Step& step, const Cursor& at) {
-  const Range in = step.src != Buffer::None ? source(step, at) : target(step, at);
+  const Range in = moved(step, at);
   const auto check = [&](int peer, const Range& range) {
     if (!entered_[peer]) job_.fail(fmt::format("{}: uses a buffer of rank {} without having entered", where(), peer));
     if (range.cells != in.cells || range.begin + range.cells > job_.ranks[peer].memory.size()) {
@@ -350,30 +398,41 @@ bool SimLane::check_remote(const Step& step, const Cursor& at) {
   return !job_.failed();
 }
 
-// Lengths on both sides agree, pieces lie inside the buffers, arriving slices are the ones meant here.
-bool SimLane::check_ranges(const Step& step, const Cursor& at) {
+// One range of a slice: lengths on both sides agree, it lies inside the buffers.
+void SimLane::check_range(const Step& step, const Range& in, const Range& out) {
   const SimRank& rank = job_.ranks[args_.me];
   const uint64_t cell = job_.proof.cell_bytes;
-  const Range in = step.src != Buffer::None ? source(step, at) : target(step, at);
-  const Range out = step.dst_block >= 0 ? target(step, at) : in;
   if (in.cells != out.cells) {
     job_.fail(fmt::format("{}: reads {} bytes and keeps {}", where(), in.cells * cell, out.cells * cell));
   }
-  const uint64_t end = std::max(in.begin + in.cells, out.begin + out.cells);
-  if (end > rank.memory.size()) job_.fail(fmt::format("{}: goes beyond the end of the buffer", where()));
+  const auto beyond = [&](const Range& range, Buffer buffer) {
+    return range.begin + range.cells > (buffer == Buffer::Scratch ? rank.memory.size() : rank.scratch_begin);
+  };
+  if (beyond(in, step.src != Buffer::None ? step.src : step.dst) || (step.dst_block >= 0 && beyond(out, step.dst)))
+    job_.fail(fmt::format("{}: goes beyond the end of the buffer", where()));
   if (in.begin != out.begin && in.begin < out.begin + out.cells && out.begin < in.begin + in.cells) {
     job_.fail(fmt::format("{}: source and destination overlap in part", where()));
   }
+}
+
+// The ranges are right, arriving slices are the ones meant here.
+bool SimLane::check_ranges(const Step& step, const Cursor& at) {
+  const uint64_t cell = job_.proof.cell_bytes;
+  for (int part = 0; part < ranges(step, at); ++part) {
+    const Range in = moved(step, at, part);
+    check_range(step, in, step.dst_block >= 0 ? target(step, at, part) : in);
+  }
   if (step.access == Access::Remote) return !job_.failed() && check_remote(step, at);
+  const uint64_t wanted = cells(step, at);
   for (int i = 0; i < step.from.size(args_.n) && !job_.failed(); ++i) {
     const SimFifo& fifo = from(step.from, i);
     const SimMessage& got = fifo.front(args_.me);
-    if (got.cursor.round == at.round && got.cursor.slice == at.slice && got.cells.size() == in.cells) continue;
+    if (got.cursor.round == at.round && got.cursor.slice == at.slice && got.cells.size() == wanted) continue;
     job_.fail(
         fmt::format("{}: from rank {} arrived round {}, slice {} of its step {}, {} bytes ({}); expected round {}, "
                     "slice {}, {} bytes",
                     where(), fifo.sender, got.cursor.round, got.cursor.slice, got.cursor.step, got.cells.size() * cell,
-                    job_.text(got.cells[0]), at.round, at.slice, in.cells * cell));
+                    job_.text(got.cells[0]), at.round, at.slice, wanted * cell));
   }
   return !job_.failed();
 }
@@ -405,9 +464,11 @@ Value SimLane::combine(size_t cell) {
   return value;
 }
 
-void SimLane::keep(int owner, const Range& to) {
+// Cells of the result from `from_cell` on.
+void SimLane::keep(int owner, const Range& to, size_t from_cell) {
   SimRank& rank = job_.ranks[owner];
-  std::copy(result_.begin(), result_.end(), &rank.memory[to.begin]);
+  std::copy_n(result_.begin() + static_cast<std::ptrdiff_t>(from_cell), to.cells,
+              rank.memory.begin() + static_cast<std::ptrdiff_t>(to.begin));
   if (rank.open) std::fill_n(rank.dirty.begin() + static_cast<std::ptrdiff_t>(to.begin), to.cells, true);
 }
 
@@ -416,9 +477,28 @@ void SimLane::apply(const Step& step, const Cursor& at) {
   if (job_.failed()) return;
   if (step.meets()) return meet(step, at);
   if (!check_ranges(step, at)) return;
-  SimRank& rank = job_.ranks[args_.me];
-  const Range in = step.src != Buffer::None ? source(step, at) : target(step, at);
+  result_.clear();
+  for (int part = 0; part < ranges(step, at); ++part) {
+    const size_t first = result_.size();
+    const Range in = moved(step, at, part);
+    if (!take(step, at, in, first)) return;
+    // A copy in place writes nothing.
+    if (step.dst_block < 0) continue;
+    const Range out = target(step, at, part);
+    if (step.src == Buffer::None || step.reduce || out.begin != in.begin) keep(args_.me, out, first);
+  }
+  if (step.access != Access::Remote) return;
+  for (int i = 0; i < step.to.size(args_.n); ++i) {
+    const int peer = step.to.at(i, args_.me);
+    const Range there = remote(peer, Buffer::Output, step.to_block, at);
+    keep(peer, there, 0);
+    job_.ranks[args_.me].sent_bytes += there.cells * job_.proof.cell_bytes;
+  }
+}
 
+// Combines the sources of one range of a slice, which begins at `from_cell` of what arrived, behind the result so far.
+bool SimLane::take(const Step& step, const Cursor& at, const Range& in, uint64_t from_cell) {
+  SimRank& rank = job_.ranks[args_.me];
   operands_.clear();
   const auto add_local = [&] { operands_.push_back({&rank.memory[in.begin], in.cells}); };
   bool local = step.src != Buffer::None;
@@ -438,33 +518,21 @@ void SimLane::apply(const Step& step, const Cursor& at) {
     }
     const SimMessage& message = from(step.from, i).front(args_.me);
     hops_ = std::max(hops_, message.hops);
-    operands_.push_back(message.cells);
+    operands_.push_back(std::span<const Value>(message.cells).subspan(from_cell, in.cells));
   }
   if (local) add_local();
 
-  result_.resize(in.cells);
   if (step.src == Buffer::Input) check_input(args_.me, Buffer::Input, in);
   for (size_t cell = 0; cell < in.cells && !job_.failed(); ++cell) {
-    result_[cell] = combine(cell);
+    Value& value = result_.emplace_back(combine(cell));
     if (!step.last || job_.failed()) continue;
-    if (job_.expressions.count(result_[cell].expression) != args_.n) {
-      job_.fail(fmt::format("{}: marked last, but has only {}", where(), job_.text(result_[cell])));
+    if (job_.expressions.count(value.expression) != args_.n) {
+      job_.fail(fmt::format("{}: marked last, but has only {}", where(), job_.text(value)));
     }
-    if (result_[cell].complete) job_.fail(fmt::format("{}: marked last a second time", where()));
-    result_[cell].complete = 1;
+    if (value.complete) job_.fail(fmt::format("{}: marked last a second time", where()));
+    value.complete = 1;
   }
-  if (job_.failed()) return;
-  // A copy in place writes nothing.
-  const bool in_place =
-      step.src != Buffer::None && !step.reduce && step.dst_block >= 0 && target(step, at).begin == in.begin;
-  if (step.dst_block >= 0 && !in_place) keep(args_.me, target(step, at));
-  if (step.access != Access::Remote) return;
-  for (int i = 0; i < step.to.size(args_.n); ++i) {
-    const int peer = step.to.at(i, args_.me);
-    const Range there = remote(peer, Buffer::Output, step.to_block, at);
-    keep(peer, there);
-    rank.sent_bytes += there.cells * job_.proof.cell_bytes;
-  }
+  return !job_.failed();
 }
 
 // An input that is read holds what its rank brought.
@@ -488,7 +556,11 @@ void SimLane::post(const Step& step, const Cursor& at) {
     slot.cursor = at;
     slot.hops = hops_ + 1;
     fifo.push();
-    job_.ranks[args_.me].sent_bytes += result_.size() * job_.proof.cell_bytes;
+    const uint64_t bytes = result_.size() * job_.proof.cell_bytes;
+    job_.ranks[args_.me].sent_bytes += bytes;
+    const HostMap* map = job_.proof.hosts;
+    if (map != nullptr && !fifo.fan() && map->host_of[args_.me] != map->host_of[fifo.receiver])
+      job_.host_sent_bytes[static_cast<size_t>(map->host_of[args_.me])] += bytes;
     ++job_.messages;
     job_.hops = std::max(job_.hops, slot.hops);
   });

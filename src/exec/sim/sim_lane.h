@@ -49,9 +49,11 @@ struct SimFifo {
 
 struct SimRank {
   CollLayout layout;
+  Layout scratch;
   std::vector<uint64_t> input_offsets, input_lengths, output_offsets, output_lengths;  // of Table layouts
   uint64_t input_begin = 0, input_cells = 0;  // where the buffers are in `memory`
   uint64_t output_begin = 0, output_cells = 0;
+  uint64_t scratch_begin = 0;  // n blocks, up to the end
   std::vector<Value> memory;
   bool open = false;        // peers may use the buffers
   std::vector<bool> dirty;  // cells written since they opened: a peer that reads one depends on who was first
@@ -79,6 +81,7 @@ class SimJob {
   std::vector<SimRank> ranks;
   uint64_t messages = 0;
   int hops = 0;
+  std::vector<uint64_t> host_sent_bytes;  // by host
 
  private:
   std::deque<SimFifo> fifos_;  // references stay valid as it grows
@@ -119,10 +122,25 @@ class SimLane {
   struct Range {
     uint64_t begin = 0, cells = 0;  // in the rank's memory
   };
-  Range source(const Step& step, const Cursor& at) const;
-  Range target(const Step& step, const Cursor& at) const;
+  // A slice lies in one range, or, packed, in one for each block that it touches; source and target alike.
+  int ranges(const Step& step, const Cursor& at) const;
+  Range source(const Step& step, const Cursor& at, int part = 0) const;
+  Range target(const Step& step, const Cursor& at, int part = 0) const;
+  // What travels: the source, or without one the target.
+  Range moved(const Step& step, const Cursor& at, int part = 0) const {
+    return step.src != Buffer::None ? source(step, at, part) : target(step, at, part);
+  }
+  uint64_t cells(const Step& step, const Cursor& at) const;
   // The slice of a Remote step in a buffer of `peer`.
   Range remote(int peer, Buffer buffer, int block, const Cursor& at) const;
+  Range packed(const Step& step, const Cursor& at, int part, bool target) const;
+  struct Place {
+    const Layout& layout;
+    uint64_t begin;  // in the rank's memory
+    int blocks;
+  };
+  Place place(Buffer buffer) const;
+  std::string check_blocks(const Step& step, Buffer buffer, bool target) const;
   bool check_remote(const Step& step, const Cursor& at);
   void check_input(int owner, Buffer buffer, const Range& range);
   void meet(const Step& step, const Cursor& at);
@@ -131,8 +149,10 @@ class SimLane {
   void each_outgoing(const Peers& peers, Visit visit) const;  // connections, not peers: fan-out is one
   std::string check_step(const Step& step) const;
   bool check_ranges(const Step& step, const Cursor& at);
+  void check_range(const Step& step, const Range& in, const Range& out);
+  bool take(const Step& step, const Cursor& at, const Range& in, uint64_t from_cell);
   Value combine(size_t cell);
-  void keep(int owner, const Range& to);
+  void keep(int owner, const Range& to, size_t from_cell);
 
   SimJob& job_;
   ScheduleArgs args_;
