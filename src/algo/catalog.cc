@@ -6,6 +6,8 @@
 #include <array>
 #include <cassert>
 
+#include "algo/user_schedule.h"
+
 namespace tutti {
 namespace {
 
@@ -72,7 +74,7 @@ constexpr int torus_hops(Ranks r) {
 // Between hosts once around or twice, and inside a host where one has several ranks.
 constexpr int inside(Ranks r) { return largest(r) > 1 ? 1 : 0; }
 constexpr int host_tours(Ranks r) { return 2 * (hosts(r) - 1) + 2 * inside(r); }
-constexpr int host_tour(Ranks r) { return hosts(r) - 1 + 2 * inside(r); }
+constexpr int block_by_block(Ranks r) { return r.n > 1 ? r.n : 0; }  // no chain has more messages than steps
 constexpr int led_chain(Ranks r) { return hosts(r) - 1 + floor_log2(largest(r)); }
 constexpr int two_exchanges(Ranks r) { return (hosts(r) > 1) + inside(r); }
 
@@ -124,6 +126,37 @@ double column_out(Ranks r) {
     }
   }
   return static_cast<double>(most) / r.n;
+}
+
+// User schedules: counted in their tables.
+AnySchedule make_user(const ScheduleArgs& args) {
+  return {TableSchedule{args.user->steps[static_cast<size_t>(args.me)]}};
+}
+int user_blocks(Ranks r) { return r.user->blocks; }
+int user_slots(Ranks r, int slices) { return r.user->slots * slices; }
+int user_hops(Ranks r) {
+  size_t most = 0;
+  for (const std::vector<Step>& steps : r.user->steps) most = std::max(most, steps.size());
+  return static_cast<int>(most);
+}
+template <Peers Step::*kSide>
+double user_bytes(Ranks r) {
+  const bool region = coll_layout(r.user->coll, r.n, 0, 0, 0).input.kind == Layout::Kind::Region;
+  int most = 0;
+  for (const std::vector<Step>& steps : r.user->steps) {
+    int blocks = 0;
+    for (const Step& step : steps) blocks += step.blocks * (step.*kSide).size(r.n);
+    most = std::max(most, blocks);
+  }
+  return static_cast<double>(most) / (region ? r.user->blocks : r.n);
+}
+constexpr CatalogRow user_row(Coll coll) {
+  return {coll,      Algo::User,
+          kBoth,     kUser,
+          one,       user_blocks,
+          user_slots, user_hops,
+          user_bytes<&Step::to>, user_bytes<&Step::to>,
+          user_bytes<&Step::from>, make_user};
 }
 
 constexpr CatalogRow kCatalog[] = {
@@ -190,7 +223,7 @@ constexpr CatalogRow kCatalog[] = {
     {Coll::AllGather, Algo::Bruck, kBoth, kSingleRound, one, one, doubled_slots,  //
      height, but_one, but_one, but_one, make<BruckAllGather>},
     {Coll::AllGather, Algo::Hierarchical, kBoth, kHosts, one, one, host_tour_slots,  //
-     host_tour, column_out, column_out, but_one, make<HierarchicalAllGather>},
+     block_by_block, column_out, column_out, but_one, make<HierarchicalAllGather>},
     {Coll::AllGather, Algo::Pull, kRma, kFanOut | kAllOpen, one, one, any_slots,  //
      one_hop, nothing, nothing, but_one, make<PullAllGather>},
     {Coll::AllGather, Algo::Push, kRma, kFanOut | kAllOpen | kWindows, one, one, any_slots,  //
@@ -203,7 +236,7 @@ constexpr CatalogRow kCatalog[] = {
     {Coll::ReduceScatter, Algo::Pat, kBoth, kSingleRound | kScratch, one, one, half_slots,  //
      height, but_one, but_one, but_one, make<PatReduceScatter>},
     {Coll::ReduceScatter, Algo::Hierarchical, kBoth, kHosts, one, one, host_tour_slots,  //
-     host_tour, but_one, but_one, column_out, make<HierarchicalReduceScatter>},
+     block_by_block, but_one, but_one, column_out, make<HierarchicalReduceScatter>},
     {Coll::ReduceScatter, Algo::Pull, kRma, kFanOut | kAllOpen, one, one, any_slots,  //
      one_hop, nothing, nothing, but_one, make<PullReduceScatter>},
 
@@ -231,6 +264,15 @@ constexpr CatalogRow kCatalog[] = {
      one_hop, whole, whole, whole, make<SendRecvStep>},
     {Coll::SendRecv, Algo::Pull, kRma, kNothing, two, one, any_slots,  //
      one_hop, nothing, nothing, whole, make<PullSendRecv>},
+
+    user_row(Coll::AllReduce),
+    user_row(Coll::Reduce),
+    user_row(Coll::Broadcast),
+    user_row(Coll::AllGather),
+    user_row(Coll::ReduceScatter),
+    user_row(Coll::AllToAll),
+    user_row(Coll::Gather),
+    user_row(Coll::Scatter),
 };
 
 // The enumerator whose name is `text`, as a pointer into a table of all enumerators.
@@ -251,6 +293,7 @@ const Enum* find_name(const std::string_view (&names)[kCount], std::string_view 
 std::span<const CatalogRow> catalog() { return kCatalog; }
 
 std::string_view CatalogRow::lacks(Ranks ranks) const {
+  if ((needs & kUser) && ranks.user == nullptr) return "no schedule of TUTTI_SCHEDULES serves this call";
   if (ranks.n == 1) return {};
   if ((needs & kPowerOfTwo) && (ranks.n & (ranks.n - 1)) != 0) return "needs a power of two of ranks";
   if ((needs & kGrid) && square_side(ranks.n) == 1) return "needs a number of ranks that makes a grid";

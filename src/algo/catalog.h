@@ -60,9 +60,11 @@ inline constexpr unsigned kRma = 1u << static_cast<int>(Proto::Rma);
 // Who calls together, as far as the shape of a schedule depends on it. A number will do where hosts do not matter.
 struct Ranks {
   int n = 1;
-  const HostMap* hosts = nullptr;  // null: not known, and no row that asks for hosts fits
+  const HostMap* hosts = nullptr;      // null: not known, and no row that asks for hosts fits
+  const UserSchedule* user = nullptr;  // null: none serves the call
 
-  constexpr Ranks(int count, const HostMap* map = nullptr) : n(count), hosts(map) {}  // NOLINT: a number is ranks
+  constexpr Ranks(int count, const HostMap* map = nullptr, const UserSchedule* schedule = nullptr)  // NOLINT
+      : n(count), hosts(map), user(schedule) {}
 };
 
 // What a row asks of the call or the machine (a mask).
@@ -79,6 +81,7 @@ enum Needs : unsigned {
   kEvenHosts = 256,   // as many ranks on each host, in consecutive numbers
   kGrid = 512,        // n is a product of two numbers above 1
   kScratch = 1024,    // n blocks of scratch memory
+  kUser = 2048,       // a schedule that the user wrote, proven
 };
 
 // Costs are those of the busiest rank. `sent` and `received` are in bytes per byte of the collective's whole buffer:

@@ -97,10 +97,13 @@ struct HostByHost : HierarchicalArgs {
   TUTTI_HD constexpr bool carries(int rank) const { return owns() && column_of(rank) == place(); }
 
  protected:
-  // The rank whose block is the k-th, beginning with those of host `from` and going on with the hosts before it.
-  TUTTI_HD constexpr int visited(int from, int k) const {
+  // The rank whose block is the k-th, beginning with those of host `from` and going on with the hosts before it. Of a
+  // host with a rank for each column the one at place `start` is first, so that not all wait for one owner at a time;
+  // of others, whose columns carry several blocks in an order, the first.
+  TUTTI_HD constexpr int visited(int from, int k, int start) const {
     const int rank = hosts->ranks[(hosts->first[from + 1] - 1 - k + n) % n];  // each host's last rank comes first
-    return hosts->rank(hosts->host_of[rank], hosts->size(hosts->host_of[rank]) - 1 - hosts->place_of[rank]);
+    const int on = hosts->host_of[rank], size = hosts->size(on), i = size - 1 - hosts->place_of[rank];
+    return hosts->rank(on, size == columns() ? (start + i) % size : i);
   }
 };
 
@@ -117,7 +120,7 @@ struct HierarchicalAllGather : HostByHost {
     if (n == 1) return local_step(false);
     const int here = hosts->size(host());
     // The own block first; every rank of this host begins elsewhere.
-    const int rank = k < here ? hosts->rank(host(), (place() + k) % here) : visited(host(), k);
+    const int rank = k < here ? hosts->rank(host(), (place() + k) % here) : visited(host(), k, place());
     const bool onward = count() > 1 && carries(rank);
     if (rank == me) {
       return {.src = Buffer::Input, .dst_block = me, .to = onward ? hosts->team_and_next(me) : hosts->team(me)};
@@ -137,7 +140,7 @@ struct HierarchicalAllGather : HostByHost {
 // the previous host sent and passes it on, and on the block's own host to its rank.
 //
 //   hosts {0 1} {2 3}, rank 0   k     0               1        2                 3
-//                               move  RRS[2] 1>  >2   S[3]>1   RRC[0] 1,2>       S[1]>1
+//                               move  S[3]>1   RRS[2]>2   S[1]>1   RRC[0]      (from 1; from 1 and 2)
 //
 // Invariant: what the previous host sends for a block is the sum over all hosts from behind the block's up to it. A
 // rank's own block comes after all others whose result could overwrite it: in place works.
@@ -146,7 +149,7 @@ struct HierarchicalReduceScatter : HostByHost {
   TUTTI_HD constexpr Step at(int k) const {
     if (n == 1) return local_step(true);
     if (k == n) return {.dst_block = 0, .from = Peers::one(owner(column_of(me)))};
-    const int rank = visited(hosts->previous(host()), k);
+    const int rank = visited(hosts->previous(host()), k, place() + 1);  // the own column's last
     const int target = hosts->host_of[rank];
     if (!carries(rank)) {
       return {.src = Buffer::Input, .src_block = rank, .to = Peers::one(owner(column_of(rank)))};

@@ -23,15 +23,18 @@
 
 namespace tutti {
 
+struct UserSchedule;
+
 // What a schedule is made from. `root` is the peer for SendRecv. `channel` picks among equivalent shapes (which of the
-// two trees); `part` picks the lane where a schedule consists of several per channel. `hosts` is there for the schedules
-// whose row needs it (catalog.h), and outlives them.
+// two trees); `part` picks the lane where a schedule consists of several per channel. `hosts` and `user` are there for
+// the schedules whose row needs them (catalog.h), and outlive them.
 struct ScheduleArgs {
   int me = 0, n = 1;
   int root = 0;
   int channel = 0;
   int part = 0;
   const HostMap* hosts = nullptr;
+  const UserSchedule* user = nullptr;
 };
 
 template <class S>

@@ -18,10 +18,12 @@
 #include <map>
 #include <utility>
 
+#include "algo/user_schedule.h"
 #include "base/env.h"
 #include "base/log.h"
 #include "comm/communicator.h"
 #include "comm/exchange.h"
+#include "exec/sim/verify.h"
 #include "net/wire.h"
 #include "observe/service.h"
 #include "transports/inproc/inproc_transport.h"
@@ -82,6 +84,34 @@ Result<const Profile*> wanted_profile() {
   static const auto& read = *new Result<Profile>(env().profile.empty() ? Profile() : read_profile(env().profile));
   if (!read.ok()) return read.status();
   return env().profile.empty() ? nullptr : &*read;
+}
+
+// The schedules that TUTTI_SCHEDULES names, read and proven once per process.
+Result<std::vector<const UserSchedule*>> read_schedules(std::string_view files) {
+  std::vector<const UserSchedule*> all;
+  while (!files.empty()) {
+    const std::string_view file = files.substr(0, files.find(','));
+    files.remove_prefix(std::min(file.size() + 1, files.size()));
+    TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<UserSchedule> schedule, read_user_schedule(std::string(file)));
+    const Result<Verified> verified = verify(*schedule);
+    if (!verified.ok()) {
+      return invalid_argument("TUTTI_SCHEDULES: {} may not run: {}; `tutti plan verify {}` shows it", file,
+                              verified.status().message(), file);
+    }
+    schedule->slots = verified->slots;
+    all.push_back(schedule.release());  // as long as the process
+  }
+  return all;
+}
+Result<std::vector<const UserSchedule*>> wanted_schedules() {
+  static const auto& read = *new Result<std::vector<const UserSchedule*>>(read_schedules(env().schedules));
+  return read;
+}
+// What they say, for the comparison between ranks: files may lie elsewhere.
+std::string digests(const std::vector<const UserSchedule*>& schedules) {
+  std::string text;
+  for (const UserSchedule* one : schedules) text += fmt::format("{}{:016x}", text.empty() ? "" : ",", one->digest);
+  return text;
 }
 
 // Ranks of one host divided by the CPUs that at least one of them may use, rounded up.
@@ -313,15 +343,16 @@ Result<std::unique_ptr<Communicator>> Communicator::configure(const CommOptions&
   summary.algorithms = environment.algorithm;
   summary.protocols = environment.protocol;
   TUTTI_ASSIGN_OR_RETURN(summary.profile, wanted_profile());
+  TUTTI_ASSIGN_OR_RETURN(summary.schedules, wanted_schedules());
   summary.min_channels = options.min_channels > 0 ? options.min_channels : static_cast<int>(environment.min_channels);
   summary.max_channels = options.max_channels > 0 ? options.max_channels : static_cast<int>(environment.max_channels);
   summary.slice_bytes = environment.slice_bytes;
   TUTTI_TRY(check_restrictions(summary));
   configuration.text = fmt::format(
       "TUTTI_ALGO={}\nTUTTI_PROTO={}\nTUTTI_TRANSPORTS={}\nTUTTI_MIN_CHANNELS={}\nTUTTI_MAX_CHANNELS={}\n"
-      "TUTTI_SLICE_BYTES={}\nTUTTI_BUFFER_BYTES={}\n",
+      "TUTTI_SLICE_BYTES={}\nTUTTI_BUFFER_BYTES={}\nTUTTI_SCHEDULES={}\n",
       summary.algorithms, summary.protocols, transports, summary.min_channels, summary.max_channels,
-      summary.slice_bytes, environment.buffer_bytes);
+      summary.slice_bytes, environment.buffer_bytes, digests(summary.schedules));
   return comm;
 }
 

@@ -11,7 +11,7 @@ namespace {
 
 // Ragged blocks are planned from n alone: no rank knows all sizes of an AllToAllV.
 Shape shape_of(const Request& request) {
-  return {request.coll, request.bytes(), request.tables != nullptr, request.prescaled};
+  return {request.coll, request.bytes(), request.tables != nullptr, request.prescaled, request.root};
 }
 
 }  // namespace
@@ -67,7 +67,8 @@ void Communicator::begin(LaneSet& lanes, const Request& request) {
 Result<std::unique_ptr<LaneSet>> Communicator::build(const Plan& plan, const Request& request, Use use) {
   connections_.reserve_channels(plan.channels);
   // A send's schedule is made for its direction: `root` is the peer, `part` 0 sends and 1 receives.
-  ScheduleArgs args{.me = rank_, .n = n_, .root = request.root, .hosts = summary_.ranks().hosts};
+  ScheduleArgs args{
+      .me = rank_, .n = n_, .root = request.root, .hosts = summary_.ranks().hosts, .user = plan.user};
   for (int channel = 0; channel < plan.channels; ++channel) {
     for (int part = 0; part < plan.parts; ++part) {
       args.channel = channel;

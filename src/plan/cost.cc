@@ -54,7 +54,7 @@ struct Work {
 };
 Work work_per_byte(const Shape& shape, const CatalogRow& row, const Plan& plan, Ranks ranks) {
   const int n = ranks.n;
-  const AnySchedule schedule = row.make({.me = 0, .n = n, .hosts = ranks.hosts});
+  const AnySchedule schedule = row.make({.me = 0, .n = n, .hosts = ranks.hosts, .user = ranks.user});
   const double blocks = writes_blocks(shape.coll) ? n : plan.blocks;
   Work work;
   for (int k = 0; k < schedule.steps(); ++k) {
@@ -66,29 +66,36 @@ Work work_per_byte(const Shape& shape, const CatalogRow& row, const Plan& plan, 
   return work;
 }
 
+// Who calls, and by which schedule of the user's if it is one.
+Ranks ranks_of(const Summary& summary, const Plan& plan) {
+  Ranks ranks = summary.ranks();
+  ranks.user = plan.user;
+  return ranks;
+}
+
 struct Bytes {  // of the busiest rank
   double whole, sent, received;
 };
-Bytes bytes_of(const Summary& summary, const Shape& shape, const CatalogRow& row) {
-  const Ranks ranks = summary.ranks();
-  const double whole = static_cast<double>(shape.bytes) * (writes_blocks(shape.coll) ? summary.n : 1);
+Bytes bytes_of(const Summary& summary, const Shape& shape, const CatalogRow& row, Ranks ranks) {
+  const double whole = static_cast<double>(shape.bytes) * (writes_blocks(shape.coll) ? ranks.n : 1);
   return {whole, whole * (summary.mapped ? row.sent(ranks) : row.sent_pairs(ranks)), whole * row.received(ranks)};
 }
 
 // Steps of rank 0 in its first lane.
-double steps_of(const Summary& summary, const CatalogRow& row) {
-  return row.make({.me = 0, .n = summary.n, .hosts = summary.ranks().hosts}).steps();
+double steps_of(const CatalogRow& row, Ranks ranks) {
+  return row.make({.me = 0, .n = ranks.n, .hosts = ranks.hosts, .user = ranks.user}).steps();
 }
 
 // Hosts with several ranks: messages of both kinds, as they follow each other in the schedule (traffic.h).
 double predict_hosts_us(const Summary& summary, const Shape& shape, const CatalogRow& row, const Plan& plan) {
   const Profile& profile = *summary.profile;
+  const Ranks ranks = ranks_of(summary, plan);
   const double sharing = summary.ranks_per_core;
   const double whole = static_cast<double>(shape.bytes) * (writes_blocks(shape.coll) ? summary.n : 1);
   const double slice = static_cast<double>(plan.slice_bytes);
   const double near_us = sharing > 1 ? sharing * profile.switch_us : profile.slots(0);
   const HopCosts costs{near_us, kTcp.exchange_us, kMessageUs * sharing, kTcp.message_us / 2 * sharing};
-  const Traffic traffic = summary.traffic->of(row, summary.ranks(), costs);
+  const Traffic traffic = summary.traffic->of(row, ranks, costs);
 
   const double per_local = profile.slots(kStreamBytes) / kStreamBytes;  // us per byte
   const double per_wire = 0.5e-3 * (1 / kTcp.write_gbps + 1 / kTcp.read_gbps);
@@ -101,24 +108,24 @@ double predict_hosts_us(const Summary& summary, const Shape& shape, const Catalo
   const double port = traffic.host_sent * whole * 1e-3 / kPortGbps;
   const double more = std::max(0.0, (local + wire) / slice - traffic.messages);
   const double handling = more * (wire * kTcp.message_us / 2 + local * kMessageUs) / std::max(local + wire, 1.0);
-  const double combined = reduces(shape.coll) ? work_per_byte(shape, row, plan, summary.ranks()).combined * whole * 1e-3 /
+  const double combined = reduces(shape.coll) ? work_per_byte(shape, row, plan, ranks).combined * whole * 1e-3 /
                                                     profile.combine_gbps
                                               : 0;
   return traffic.latency_us + std::max(std::max(busy, chain) * sharing, port) + (combined + handling) * sharing;
 }
 
 double predict_network_us(const Summary& summary, const Shape& shape, const CatalogRow& row, const Plan& plan) {
-  const Ranks n = summary.ranks();
-  const Bytes bytes = bytes_of(summary, shape, row);
+  const Ranks ranks = ranks_of(summary, plan);
+  const Bytes bytes = bytes_of(summary, shape, row, ranks);
   const double per_slice = static_cast<double>(plan.slice_bytes);
-  const double least = steps_of(summary, row);
+  const double least = steps_of(row, ranks);
   const double messages = std::max(least, std::ceil((bytes.sent + bytes.received) / per_slice));
   // A slice cannot leave before it has arrived: a chain of hops takes at least the time of one slice each.
   const double block = static_cast<double>(shape.bytes) / (writes_blocks(shape.coll) ? 1 : plan.blocks) / plan.channels;
-  const double chain = row.hops(n) * std::min(per_slice, block) * (1 / kTcp.write_gbps + 1 / kTcp.read_gbps);
+  const double chain = row.hops(ranks) * std::min(per_slice, block) * (1 / kTcp.write_gbps + 1 / kTcp.read_gbps);
   const double through = std::max(bytes.sent / kTcp.write_gbps + bytes.received / kTcp.read_gbps, chain);
   const double combined = reduces(shape.coll) ? bytes.received / summary.profile->combine_gbps : 0;
-  return row.hops(n) * kTcp.exchange_us + messages * kTcp.message_us * summary.ranks_per_core +
+  return row.hops(ranks) * kTcp.exchange_us + messages * kTcp.message_us * summary.ranks_per_core +
          (through + combined) * 1e-3 * summary.ranks_per_core;
 }
 
@@ -132,13 +139,13 @@ double through(const Curve& curve, double total, double block, double slice, int
 }  // namespace
 
 double predict_us(const Summary& summary, const Shape& shape, const CatalogRow& row, const Plan& plan) {
-  const Ranks ranks = summary.ranks();
+  const Ranks ranks = ranks_of(summary, plan);
   if (!summary.mapped && ranks.hosts != nullptr && ranks.hosts->hierarchical() && ranks.n <= TrafficBook::kMostRanks)
     return predict_hosts_us(summary, shape, row, plan);
   if (!summary.mapped) return predict_network_us(summary, shape, row, plan);
   const int n = summary.n;
   const Profile& profile = *summary.profile;
-  const Bytes bytes = bytes_of(summary, shape, row);
+  const Bytes bytes = bytes_of(summary, shape, row, ranks);
   const double sharing = summary.ranks_per_core;
   const double slice = static_cast<double>(plan.slice_bytes);
   const double block = static_cast<double>(shape.bytes) / (writes_blocks(shape.coll) ? 1 : plan.blocks) / plan.channels;
@@ -166,7 +173,7 @@ double predict_us(const Summary& summary, const Shape& shape, const CatalogRow& 
     const Curve& curve = plan.proto == Proto::LL ? profile.ll : profile.slots;
     exchange = hops * curve(0);
     moving = std::max(through(curve, std::max(bytes.sent, bytes.received), block, slice, hops) - exchange, 0.0);
-    const double least = steps_of(summary, row);
+    const double least = steps_of(row, ranks);
     handling = std::max(least, std::ceil((bytes.sent + bytes.received) / slice)) * kMessageUs;
   }
   if (sharing > 1) exchange = hops * (plan.proto == Proto::Rma ? 2 : 1) * sharing * profile.switch_us;

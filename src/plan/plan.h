@@ -27,6 +27,7 @@ struct Plan {
   uint64_t slots = 2;          // slots a Simple connection is cut into
   uint64_t scratch_bytes = 0;  // memory of the lanes' own
   bool stream_output = false;  // non-temporal stores to the user's output
+  const UserSchedule* user = nullptr;  // Algo::User: which; outlives the process
   double predicted_us = 0;
 };
 
@@ -36,6 +37,7 @@ struct Shape {
   uint64_t bytes = 0;      // of the region (AllReduce, Broadcast, Reduce, SendRecv) or of one block (the others)
   bool ragged = false;     // blocks of different sizes, known only in part to each rank (the V collectives)
   bool prescaled = false;  // each rank's input has a factor that only that rank knows
+  int root = 0;            // where there is one; only user schedules depend on it
   bool refused = false;    // all ranks know that the buffers of the call do not allow what may be refused (Rma)
 };
 
@@ -58,6 +60,7 @@ struct Summary {
   std::string protocols = "auto";
   int min_channels = 0, max_channels = 0;  // 0: free
   uint64_t slice_bytes = 0;                // 0: free
+  std::vector<const UserSchedule*> schedules;  // proven ones of TUTTI_SCHEDULES
   std::shared_ptr<TrafficBook> traffic = std::make_shared<TrafficBook>();  // walked so far, on these places
 
   Ranks ranks() const { return {n, places != nullptr ? &places->map() : nullptr}; }

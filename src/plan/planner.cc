@@ -9,8 +9,10 @@
 #include <algorithm>
 #include <bit>
 #include <span>
+#include <utility>
 
 #include "algo/catalog.h"
+#include "algo/user_schedule.h"
 #include "plan/cost.h"
 #include "plan/plan.h"
 #include "plan/restrictions.h"
@@ -68,10 +70,25 @@ uint64_t slots_wanted(const Summary& summary, Coll coll, uint64_t slice_bytes) {
   return runs_ahead(coll) ? std::max(few, kAheadBytes / slice_bytes) : few;
 }
 
+// The schedule of the user's that serves the shape, the first if there are several; null if there is none.
+const UserSchedule* user_schedule(const Summary& summary, const Shape& shape) {
+  if (shape.ragged) return nullptr;  // proven for blocks of one length
+  for (const UserSchedule* one : summary.schedules) {
+    if (one->serves(shape.coll, summary.n, rooted(shape.coll) ? shape.root : 0, shape.bytes)) return one;
+  }
+  return nullptr;
+}
+
+Ranks ranks_for(const Summary& summary, const Shape& shape, const CatalogRow& row) {
+  Ranks ranks = summary.ranks();
+  if (row.needs & kUser) ranks.user = user_schedule(summary, shape);
+  return ranks;
+}
+
 // Why this row and protocol cannot serve the shape; empty if they can.
 std::string unfit(const Summary& summary, const Shape& shape, const CatalogRow& row, Proto proto) {
   if (!row.has(proto)) return fmt::format("has no {} form", name(proto));
-  if (const std::string_view lacks = row.lacks(summary.ranks()); !lacks.empty()) return std::string(lacks);
+  if (const std::string_view lacks = row.lacks(ranks_for(summary, shape, row)); !lacks.empty()) return std::string(lacks);
   if (proto == Proto::LL && !summary.mapped) return "LL needs memory that both ends map";
   if ((row.needs & kSingleRound) && shape.ragged) return "needs blocks of one size";
   if (proto != Proto::Rma) return {};
@@ -92,8 +109,9 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
   plan.algo = row.algo;
   plan.proto = proto;
   candidate.lost = unfit(summary, shape, row, proto);
-  if (!row.fits(summary.ranks())) return candidate;  // has no shape on these ranks
-  const Ranks ranks = summary.ranks();
+  const Ranks ranks = ranks_for(summary, shape, row);
+  if (!row.fits(ranks)) return candidate;  // has no shape on these ranks
+  plan.user = ranks.user;
   plan.parts = shape.coll == Coll::SendRecv ? 1 : row.parts(ranks);
   plan.blocks = row.blocks(ranks);
   plan.channels = (row.needs & kEvenChannels) && summary.n > 2 ? 2 : 1;
@@ -101,6 +119,14 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
   if (summary.max_channels > 0) plan.channels = std::min(plan.channels, summary.max_channels);
   plan.channels = std::clamp(plan.channels, 1, summary.most_channels);
   if (row.needs & kSingleRound) plan.channels = 1;
+  if (plan.user != nullptr && plan.user->channels != plan.channels) {  // proven with its own number
+    const int given = std::exchange(plan.channels, plan.user->channels);
+    const bool allowed = plan.channels <= summary.most_channels &&
+                         (summary.max_channels == 0 || plan.channels <= summary.max_channels) &&
+                         plan.channels >= summary.min_channels;
+    if (!allowed && candidate.lost.empty())
+      candidate.lost = fmt::format("has {} channel(s) where {} is the nearest allowed", plan.channels, given);
+  }
 
   const uint64_t block =
       shape.ragged && shape.bytes == 0 ? kRaggedSlice : block_bytes(shape, row, ranks, plan.channels);
@@ -173,11 +199,18 @@ Result<std::vector<Candidate>> plan_candidates(const Summary& summary, const Sha
       excluded += fmt::format("; {}/{}: {}", name(candidate.plan.algo), name(candidate.plan.proto), candidate.lost);
     return invalid_usage("no algorithm is left for {} on {} ranks{}", name(shape.coll), summary.n, excluded);
   }
-  std::stable_sort(fit.begin(), fit.end(),
-                   [](const Candidate& a, const Candidate& b) { return a.plan.predicted_us < b.plan.predicted_us; });
-  for (size_t i = 1; i < fit.size(); ++i)
+  // Who brings a schedule for this size wants it.
+  const auto before = [](const Candidate& a, const Candidate& b) {
+    const bool a_user = a.plan.user != nullptr, b_user = b.plan.user != nullptr;
+    return a_user != b_user ? a_user : a.plan.predicted_us < b.plan.predicted_us;
+  };
+  std::stable_sort(fit.begin(), fit.end(), before);
+  for (size_t i = 1; i < fit.size(); ++i) {
     fit[i].lost =
         fmt::format("{:.2f} times the time of the choice", fit[i].plan.predicted_us / fit[0].plan.predicted_us);
+    if (fit[0].plan.user != nullptr && fit[i].plan.user == nullptr)
+      fit[i].lost += fmt::format("; {} of TUTTI_SCHEDULES goes first", fit[0].plan.user->name);
+  }
   fit.insert(fit.end(), std::make_move_iterator(unfit.begin()), std::make_move_iterator(unfit.end()));
   return fit;
 }
@@ -208,7 +241,7 @@ Status check_restrictions(const Summary& summary) {
 }
 
 uint64_t summary_digest(const Summary& summary) {
-  const std::string all =
+  std::string all =
       fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {}", summary.n, summary.hosts, summary.ranks_per_core,
                   summary.mapped, summary.single_copy, summary.slot_capacity, summary.ll_slots, summary.most_channels,
                   summary.cache_bytes, summary.algorithms, summary.protocols, summary.min_channels,
@@ -217,6 +250,7 @@ uint64_t summary_digest(const Summary& summary) {
            ? std::string()
            : fmt::format(" {}", fmt::join(std::span(summary.places->map().host_of, static_cast<size_t>(summary.n)), ","))) +
       format_profile(*summary.profile);
+  for (const UserSchedule* one : summary.schedules) all += fmt::format(" {:016x}", one->digest);
   uint64_t hash = 0xCBF29CE484222325u;  // FNV-1a
   for (const char c : all) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
   return hash;

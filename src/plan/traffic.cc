@@ -35,7 +35,7 @@ class Walk {
     const int parts = row.parts(ranks);
     for (int me = 0; me < n_; ++me) {
       for (int part = 0; part < parts; ++part)
-        lanes_.push_back({row.make({.me = me, .n = n_, .part = part, .hosts = ranks.hosts}), me});
+        lanes_.push_back({row.make({.me = me, .n = n_, .part = part, .hosts = ranks.hosts, .user = ranks.user}), me});
     }
   }
 
@@ -136,9 +136,9 @@ Traffic walk(const CatalogRow& row, Ranks ranks, const HopCosts& costs) { return
 
 Traffic TrafficBook::of(const CatalogRow& row, Ranks ranks, const HopCosts& costs) {
   const std::lock_guard lock(mutex_);
-  const auto known = known_.find(&row);
+  const auto known = known_.find({&row, ranks.user});
   if (known != known_.end()) return known->second;
-  return known_.emplace(&row, walk(row, ranks, costs)).first->second;
+  return known_.emplace(std::pair(&row, ranks.user), walk(row, ranks, costs)).first->second;
 }
 
 }  // namespace tutti

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <utility>
 
 #include "algo/catalog.h"
 
@@ -40,7 +41,7 @@ class TrafficBook {
 
  private:
   std::mutex mutex_;
-  std::map<const CatalogRow*, Traffic> known_;
+  std::map<std::pair<const CatalogRow*, const UserSchedule*>, Traffic> known_;
 };
 
 }  // namespace tutti

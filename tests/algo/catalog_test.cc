@@ -43,6 +43,7 @@ TEST(Catalog, NamesAreFoundAgain) {
 
 TEST(Catalog, OneRankIsOneLocalStep) {
   for (const CatalogRow& row : catalog()) {
+    if (!row.fits(1)) continue;  // user schedules
     int steps = 0;
     for (int part = 0; part < row.parts(1); ++part) {
       const AnySchedule schedule = row.make({.me = 0, .n = 1, .part = part});

@@ -5,13 +5,14 @@
 #include <array>
 #include <cstdio>
 #include <random>
+#include <string_view>
 
 #include "reference.h"
 
 namespace conformance {
 
 const char* const kModeNames[kModes] = {"processes", "threads", "one-thread"};
-const char* const kTransportNames[kTransports] = {"shm", "inproc", "tcp"};
+const char* const kTransportNames[kTransports] = {"shm", "inproc", "tcp", "two-hosts", "three-hosts"};
 const char* const kProtoNames[kProtos] = {"auto", "simple", "ll", "rma", "windows"};
 
 namespace {
@@ -28,12 +29,12 @@ struct AlgorithmList {
   std::vector<const char*> names;
 };
 const AlgorithmList kAlgorithmLists[] = {
-    {"all_reduce", {"ring", "tree", "one_shot", "two_shot", "doubling", "halving_doubling"}},
-    {"reduce", {"ring", "tree", "direct"}},
-    {"broadcast", {"ring", "tree", "direct"}},
-    {"all_gather", {"ring", "direct", "doubling,ring"}},
-    {"reduce_scatter", {"ring", "direct"}},
-    {"all_to_all", {"direct", "pairwise"}},
+    {"all_reduce", {"ring", "tree", "one_shot", "two_shot", "doubling", "halving_doubling", "torus,ring", "hierarchical,tree"}},
+    {"reduce", {"ring", "tree", "direct", "hierarchical,tree"}},
+    {"broadcast", {"ring", "tree", "direct", "hierarchical,tree"}},
+    {"all_gather", {"ring", "direct", "doubling,ring", "bruck,ring", "pat,ring", "hierarchical,ring"}},
+    {"reduce_scatter", {"ring", "direct", "pat,ring", "hierarchical,ring"}},
+    {"all_to_all", {"direct", "pairwise", "bruck,pairwise", "hierarchical,pairwise"}},
     {"gather", {"direct"}},
     {"scatter", {"direct"}},
 };
@@ -149,13 +150,18 @@ bool same_world(const Point& a, const Point& b) { return std::equal(a.begin(), a
 
 }  // namespace
 
+// 1: where they are.
+int hosts_of(const World& w) { return w.transport == kTwoHosts ? 2 : w.transport == kThreeHosts ? 3 : 1; }
+
 bool reduces(int coll) {
   return coll == kAllReduce || coll == kReduce || coll == kReduceScatter || coll == kReduceScatterV;
 }
 
 bool valid(const World& w) {
   if (w.mode == kProcesses && w.transport == kInproc && w.n > 1) return false;
-  if (w.transport == kTcp && w.proto == kLL) return false;  // exists over mapped memory only
+  const bool hosts = w.transport == kTwoHosts || w.transport == kThreeHosts;
+  if (hosts && (w.mode != kProcesses || w.n <= hosts_of(w))) return false;  // a process is on one host
+  if ((hosts || w.transport == kTcp) && w.proto == kLL) return false;  // exists over mapped memory only
   return w.algorithm == 0 || w.n > 1;
 }
 
@@ -201,13 +207,28 @@ size_t element_count(const World& w, const Case& c) {
   return (1200000 / element / static_cast<size_t>(blocks ? w.n : 1)) | 1;
 }
 
+// Ranks of two hosts are consecutive; among three they are dealt out, so that hosts differ in size too.
+std::string host_id(const World& w, int rank) {
+  const int hosts = hosts_of(w);
+  if (hosts == 1) return "";
+  return "host" + std::to_string(hosts == 2 ? rank * 2 / w.n : rank % hosts);
+}
+
+// Without what it may fall back on, where it has no limits.
+std::string_view forced(std::string_view name, std::string_view coll, const World& w) {
+  const std::string_view first = name.substr(0, name.find(','));
+  const bool grid = w.n == 4 || w.n == 6 || w.n == 8;
+  const bool free = (first == "torus" && grid) || (first == "hierarchical" && hosts_of(w) > 1 && coll != "all_to_all");
+  return free ? first : name;
+}
+
 std::string algorithm_setting(const World& w) {
   if (w.algorithm == 0) return "auto";
   std::string text;
   for (const AlgorithmList& list : kAlgorithmLists) {
     if (static_cast<size_t>(w.algorithm) > list.names.size()) continue;
     if (!text.empty()) text += ";";
-    text.append(list.coll).append(":").append(list.names[static_cast<size_t>(w.algorithm) - 1]);
+    text.append(list.coll).append(":").append(forced(list.names[static_cast<size_t>(w.algorithm) - 1], list.coll, w));
   }
   return text;
 }
@@ -313,6 +334,33 @@ Sample sample(uint64_t seed, size_t cases_per_world) {
     result.batches.push_back(std::move(batch));
   }
   return result;
+}
+
+std::vector<Batch> hosts_sample(uint64_t seed, int hosts, size_t cases_per_world) {
+  std::vector<int> algorithms = {0};  // the planner's choice, and wherever a list has the hierarchical one
+  for (const AlgorithmList& list : kAlgorithmLists) {
+    for (size_t i = 0; i < list.names.size(); ++i) {
+      const int algorithm = static_cast<int>(i) + 1;
+      const bool wanted = std::string_view(list.names[i]).substr(0, 12) == "hierarchical";
+      if (wanted && std::find(algorithms.begin(), algorithms.end(), algorithm) == algorithms.end())
+        algorithms.push_back(algorithm);
+    }
+  }
+  Draw draw(seed);
+  std::vector<Batch> batches;
+  for (const int n : {4, 5, 6, 8}) {
+    for (const int algorithm : algorithms) {
+      Batch batch{{n, kProcesses, hosts == 2 ? kTwoHosts : kThreeHosts, algorithm, kAnyProto}, {}};
+      Point wish = kFree, found;
+      wish[0] = n - 1, wish[1] = kProcesses, wish[2] = batch.world.transport, wish[3] = algorithm, wish[4] = kAnyProto;
+      for (size_t i = 0; i < cases_per_world && draw.point(wish, found); ++i) {
+        batch.cases.push_back(case_of(found));
+        batch.cases.back().seed = draw.number() >> 16;
+      }
+      batches.push_back(std::move(batch));
+    }
+  }
+  return batches;
 }
 
 void product(int n, int transport, const std::function<void(const Batch&)>& each) {

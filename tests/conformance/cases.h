@@ -31,11 +31,12 @@ enum Coll {
   kColls
 };
 enum Mode { kProcesses, kThreads, kOneThread, kModes };
-enum Transport { kShm, kInproc, kTcp, kTransports };
+// kTwoHosts, kThreeHosts: ranks that believe to be on so many hosts, shared memory inside and sockets between them.
+enum Transport { kShm, kInproc, kTcp, kTwoHosts, kThreeHosts, kTransports };
 enum Proto { kAnyProto, kSimple, kLL, kRma, kWindows, kProtos };  // kWindows: rma, with buffers in windows
 
 constexpr int kMaxRanks = 8;
-constexpr int kAlgorithms = 7;  // 0: the planner's choice, k: the k-th of the collective's list
+constexpr int kAlgorithms = 10; // 0: the planner's choice, k: the k-th of the collective's list
 constexpr int kSizes = 12;      // kinds of counts, from zero to large and odd
 constexpr int kRoots = 3;       // first, last, middle; for SendRecv: in a ring, in pairs, everybody with everybody
 
@@ -57,6 +58,8 @@ size_t element_count(const World& world, const Case& one);
 
 // TUTTI_ALGO of a world; the others are the names.
 std::string algorithm_setting(const World& world);
+// TUTTI_HOST_ID of a rank; empty: it is where it is.
+std::string host_id(const World& world, int rank);
 extern const char* const kModeNames[kModes];
 extern const char* const kTransportNames[kTransports];
 extern const char* const kProtoNames[kProtos];
@@ -78,6 +81,8 @@ struct Sample {
   size_t pairs = 0;  // pairs of values that exist, all of them covered
 };
 Sample sample(uint64_t seed, size_t cases_per_world);
+// Worlds on 2 or 3 hosts with every hierarchical algorithm, and with the planner's choice.
+std::vector<Batch> hosts_sample(uint64_t seed, int hosts, size_t cases_per_world);
 // The product for this n and transport, world by world.
 void product(int n, int transport, const std::function<void(const Batch&)>& each);
 

@@ -3,7 +3,8 @@
 //
 //   conformance                        the sample: all pairs of values of all dimensions
 //   conformance --shard I/K            every K-th world of the sample, from the I-th on
-//   conformance --full --n N --transport shm|inproc|tcp    the product, for this n and transport
+//   conformance --hosts 2|3            hierarchical algorithms on so many hosts
+//   conformance --full --n N --transport shm|inproc|tcp|two-hosts|three-hosts    the product, for this n and transport
 //   conformance --world W --case C     one case, as a failure names it
 //   conformance --large elements|bytes one call above 2^31 elements, or 2^32 bytes (ends with 77 where memory is short)
 //   --seed S  --cases C (per world)  --stall S (seconds without movement)  --list
@@ -164,8 +165,10 @@ class Driver {
   std::vector<tuttiWindow_t> windows_;
 };
 
-void set_environment(const World& world) {
-  setenv("TUTTI_TRANSPORTS", kTransportNames[world.transport], 1);
+void set_environment(const World& world, int index) {
+  const std::string host = host_id(world, index);
+  if (!host.empty()) setenv("TUTTI_HOST_ID", host.c_str(), 1);
+  setenv("TUTTI_TRANSPORTS", host.empty() ? kTransportNames[world.transport] : "auto", 1);
   setenv("TUTTI_ALGO", algorithm_setting(world).c_str(), 1);
   setenv("TUTTI_PROTO", kProtoNames[world.proto == kWindows ? static_cast<int>(kRma) : world.proto], 1);
 }
@@ -173,7 +176,7 @@ void set_environment(const World& world) {
 // Body of one process of a world.
 int run_process(const Batch& batch, launcher::Page& page, int index) {
   const World& world = batch.world;
-  set_environment(world);
+  set_environment(world, index);
   if (world.mode == kProcesses) return Driver(world, page, {index}).run(batch.cases);
   std::vector<int> ranks;
   for (int r = 0; r < world.n; ++r) ranks.push_back(r);
@@ -295,10 +298,11 @@ int run_large(bool elements, double stall_seconds) {
 int usage(const char* program) {
   std::fprintf(stderr,
                "usage: %s [--seed S] [--cases C] [--shard I/K] [--stall SECONDS] [--list]\n"
-               "       %s --full --n N --transport shm|inproc|tcp\n"
+               "       %s --hosts 2|3\n"
+               "       %s --full --n N --transport shm|inproc|tcp|two-hosts|three-hosts\n"
                "       %s --world W --case C\n"
                "       %s --large elements|bytes\n",
-               program, program, program, program);
+               program, program, program, program, program);
   return 2;
 }
 
@@ -306,7 +310,7 @@ int run(int argc, char** argv) {
   uint64_t seed = 1;
   size_t cases = 200, shard = 0, shards = 1;
   double stall = 60;
-  int n = 0, transport = -1;
+  int n = 0, transport = -1, hosts = 0;
   bool full = false, list = false;
   std::string world_text, case_text, large;
   for (int i = 1; i < argc; ++i) {
@@ -325,6 +329,8 @@ int run(int argc, char** argv) {
       stall = std::atof(argv[++i]);
     else if (option == "--shard" && std::sscanf(argv[++i], "%zu/%zu", &shard, &shards) == 2 && shard < shards)
       continue;
+    else if (option == "--hosts")
+      hosts = std::atoi(argv[++i]);
     else if (option == "--n")
       n = std::atoi(argv[++i]);
     else if (option == "--world")
@@ -361,7 +367,10 @@ int run(int argc, char** argv) {
       ++failed;
     }
   };
-  if (full) {
+  if (hosts != 0) {
+    if (hosts != 2 && hosts != 3) return usage(argv[0]);
+    for (const Batch& batch : hosts_sample(seed, hosts, cases)) try_batch(batch);
+  } else if (full) {
     if (n < 1 || n > kMaxRanks || transport < 0) return usage(argv[0]);
     product(n, transport, try_batch);
   } else {

@@ -183,11 +183,12 @@ TEST_P(HostRows, CostsAreWhatTheStepsDo) {
     ASSERT_TRUE(stats.ok()) << stats.status().message();
     EXPECT_EQ(stats->steps_without_data, 0u);
     EXPECT_LE(stats->hops, row().hops(ranks)) << text(map);
-    EXPECT_GE(stats->hops, row().hops(ranks) - 2) << text(map);
-    // The busiest rank: exactly on even hosts; on others which rank that is depends on all of them.
-    const double slack = map.even() ? 1e-9 : 0.5 * row().sent(ranks);
-    EXPECT_NEAR(stats->sent_bytes / buffer, row().sent(ranks), slack) << text(map);
-    EXPECT_NEAR(stats->received_bytes / buffer, row().received(ranks), map.even() ? 1e-9 : 0.5 * row().received(ranks)) << text(map);
+    if (!in_blocks) {
+      EXPECT_GE(stats->hops, row().hops(ranks) - 2) << text(map);
+    }
+    if (!map.even()) continue;  // which rank is the busiest then depends on all of them
+    EXPECT_DOUBLE_EQ(stats->sent_bytes / buffer, row().sent(ranks)) << text(map);
+    EXPECT_DOUBLE_EQ(stats->received_bytes / buffer, row().received(ranks)) << text(map);
   }
 }
 

@@ -100,6 +100,84 @@ TEST(Planner, TakesLogarithmicallyManyHopsForSmallMessagesOverANetwork) {
   EXPECT_EQ(plan.proto, Proto::Simple);
 }
 
+// Ranks on hosts of these sizes, sockets between them.
+Summary hosts(const std::vector<int>& sizes) {
+  std::vector<int> host_of;
+  for (size_t host = 0; host < sizes.size(); ++host)
+    host_of.insert(host_of.end(), static_cast<size_t>(sizes[host]), static_cast<int>(host));
+  Summary summary = network(static_cast<int>(host_of.size()));
+  summary.hosts = static_cast<int>(sizes.size());
+  summary.places = std::make_shared<const HostTable>(host_of);
+  return summary;
+}
+
+TEST(Planner, TakesTheHierarchyWhereHostsHaveSeveralRanks) {
+  for (const std::vector<int>& sizes : {std::vector<int>{4, 4}, {8, 8, 8, 8}, {3, 2}, {1, 4, 4}, {2, 2, 2}}) {
+    for (const uint64_t bytes : {256ull << 10, 4ull << 20, 256ull << 20}) {
+      for (const Coll coll : {Coll::AllReduce, Coll::AllGather, Coll::ReduceScatter}) {
+        const Plan plan = plan_of(hosts(sizes), {coll, bytes, false});
+        EXPECT_EQ(plan.algo, Algo::Hierarchical) << name(coll) << " of " << bytes << " on " << sizes.size() << " hosts of "
+                                                 << sizes[0] << ": " << name(plan.algo);
+      }
+    }
+  }
+}
+
+TEST(Planner, SaysWhyThereIsNoHierarchy) {
+  const Result<std::string> text = explain_plan(hosts({1, 1, 1}), {Coll::AllReduce, 1 << 20, false});
+  ASSERT_TRUE(text.ok());
+  EXPECT_NE(text->find("lost: needs several hosts, and one with several ranks"), std::string::npos) << *text;
+  const Result<std::string> uneven = explain_plan(hosts({2, 1}), {Coll::AllToAll, 64, false});
+  ASSERT_TRUE(uneven.ok());
+  EXPECT_NE(uneven->find("lost: needs as many ranks on each host, in consecutive numbers"), std::string::npos)
+      << *uneven;
+}
+
+TEST(Planner, GivesEveryShapeAPlanOnHosts) {
+  for (const std::vector<int>& sizes : {std::vector<int>{2, 2}, {1, 3}, {8, 8}, {5, 1, 2}}) {
+    const Summary summary = hosts(sizes);
+    for (const Coll coll : kAll) {
+      for (const uint64_t bytes : {0ull, 1ull, 4096ull, 70'000ull, 1ull << 20, 1ull << 30}) {
+        const Plan plan = plan_of(summary, {coll, bytes, false});
+        const CatalogRow* row = find_row(coll, plan.algo);
+        ASSERT_NE(row, nullptr);
+        EXPECT_TRUE(row->fits(summary.ranks()));
+        EXPECT_GT(plan.predicted_us, 0);
+      }
+    }
+  }
+}
+
+TEST(Planner, TakesFewMessagesForSmallBlocksOfManyRanks) {
+  for (const Coll coll : {Coll::AllGather, Coll::ReduceScatter, Coll::AllToAll}) {
+    const Plan plan = plan_of(network(100), {coll, 64, false});
+    EXPECT_TRUE(plan.algo == Algo::Pat || plan.algo == Algo::Bruck) << name(coll) << ": " << name(plan.algo);
+    EXPECT_GE(plan.slots * plan.slice_bytes, 50u * 64) << "the longest run fits what is in flight";
+    const Plan large = plan_of(network(100), {coll, 1 << 20, false});
+    EXPECT_FALSE(large.algo == Algo::Pat || large.algo == Algo::Bruck) << name(coll);
+    EXPECT_EQ(large.scratch_bytes, 0u);
+  }
+}
+
+// What hosts change in the figures of a ring: consecutive ranks cross between hosts once per host and step.
+TEST(Traffic, FollowsTheHosts) {
+  const HopCosts costs{0.5, 5, 0.1, 3};
+  const CatalogRow& ring = *find_row(Coll::AllReduce, Algo::Ring);
+  const Summary together = hosts({4, 4});
+  const Traffic near = walk(ring, together.ranks(), costs);
+  std::vector<int> dealt;
+  for (int rank = 0; rank < 8; ++rank) dealt.push_back(rank % 2);
+  const HostTable table(dealt);
+  const Traffic far = walk(ring, {8, &table.map()}, costs);
+  EXPECT_DOUBLE_EQ(near.host_sent, 2 * 7.0 / 8);      // one rank of each host sends across
+  EXPECT_DOUBLE_EQ(far.host_sent, 4 * 2 * 7.0 / 8);   // all of them do
+  EXPECT_GT(far.latency_us, near.latency_us);
+  EXPECT_EQ(far.wire_hops, 14);
+  const Traffic least = walk(*find_row(Coll::AllReduce, Algo::Hierarchical), together.ranks(), costs);
+  EXPECT_DOUBLE_EQ(least.host_sent, 1);
+  EXPECT_EQ(least.wire_hops, 2);
+}
+
 TEST(Planner, TimeGrowsWithSize) {
   for (const Coll coll : kAll) {
     double before = 0;
@@ -150,6 +228,7 @@ TEST(Planner, DigestCoversEverythingThatEntersAPlan) {
   EXPECT_TRUE(differs([](Summary& s) { s.hosts = 2; }));
   EXPECT_TRUE(differs([](Summary& s) { s.ranks_per_core = 2; }));
   EXPECT_TRUE(differs([](Summary& s) { s.mapped = false; }));
+  EXPECT_TRUE(differs([](Summary& s) { s.places = hosts({2, 2}).places; }));
   EXPECT_TRUE(differs([](Summary& s) { s.slot_capacity /= 2; }));
   EXPECT_TRUE(differs([](Summary& s) { s.ll_slots /= 2; }));
   EXPECT_TRUE(differs([](Summary& s) { s.most_channels = 1; }));

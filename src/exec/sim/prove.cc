@@ -68,8 +68,9 @@ class Prover {
   }
 
   Status refused(const std::string& order) const {
-    return error(Code::InternalError, "{} on {} ranks is wrong: {}{}", name(proof_.coll), proof_.n, job_.failure(),
-                 order);
+    const std::string step = job_.noted_step().empty() ? "" : fmt::format("; the step is {}", job_.noted_step());
+    return error(Code::InternalError, "{} on {} ranks is wrong: {}{}{}", name(proof_.coll), proof_.n, job_.failure(),
+                 step, order);
   }
 
   // True: the lane moved.

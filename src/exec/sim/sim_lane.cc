@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "algo/draw.h"
+
 namespace tutti {
 namespace {
 
@@ -121,6 +123,7 @@ void SimJob::reset() {
     std::fill(fifo.heads.begin(), fifo.heads.end(), 0);
   }
   messages = hops = 0;
+  step_.clear();
 }
 
 SimFifo& SimJob::fifo(int sender, int receiver, int channel) {
@@ -158,6 +161,7 @@ SimLane::SimLane(SimJob& job, AnySchedule the_schedule, const ScheduleArgs& args
       had_data_(schedule.steps()) {}
 
 std::string SimLane::where() const {
+  job_.note_step(draw_step(schedule.at(cursor.step), true, args_.n));
   return fmt::format("rank {}, channel {}, part {}, round {}, step {}, slice {}", args_.me, args_.channel, args_.part,
                      cursor.round, cursor.step, cursor.slice);
 }

@@ -73,6 +73,9 @@ class SimJob {
   void fail(std::string text) {
     if (failure_.empty()) failure_ = std::move(text);
   }
+  // The step at which a message was last put together, as a picture.
+  void note_step(std::string picture) { step_ = std::move(picture); }
+  const std::string& noted_step() const { return step_; }
   // "rank 1's input byte 64", "the sum over ranks {0-2} of input byte 64", "nothing".
   std::string text(Value value) const;
 
@@ -86,7 +89,7 @@ class SimJob {
  private:
   std::deque<SimFifo> fifos_;  // references stay valid as it grows
   std::vector<int> fifo_of_;   // by channel, sender, receiver (n: fan-out); -1: not used so far
-  std::string failure_;
+  std::string failure_, step_;
 };
 
 class SimLane {
