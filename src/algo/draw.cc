@@ -12,7 +12,7 @@ namespace {
 std::string draw_peers(const Peers& peers) {
   if (peers.others()) return "*";
   std::string text;
-  for (int i = 0; i < peers.count; ++i) text += fmt::format("{}{}", i ? "," : "", peers.rank[i]);
+  for (int i = 0; i < peers.count; ++i) text += fmt::format("{}{}", i ? "," : "", peers.at(i, -1));
   return text;
 }
 

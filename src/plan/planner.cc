@@ -119,6 +119,8 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
   if (summary.max_channels > 0) plan.channels = std::min(plan.channels, summary.max_channels);
   plan.channels = std::clamp(plan.channels, 1, summary.most_channels);
   if (row.needs & kSingleRound) plan.channels = 1;
+  if (candidate.lost.empty() && summary.min_channels > 1 && ((row.needs & kSingleRound) || proto == Proto::Rma))
+    candidate.lost = fmt::format("moves in one channel, and TUTTI_MIN_CHANNELS is {}", summary.min_channels);
   if (plan.user != nullptr && plan.user->channels != plan.channels) {  // proven with its own number
     const int given = std::exchange(plan.channels, plan.user->channels);
     const bool allowed = plan.channels <= summary.most_channels &&
@@ -237,6 +239,11 @@ Result<std::string> explain_plan(const Summary& summary, const Shape& shape) {
 }
 
 Status check_restrictions(const Summary& summary) {
+  if (summary.max_channels > 0 && summary.min_channels > summary.max_channels)
+    return invalid_argument(
+        "at least {} channels and at most {} leave nothing: change TUTTI_MIN_CHANNELS or TUTTI_MAX_CHANNELS, or minChannels "
+        "or maxChannels of the configuration",
+        summary.min_channels, summary.max_channels);
   return parse_restrictions(summary.algorithms, summary.protocols).status();
 }
 

@@ -197,6 +197,20 @@ TEST(Planner, HonoursChannelLimits) {
   EXPECT_EQ(plan_of(summary, {Coll::AllReduce, 1 << 20, false}).channels, 8);
 }
 
+TEST(Planner, ChannelLimitsExcludeWhatHasOneChannel) {
+  Summary summary = network(8);
+  summary.min_channels = 2;
+  const Plan plan = plan_of(summary, {Coll::AllGather, 64, false});
+  EXPECT_EQ(plan.channels, 2);
+  summary.algorithms = "all_gather:pat,bruck,doubling";
+  const Result<Plan> none = make_plan(summary, {Coll::AllGather, 64, false});
+  ASSERT_FALSE(none.ok());
+  for (const char* words : {"pat/simple: moves in one channel, and TUTTI_MIN_CHANNELS is 2", "ring/simple: excluded by"})
+    EXPECT_NE(none.status().message().find(words), std::string::npos) << none.status().message();
+  summary.max_channels = 1;
+  EXPECT_FALSE(check_restrictions(summary).ok());
+}
+
 TEST(Planner, ExplainsEveryCandidateAndWhyItLost) {
   const Result<std::string> text = explain_plan(host(3), {Coll::AllReduce, 4096, false});
   ASSERT_TRUE(text.ok());
