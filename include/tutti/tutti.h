@@ -128,13 +128,15 @@ typedef struct {
   const char* netName;  /* restrict the transports, e.g. "tcp"; NULL: free */
   const char* commName; /* shown in messages and tools; NULL: derived from the unique id */
   int splitShare;       /* accepted and without effect: a split is cheap, and lives on when its parent ends */
+  const char* algorithms; /* restrict the planner, as TUTTI_ALGO does, e.g. "all_reduce:ring,tree"; NULL: TUTTI_ALGO */
+  const char* protocols;  /* the same for TUTTI_PROTO, e.g. "simple,ll" */
 } tuttiConfig_t;
 
 #define TUTTI_DEVICE_CPU (-1)
 #define TUTTI_CONFIG_INITIALIZER                                                                             \
   {                                                                                                          \
     sizeof(tuttiConfig_t), TUTTI_CONFIG_MAGIC, TUTTI_VERSION_CODE, 1, TUTTI_DEVICE_CPU, TUTTI_UNDEFINED_INT, \
-        TUTTI_UNDEFINED_INT, NULL, NULL, TUTTI_UNDEFINED_INT                                                 \
+        TUTTI_UNDEFINED_INT, NULL, NULL, TUTTI_UNDEFINED_INT, NULL, NULL                                     \
   }
 
 /* ---- version and errors ---- */

@@ -223,8 +223,10 @@ Status check_config(const char* function, const tuttiConfig_t* config) {
         "header "
         "of the library's major version",
         function, config->version, TUTTI_VERSION_CODE);
+  // What headers of this version have had: the first fields, and those added since.
+  constexpr size_t kFirstSize = offsetof(tuttiConfig_t, algorithms);
   const bool newer = config->version > TUTTI_VERSION_CODE;
-  if (config->size < sizeof(tuttiConfig_t) || (!newer && config->size != sizeof(tuttiConfig_t)))
+  if (config->size < kFirstSize || (!newer && config->size != kFirstSize && config->size != sizeof(tuttiConfig_t)))
     return invalid_argument("{}: config->size is {}: version {} has {} bytes; start from TUTTI_CONFIG_INITIALIZER",
                             function, config->size, config->version, sizeof(tuttiConfig_t));
   const auto flag = [](int value) { return value == 0 || value == 1 || value == TUTTI_UNDEFINED_INT; };

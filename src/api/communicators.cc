@@ -37,6 +37,8 @@ Result<Wanted> read_config(const char* function, const tuttiConfig_t* config, Wa
   if (full.minChannels != TUTTI_UNDEFINED_INT) base.options.min_channels = full.minChannels;
   if (full.maxChannels != TUTTI_UNDEFINED_INT) base.options.max_channels = full.maxChannels;
   if (full.netName != nullptr) base.options.transports = full.netName;
+  if (full.algorithms != nullptr) base.options.algorithms = full.algorithms;
+  if (full.protocols != nullptr) base.options.protocols = full.protocols;
   if (full.commName != nullptr) base.options.name = full.commName;
   return base;
 }

@@ -340,8 +340,8 @@ Result<std::unique_ptr<Communicator>> Communicator::configure(const CommOptions&
   comm->cancelled_ = options.cancelled != nullptr ? options.cancelled : std::make_shared<std::atomic<bool>>(false);
   comm->poll_count_ = static_cast<int>(environment.poll_count);
   Summary& summary = comm->summary_;
-  summary.algorithms = environment.algorithm;
-  summary.protocols = environment.protocol;
+  summary.algorithms = options.algorithms.empty() ? environment.algorithm : options.algorithms;
+  summary.protocols = options.protocols.empty() ? environment.protocol : options.protocols;
   TUTTI_ASSIGN_OR_RETURN(summary.profile, wanted_profile());
   TUTTI_ASSIGN_OR_RETURN(summary.schedules, wanted_schedules());
   summary.min_channels = options.min_channels > 0 ? options.min_channels : static_cast<int>(environment.min_channels);

@@ -11,7 +11,11 @@ namespace {
 
 // Ragged blocks are planned from n alone: no rank knows all sizes of an AllToAllV.
 Shape shape_of(const Request& request) {
-  return {request.coll, request.bytes(), request.tables != nullptr, request.prescaled, request.root};
+  return {.coll = request.coll,
+          .bytes = request.bytes(),
+          .ragged = request.tables != nullptr,
+          .prescaled = request.prescaled,
+          .root = request.root};
 }
 
 }  // namespace

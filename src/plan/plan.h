@@ -37,8 +37,8 @@ struct Shape {
   uint64_t bytes = 0;      // of the region (AllReduce, Broadcast, Reduce, SendRecv) or of one block (the others)
   bool ragged = false;     // blocks of different sizes, known only in part to each rank (the V collectives)
   bool prescaled = false;  // each rank's input has a factor that only that rank knows
-  int root = 0;            // where there is one; only user schedules depend on it
   bool refused = false;    // all ranks know that the buffers of the call do not allow what may be refused (Rma)
+  int root = 0;            // where there is one; only user schedules depend on it
 };
 
 // What all ranks know alike about the machine and the configuration.

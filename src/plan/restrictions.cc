@@ -8,6 +8,10 @@
 namespace tutti {
 namespace {
 
+// What users know a list by.
+constexpr std::string_view kAlgorithms = "TUTTI_ALGO, or algorithms of the configuration";
+constexpr std::string_view kProtocols = "TUTTI_PROTO, or protocols of the configuration";
+
 // Calls `each` for every part of `text` between separators.
 template <class Each>
 Status split(std::string_view text, char separator, Each&& each) {
@@ -62,21 +66,21 @@ Result<Restrictions> parse_restrictions(std::string_view algorithms, std::string
     TUTTI_TRY(split(algorithms, ';', [&](std::string_view part) -> Status {
       const size_t colon = part.find(':');
       if (colon == std::string_view::npos) {
-        TUTTI_ASSIGN_OR_RETURN(parsed.everywhere_, parse_list(part, kAlgoNames, "TUTTI_ALGO"));
+        TUTTI_ASSIGN_OR_RETURN(parsed.everywhere_, parse_list(part, kAlgoNames, kAlgorithms));
         return {};
       }
       const int coll = find(kCollNames, part.substr(0, colon));
       if (coll < 0) {
-        return invalid_argument("TUTTI_ALGO: collective '{}' is not known; use one of {}", part.substr(0, colon),
+        return invalid_argument("{}: collective '{}' is not known; use one of {}", kAlgorithms, part.substr(0, colon),
                                 known(kCollNames));
       }
       TUTTI_ASSIGN_OR_RETURN(parsed.algorithms_[static_cast<size_t>(coll)],
-                             parse_list(part.substr(colon + 1), kAlgoNames, "TUTTI_ALGO"));
+                             parse_list(part.substr(colon + 1), kAlgoNames, kAlgorithms));
       return {};
     }));
   }
   if (!protocols.empty() && protocols != "auto") {
-    TUTTI_ASSIGN_OR_RETURN(parsed.protocols_, parse_list(protocols, kProtoNames, "TUTTI_PROTO"));
+    TUTTI_ASSIGN_OR_RETURN(parsed.protocols_, parse_list(protocols, kProtoNames, kProtocols));
   }
   return parsed;
 }

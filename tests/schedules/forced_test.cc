@@ -75,6 +75,32 @@ TEST(Choice, TakesTheHierarchyOfTheHosts) {
   });
 }
 
+TEST(Choice, IsRestrictedByTheConfiguration) {
+  const Folder folder;
+  api_test::in_children(2, [&](int rank, launcher::Page& page) {
+    const tuttiUniqueId id = api_test::shared_id(rank, page);
+    tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
+    config.algorithms = "all_reduce:ring";
+    config.protocols = "simple";
+    tuttiComm_t comm = nullptr;
+    ASSERT_OK(tuttiCommInitRankConfig(&comm, 2, id, rank, &config));
+    call_and_check("all_reduce", 10, rank, 2, 0, comm);
+    EXPECT_EQ(algorithms_run(comm, "all_reduce", folder / ("dump-" + std::to_string(rank))), std::set<std::string>{"ring"});
+    EXPECT_OK(tuttiCommDestroy(comm));
+  });
+  api_test::in_child([] {
+    tuttiUniqueId id;
+    ASSERT_OK(tuttiGetUniqueId(&id));
+    tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
+    config.algorithms = "all_reduce:carousel";
+    tuttiComm_t comm = nullptr;
+    EXPECT_FAILS(tuttiCommInitRankConfig(&comm, 1, id, 0, &config), TUTTI_INVALID_ARGUMENT, "'carousel' is not known");
+    config.algorithms = nullptr, config.size = offsetof(tuttiConfig_t, algorithms);  // built against an older header
+    EXPECT_OK(tuttiCommInitRankConfig(&comm, 1, id, 0, &config));
+    EXPECT_OK(tuttiCommDestroy(comm));
+  });
+}
+
 TEST(Choice, SaysWhatWasExcludedWhenNothingIsLeft) {
   api_test::in_ranks(
       2,
