@@ -151,12 +151,18 @@ double user_bytes(Ranks r) {
   return static_cast<double>(most) / (region ? r.user->blocks : r.n);
 }
 constexpr CatalogRow user_row(Coll coll) {
-  return {coll,      Algo::User,
-          kBoth,     kUser,
-          one,       user_blocks,
-          user_slots, user_hops,
-          user_bytes<&Step::to>, user_bytes<&Step::to>,
-          user_bytes<&Step::from>, make_user};
+  return {coll,
+          Algo::User,
+          kBoth,
+          kUser,
+          one,
+          user_blocks,
+          user_slots,
+          user_hops,
+          user_bytes<&Step::to>,
+          user_bytes<&Step::to>,
+          user_bytes<&Step::from>,
+          make_user};
 }
 
 constexpr CatalogRow kCatalog[] = {
@@ -299,8 +305,7 @@ std::string_view CatalogRow::lacks(Ranks ranks) const {
   if ((needs & kGrid) && square_side(ranks.n) == 1) return "needs a number of ranks that makes a grid";
   if ((needs & kHosts) && (ranks.hosts == nullptr || !ranks.hosts->hierarchical()))
     return "needs several hosts, and one with several ranks that share memory";
-  if ((needs & kEvenHosts) && !ranks.hosts->even())
-    return "needs as many ranks on each host, in consecutive numbers";
+  if ((needs & kEvenHosts) && !ranks.hosts->even()) return "needs as many ranks on each host, in consecutive numbers";
   return {};
 }
 

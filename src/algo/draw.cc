@@ -98,7 +98,8 @@ std::string draw_schedule(const CatalogRow& row, Ranks ranks, int root) {
     for (int me = 0; me < n; ++me) {
       ScheduleArgs args{.me = me, .n = n, .root = root, .part = part, .hosts = ranks.hosts, .user = ranks.user};
       if (row.coll == Coll::SendRecv) args.root = wrap(part == 0 ? me + 1 : me - 1, n);
-      const std::string title = fmt::format("rank {}", me) + (row.parts(ranks) > 1 ? fmt::format(" part {}", part) : "");
+      const std::string title =
+          fmt::format("rank {}", me) + (row.parts(ranks) > 1 ? fmt::format(" part {}", part) : "");
       lines.push_back({title, row.make(args)});
       const AnySchedule& schedule = lines.back().schedule;
       steps = std::max(steps, schedule.steps());

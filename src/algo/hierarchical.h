@@ -2,9 +2,9 @@
 // Hierarchical schedules: what is between hosts travels between owners of columns (hosts.h), once; what is inside a
 // host goes straight from rank to rank. The hosts may have any ranks, and different numbers of them.
 //
-// Bytes that leave a host, of a buffer of S bytes on H hosts: 2 (H - 1) / H * S for an all-reduce, (H - 1) / H * S for a
-// reduce-scatter and for an all-gather of as many ranks per host, S for a broadcast (none from the last of the chain):
-// what the theory asks for, whatever the number of ranks on a host. The load is shared by the owners.
+// Bytes that leave a host, of a buffer of S bytes on H hosts: 2 (H - 1) / H * S for an all-reduce, (H - 1) / H * S for
+// a reduce-scatter and for an all-gather of as many ranks per host, S for a broadcast (none from the last of the
+// chain): what the theory asks for, whatever the number of ranks on a host. The load is shared by the owners.
 #pragma once
 
 #include "algo/schedule.h"
@@ -86,7 +86,9 @@ struct HierarchicalAllReduce : HierarchicalArgs {
             .src_block = mine,
             .dst_block = last ? mine : -1,
             .from = from,
-            .to = !last ? Peers::one(next_owner()) : count() > 1 ? hosts->team_and_next(me) : hosts->team(me)};
+            .to = !last         ? Peers::one(next_owner())
+                  : count() > 1 ? hosts->team_and_next(me)
+                                : hosts->team(me)};
   }
 };
 

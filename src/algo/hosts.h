@@ -21,7 +21,7 @@ namespace tutti {
 
 struct HostMap {
   int n = 1, hosts = 1, columns = 1;
-  int largest = 1;  // ranks of the largest host
+  int largest = 1;                // ranks of the largest host
   const int* host_of = nullptr;   // by rank
   const int* place_of = nullptr;  // by rank: position among the ranks of its host
   const int* first = nullptr;     // by host, and one more: where its ranks begin in `ranks`

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Packed schedules: logarithmically many messages for any number of ranks, each with many blocks side by side. For small
-// blocks on many ranks, where the number of messages is what costs. Bruck et al., "Efficient algorithms for all-to-all
-// communications in multiport message-passing systems" (1997) gives the patterns; that the far exchanges should be the
-// small ones, and the reduce-scatter as the all-gather backwards, is NCCL's PAT (2024).
+// Packed schedules: logarithmically many messages for any number of ranks, each with many blocks side by side. For
+// small blocks on many ranks, where the number of messages is what costs. Bruck et al., "Efficient algorithms for
+// all-to-all communications in multiport message-passing systems" (1997) gives the patterns; that the far exchanges
+// should be the small ones, and the reduce-scatter as the all-gather backwards, is NCCL's PAT (2024).
 //
 // An *offset* is a distance between ranks modulo n. Exchange j goes over the distance 2^j, to me + 2^j.
 #pragma once
@@ -94,8 +94,8 @@ struct PatReduceScatter : PackedArgs {
     // With an odd n nobody adds to the block of the rank behind me in the first exchange: it is set aside as it is.
     const int aside = wrap(me - 1, n);
     if (uneven() != 0 && k == 0) {
-      return {.src = Buffer::Input, .src_block = aside, .dst_block = aside, .run = 1, .stride = 1,
-              .dst = Buffer::Scratch};
+      return {
+          .src = Buffer::Input, .src_block = aside, .dst_block = aside, .run = 1, .stride = 1, .dst = Buffer::Scratch};
     }
     k -= uneven();
     const int exchange = k / 2, apart = 2 << exchange;
@@ -141,11 +141,21 @@ struct BruckAllToAll : PackedArgs {
   TUTTI_HD constexpr Step at(int k) const {
     if (n == 1) return local_step(false);
     if (k == 0) {
-      return {.src = Buffer::Input, .src_block = me, .dst_block = 0, .blocks = n, .run = 1, .stride = 1,
+      return {.src = Buffer::Input,
+              .src_block = me,
+              .dst_block = 0,
+              .blocks = n,
+              .run = 1,
+              .stride = 1,
               .dst = Buffer::Scratch};
     }
     if (k == steps() - 1) {
-      return {.src = Buffer::Scratch, .src_block = 0, .dst_block = me, .blocks = n, .run = 1, .stride = 1,
+      return {.src = Buffer::Scratch,
+              .src_block = 0,
+              .dst_block = me,
+              .blocks = n,
+              .run = 1,
+              .stride = 1,
               .mirrored = true};
     }
     const int exchange = (k - 1) / 2, bit = 1 << exchange;

@@ -141,13 +141,15 @@ Result<std::unique_ptr<UserSchedule>> parse_user_schedule(const std::string& tex
   auto made = std::make_unique<UserSchedule>();
   made->file = file;
   Reader reader(document, file + ":");
-  if (reader.number("format", kFormat, kFormat, 0) != kFormat) reader.wrong(fmt::format("\"format\" is not {}", kFormat));
+  if (reader.number("format", kFormat, kFormat, 0) != kFormat)
+    reader.wrong(fmt::format("\"format\" is not {}", kFormat));
   made->name = reader.text("name", file);
   const std::string collective = reader.text("collective", "");
   if (const Coll* coll = find_coll(collective); coll == nullptr || *coll == Coll::SendRecv) {
-    reader.wrong(fmt::format("\"collective\" is '{}'; it can be all_reduce, reduce, broadcast, all_gather, "
-                             "reduce_scatter, all_to_all, gather, scatter",
-                             collective));
+    reader.wrong(
+        fmt::format("\"collective\" is '{}'; it can be all_reduce, reduce, broadcast, all_gather, "
+                    "reduce_scatter, all_to_all, gather, scatter",
+                    collective));
   } else {
     made->coll = *coll;
   }

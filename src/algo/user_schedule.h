@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // UserSchedule: a schedule that a user wrote down, read from a JSON table of steps (docs/user-schedules.md). It is one
-// more row of the catalog (Algo::User); that it is right is for the prover to say (exec/sim/verify.h) before it may run.
+// more row of the catalog (Algo::User); that it is right is for the prover to say (exec/sim/verify.h) before it may
+// run.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,7 @@ struct UserSchedule {
   std::string name;
   Coll coll = Coll::AllReduce;
   int n = 1;
-  int root = 0;                                   // of a rooted collective: it serves calls with this one
+  int root = 0;                                    // of a rooted collective: it serves calls with this one
   uint64_t min_bytes = 0, max_bytes = UINT64_MAX;  // of the region, or of one block
   int channels = 1;
   int blocks = 1;  // what a region is cut into; 1 for block collectives

@@ -108,9 +108,8 @@ double predict_hosts_us(const Summary& summary, const Shape& shape, const Catalo
   const double port = traffic.host_sent * whole * 1e-3 / kPortGbps;
   const double more = std::max(0.0, (local + wire) / slice - traffic.messages);
   const double handling = more * (wire * kTcp.message_us / 2 + local * kMessageUs) / std::max(local + wire, 1.0);
-  const double combined = reduces(shape.coll) ? work_per_byte(shape, row, plan, ranks).combined * whole * 1e-3 /
-                                                    profile.combine_gbps
-                                              : 0;
+  const double combined =
+      reduces(shape.coll) ? work_per_byte(shape, row, plan, ranks).combined * whole * 1e-3 / profile.combine_gbps : 0;
   return traffic.latency_us + std::max(std::max(busy, chain) * sharing, port) + (combined + handling) * sharing;
 }
 

@@ -20,13 +20,13 @@ struct Plan {
   Algo algo = Algo::Ring;
   Proto proto = Proto::Simple;
   int channels = 1;
-  int parts = 1;               // lanes per channel
-  int blocks = 1;              // blocks a Region is cut into in each round
-  int slices = 1;              // slices of one block in one round
-  uint64_t slice_bytes = 0;    // also the size of a slot
-  uint64_t slots = 2;          // slots a Simple connection is cut into
-  uint64_t scratch_bytes = 0;  // memory of the lanes' own
-  bool stream_output = false;  // non-temporal stores to the user's output
+  int parts = 1;                       // lanes per channel
+  int blocks = 1;                      // blocks a Region is cut into in each round
+  int slices = 1;                      // slices of one block in one round
+  uint64_t slice_bytes = 0;            // also the size of a slot
+  uint64_t slots = 2;                  // slots a Simple connection is cut into
+  uint64_t scratch_bytes = 0;          // memory of the lanes' own
+  bool stream_output = false;          // non-temporal stores to the user's output
   const UserSchedule* user = nullptr;  // Algo::User: which; outlives the process
   double predicted_us = 0;
 };
@@ -46,8 +46,8 @@ struct Summary {
   int n = 1;
   int hosts = 1;
   std::shared_ptr<const HostTable> places = nullptr;  // which ranks share memory; null: all, or it does not matter
-  int ranks_per_core = 1;               // on the fullest host, rounded up
-  bool mapped = true;                   // every pair maps its slots: LL and fan-out exist
+  int ranks_per_core = 1;                             // on the fullest host, rounded up
+  bool mapped = true;                                 // every pair maps its slots: LL and fan-out exist
   bool single_copy = false;             // every rank can read every other's memory (one process, or the kernel copies)
   bool windows = false;                 // windows are registered (the buffers of a call may still lie elsewhere)
   uint64_t slot_capacity = UINT64_MAX;  // bytes of Simple slots of the smallest connection
@@ -58,9 +58,9 @@ struct Summary {
   // Restrictions by environment and configuration, as text; parsed by the planner.
   std::string algorithms = "auto";
   std::string protocols = "auto";
-  int min_channels = 0, max_channels = 0;  // 0: free
-  uint64_t slice_bytes = 0;                // 0: free
-  std::vector<const UserSchedule*> schedules;  // proven ones of TUTTI_SCHEDULES
+  int min_channels = 0, max_channels = 0;                                  // 0: free
+  uint64_t slice_bytes = 0;                                                // 0: free
+  std::vector<const UserSchedule*> schedules;                              // proven ones of TUTTI_SCHEDULES
   std::shared_ptr<TrafficBook> traffic = std::make_shared<TrafficBook>();  // walked so far, on these places
 
   Ranks ranks() const { return {n, places != nullptr ? &places->map() : nullptr}; }

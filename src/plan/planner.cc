@@ -88,7 +88,8 @@ Ranks ranks_for(const Summary& summary, const Shape& shape, const CatalogRow& ro
 // Why this row and protocol cannot serve the shape; empty if they can.
 std::string unfit(const Summary& summary, const Shape& shape, const CatalogRow& row, Proto proto) {
   if (!row.has(proto)) return fmt::format("has no {} form", name(proto));
-  if (const std::string_view lacks = row.lacks(ranks_for(summary, shape, row)); !lacks.empty()) return std::string(lacks);
+  if (const std::string_view lacks = row.lacks(ranks_for(summary, shape, row)); !lacks.empty())
+    return std::string(lacks);
   if (proto == Proto::LL && !summary.mapped) return "LL needs memory that both ends map";
   if ((row.needs & kSingleRound) && shape.ragged) return "needs blocks of one size";
   if (proto != Proto::Rma) return {};
@@ -241,7 +242,8 @@ Result<std::string> explain_plan(const Summary& summary, const Shape& shape) {
 Status check_restrictions(const Summary& summary) {
   if (summary.max_channels > 0 && summary.min_channels > summary.max_channels)
     return invalid_argument(
-        "at least {} channels and at most {} leave nothing: change TUTTI_MIN_CHANNELS or TUTTI_MAX_CHANNELS, or minChannels "
+        "at least {} channels and at most {} leave nothing: change TUTTI_MIN_CHANNELS or TUTTI_MAX_CHANNELS, or "
+        "minChannels "
         "or maxChannels of the configuration",
         summary.min_channels, summary.max_channels);
   return parse_restrictions(summary.algorithms, summary.protocols).status();
@@ -255,7 +257,8 @@ uint64_t summary_digest(const Summary& summary) {
                   summary.max_channels, summary.slice_bytes) +
       (summary.places == nullptr
            ? std::string()
-           : fmt::format(" {}", fmt::join(std::span(summary.places->map().host_of, static_cast<size_t>(summary.n)), ","))) +
+           : fmt::format(" {}",
+                         fmt::join(std::span(summary.places->map().host_of, static_cast<size_t>(summary.n)), ","))) +
       format_profile(*summary.profile);
   for (const UserSchedule* one : summary.schedules) all += fmt::format(" {:016x}", one->digest);
   uint64_t hash = 0xCBF29CE484222325u;  // FNV-1a

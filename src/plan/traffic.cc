@@ -29,7 +29,8 @@ class Walk {
         map_(*ranks.hosts),
         costs_(costs),
         n_(ranks.n),
-        per_block_(1.0 / (coll_layout(row.coll, n_, 0, 0, 1).input.kind == Layout::Kind::Region ? row.blocks(ranks) : n_)),
+        per_block_(1.0 /
+                   (coll_layout(row.coll, n_, 0, 0, 1).input.kind == Layout::Kind::Region ? row.blocks(ranks) : n_)),
         loads_(static_cast<size_t>(n_)),
         host_sent_(static_cast<size_t>(map_.hosts)) {
     const int parts = row.parts(ranks);

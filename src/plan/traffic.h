@@ -15,14 +15,14 @@ namespace tutti {
 
 // What one message costs before its first byte, by kind of link.
 struct HopCosts {
-  double local_us = 0, wire_us = 0;          // until the peer sees it
+  double local_us = 0, wire_us = 0;            // until the peer sees it
   double local_busy_us = 0, wire_busy_us = 0;  // of the sender and of the receiver
 };
 
 struct Traffic {
-  double latency_us = 0;               // of messages without bytes, everyone starting together
-  int local_hops = 0, wire_hops = 0;   // on the chain that took so long
-  int messages = 0;                    // of the busiest rank, sent and received
+  double latency_us = 0;              // of messages without bytes, everyone starting together
+  int local_hops = 0, wire_hops = 0;  // on the chain that took so long
+  int messages = 0;                   // of the busiest rank, sent and received
   // Of the busiest rank, in bytes per byte of the whole buffer.
   double local_bytes = 0, wire_sent = 0, wire_received = 0;
   double host_sent = 0;  // bytes that leave the busiest host, per byte of the whole buffer

@@ -19,9 +19,10 @@ TEST(Draw, Steps) {
   EXPECT_EQ(draw_step({.src = Buffer::Output, .src_block = 1, .blocks = 3, .run = 1, .stride = -2, .to = Peers::one(2)},
                       true, 6),
             "OS[1,5,3]>2");
-  EXPECT_EQ(draw_step({.dst_block = 4, .blocks = 4, .run = 2, .stride = 4, .from = Peers::one(1), .dst = Buffer::Scratch},
-                      true, 10),
-            "1>RM[4,5,8,9]");
+  EXPECT_EQ(
+      draw_step({.dst_block = 4, .blocks = 4, .run = 2, .stride = 4, .from = Peers::one(1), .dst = Buffer::Scratch},
+                true, 10),
+      "1>RM[4,5,8,9]");
 }
 
 TEST(Draw, Schedule) {

@@ -29,7 +29,8 @@ struct AlgorithmList {
   std::vector<const char*> names;
 };
 const AlgorithmList kAlgorithmLists[] = {
-    {"all_reduce", {"ring", "tree", "one_shot", "two_shot", "doubling", "halving_doubling", "torus,ring", "hierarchical,tree"}},
+    {"all_reduce",
+     {"ring", "tree", "one_shot", "two_shot", "doubling", "halving_doubling", "torus,ring", "hierarchical,tree"}},
     {"reduce", {"ring", "tree", "direct", "hierarchical,tree"}},
     {"broadcast", {"ring", "tree", "direct", "hierarchical,tree"}},
     {"all_gather", {"ring", "direct", "doubling,ring", "bruck,ring", "pat,ring", "hierarchical,ring"}},
@@ -161,7 +162,7 @@ bool valid(const World& w) {
   if (w.mode == kProcesses && w.transport == kInproc && w.n > 1) return false;
   const bool hosts = w.transport == kTwoHosts || w.transport == kThreeHosts;
   if (hosts && (w.mode != kProcesses || w.n <= hosts_of(w))) return false;  // a process is on one host
-  if ((hosts || w.transport == kTcp) && w.proto == kLL) return false;  // exists over mapped memory only
+  if ((hosts || w.transport == kTcp) && w.proto == kLL) return false;       // exists over mapped memory only
   return w.algorithm == 0 || w.n > 1;
 }
 

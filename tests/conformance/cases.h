@@ -36,9 +36,9 @@ enum Transport { kShm, kInproc, kTcp, kTwoHosts, kThreeHosts, kTransports };
 enum Proto { kAnyProto, kSimple, kLL, kRma, kWindows, kProtos };  // kWindows: rma, with buffers in windows
 
 constexpr int kMaxRanks = 8;
-constexpr int kAlgorithms = 10; // 0: the planner's choice, k: the k-th of the collective's list
-constexpr int kSizes = 12;      // kinds of counts, from zero to large and odd
-constexpr int kRoots = 3;       // first, last, middle; for SendRecv: in a ring, in pairs, everybody with everybody
+constexpr int kAlgorithms = 10;  // 0: the planner's choice, k: the k-th of the collective's list
+constexpr int kSizes = 12;       // kinds of counts, from zero to large and odd
+constexpr int kRoots = 3;        // first, last, middle; for SendRecv: in a ring, in pairs, everybody with everybody
 
 struct World {
   int n = 1, mode = 0, transport = 0, algorithm = 0, proto = 0;

@@ -21,7 +21,8 @@ constexpr uint64_t kCell = 32;
 // Ranks by host: consecutive ones by size, or any.
 std::vector<int> in_order(const std::vector<int>& sizes) {
   std::vector<int> host_of;
-  for (size_t host = 0; host < sizes.size(); ++host) host_of.insert(host_of.end(), static_cast<size_t>(sizes[host]), static_cast<int>(host));
+  for (size_t host = 0; host < sizes.size(); ++host)
+    host_of.insert(host_of.end(), static_cast<size_t>(sizes[host]), static_cast<int>(host));
   return host_of;
 }
 std::vector<int> dealt(int n, int hosts) {
@@ -37,9 +38,9 @@ std::string text(const HostMap& map) {
 
 const std::vector<std::vector<int>>& small_layouts() {
   static const auto& layouts = *new std::vector<std::vector<int>>{
-      in_order({2, 2}),    in_order({3, 3}),    in_order({2, 2, 2}), in_order({4, 4}),    in_order({1, 2}),
-      in_order({3, 1}),    in_order({3, 2, 1}), in_order({1, 1, 2}), in_order({5, 2}),    in_order({2, 5, 3}),
-      in_order({1, 4, 1}), dealt(4, 2),         dealt(5, 2),         dealt(6, 3),         dealt(7, 3),
+      in_order({2, 2}),    in_order({3, 3}),    in_order({2, 2, 2}), in_order({4, 4}), in_order({1, 2}),
+      in_order({3, 1}),    in_order({3, 2, 1}), in_order({1, 1, 2}), in_order({5, 2}), in_order({2, 5, 3}),
+      in_order({1, 4, 1}), dealt(4, 2),         dealt(5, 2),         dealt(6, 3),      dealt(7, 3),
       {1, 0, 0, 1, 0},     {0, 1, 2, 2, 1, 2},  {2, 2, 0, 1, 0, 2},
   };
   return layouts;
@@ -222,7 +223,8 @@ TEST(BetweenHosts, AReduceScatterSendsEachSumOnce) {
     const HostTable table(host_of);
     const HostMap& map = table.map();
     uint64_t most = 0;
-    for (int host = 0; host < map.hosts; ++host) most = std::max<uint64_t>(most, static_cast<uint64_t>(map.n - map.size(host)) * 64);
+    for (int host = 0; host < map.hosts; ++host)
+      most = std::max<uint64_t>(most, static_cast<uint64_t>(map.n - map.size(host)) * 64);
     EXPECT_EQ(leaving(Coll::ReduceScatter, map, 64), most) << text(map);
   }
 }
@@ -232,7 +234,8 @@ TEST(BetweenHosts, AnAllGatherBringsEachBlockToEachHostOnce) {
     const HostTable table(host_of);
     const HostMap& map = table.map();
     uint64_t most = 0;  // in a ring a host passes on all blocks but those of the next
-    for (int host = 0; host < map.hosts; ++host) most = std::max<uint64_t>(most, static_cast<uint64_t>(map.n - map.size(map.next(host))) * 64);
+    for (int host = 0; host < map.hosts; ++host)
+      most = std::max<uint64_t>(most, static_cast<uint64_t>(map.n - map.size(map.next(host))) * 64);
     EXPECT_EQ(leaving(Coll::AllGather, map, 64), most) << text(map);
   }
 }

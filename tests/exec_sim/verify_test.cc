@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What may run of what users write: right schedules are proven with the fewest slots, and every single change of one step
-// is refused.
+// What may run of what users write: right schedules are proven with the fewest slots, and every single change of one
+// step is refused.
 #include "exec/sim/verify.h"
 
 #include <gtest/gtest.h>
@@ -31,11 +31,16 @@ TEST(Verify, FindsTheFewestSlots) {
     Coll coll;
     Algo algo;
     int n;
-  } cases[] = {{Coll::AllReduce, Algo::Ring, 5},          {Coll::AllReduce, Algo::Doubling, 6},
-               {Coll::AllReduce, Algo::HalvingDoubling, 8}, {Coll::AllGather, Algo::Ring, 4},
-               {Coll::ReduceScatter, Algo::Direct, 4},    {Coll::Broadcast, Algo::Tree, 7},
-               {Coll::Reduce, Algo::Ring, 3},             {Coll::AllToAll, Algo::Pairwise, 5},
-               {Coll::Gather, Algo::Direct, 3},           {Coll::Scatter, Algo::Direct, 3}};
+  } cases[] = {{Coll::AllReduce, Algo::Ring, 5},
+               {Coll::AllReduce, Algo::Doubling, 6},
+               {Coll::AllReduce, Algo::HalvingDoubling, 8},
+               {Coll::AllGather, Algo::Ring, 4},
+               {Coll::ReduceScatter, Algo::Direct, 4},
+               {Coll::Broadcast, Algo::Tree, 7},
+               {Coll::Reduce, Algo::Ring, 3},
+               {Coll::AllToAll, Algo::Pairwise, 5},
+               {Coll::Gather, Algo::Direct, 3},
+               {Coll::Scatter, Algo::Direct, 3}};
   for (const auto& [coll, algo, n] : cases) {
     const Result<Verified> verified = verify(written_down(coll, algo, n, rooted(coll) ? 1 : 0));
     ASSERT_TRUE(verified.ok()) << verified.status().message();
@@ -46,9 +51,12 @@ TEST(Verify, FindsTheFewestSlots) {
 // Every step of every rank, changed in every way that is here.
 TEST(Verify, RefusesEveryMutant) {
   const UserSchedule originals[] = {
-      written_down(Coll::AllReduce, Algo::Ring, 4),       written_down(Coll::AllReduce, Algo::Doubling, 6),
-      written_down(Coll::AllReduce, Algo::HalvingDoubling, 4), written_down(Coll::AllGather, Algo::Ring, 4),
-      written_down(Coll::ReduceScatter, Algo::Ring, 4),   written_down(Coll::Broadcast, Algo::Tree, 6),
+      written_down(Coll::AllReduce, Algo::Ring, 4),
+      written_down(Coll::AllReduce, Algo::Doubling, 6),
+      written_down(Coll::AllReduce, Algo::HalvingDoubling, 4),
+      written_down(Coll::AllGather, Algo::Ring, 4),
+      written_down(Coll::ReduceScatter, Algo::Ring, 4),
+      written_down(Coll::Broadcast, Algo::Tree, 6),
       written_down(Coll::Reduce, Algo::Ring, 4),
   };
   int mutants = 0;
@@ -61,8 +69,8 @@ TEST(Verify, RefusesEveryMutant) {
           UserSchedule mutant = original;
           if (!mutate(mutant.steps[me], mutant.steps[me][k])) return;
           ++mutants;
-          EXPECT_FALSE(verify(mutant).ok()) << name(original.coll) << " of " << original.n << ", rank " << me
-                                            << ", step " << k << ": " << change;
+          EXPECT_FALSE(verify(mutant).ok())
+              << name(original.coll) << " of " << original.n << ", rank " << me << ", step " << k << ": " << change;
         };
         const auto other = [&](int not_this) {
           int rank = (not_this + 1) % original.n;
@@ -89,12 +97,12 @@ TEST(Verify, RefusesEveryMutant) {
         refused("not received", [&](Steps&, Step& step) { return !step.from.none() && (step.from = {}, true); });
         refused("not sent", [&](Steps&, Step& step) { return !step.to.none() && (step.to = {}, true); });
         refused("last", [&](Steps&, Step& step) { return step.reduce && (step.last = !step.last, true); });
-        refused("not reduced", [&](Steps&, Step& step) {
-          return step.reduce && (step.reduce = step.last = false, true);
-        });
+        refused("not reduced",
+                [&](Steps&, Step& step) { return step.reduce && (step.reduce = step.last = false, true); });
         refused("not kept", [&](Steps&, Step& step) { return step.dst_block >= 0 && (step.dst_block = -1, true); });
         refused("kept elsewhere", [&](Steps&, Step& step) {
-          if (step.dst_block < 0 || blocks == 1 || step.blocks > 1 || original.coll == Coll::ReduceScatter) return false;
+          if (step.dst_block < 0 || blocks == 1 || step.blocks > 1 || original.coll == Coll::ReduceScatter)
+            return false;
           step.dst_block = (step.dst_block + 1) % blocks;
           return true;
         });
@@ -103,9 +111,8 @@ TEST(Verify, RefusesEveryMutant) {
           step.src_block = original.coll == Coll::AllGather ? 1 : (step.src_block + 1) % blocks;
           return true;
         });
-        refused("read from nowhere", [&](Steps&, Step& step) {
-          return step.src != Buffer::None && (step.src = Buffer::None, true);
-        });
+        refused("read from nowhere",
+                [&](Steps&, Step& step) { return step.src != Buffer::None && (step.src = Buffer::None, true); });
       }
     }
   }

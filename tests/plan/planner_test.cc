@@ -118,8 +118,8 @@ TEST(Planner, TakesTheHierarchyWhereHostsHaveSeveralRanks) {
     for (const uint64_t bytes : {1ull << 20, 4ull << 20, 256ull << 20}) {
       for (const Coll coll : {Coll::AllReduce, Coll::AllGather, Coll::ReduceScatter}) {
         const Plan plan = plan_of(hosts(sizes), {coll, bytes, false});
-        EXPECT_EQ(plan.algo, Algo::Hierarchical) << name(coll) << " of " << bytes << " on " << sizes.size() << " hosts of "
-                                                 << sizes[0] << ": " << name(plan.algo);
+        EXPECT_EQ(plan.algo, Algo::Hierarchical) << name(coll) << " of " << bytes << " on " << sizes.size()
+                                                 << " hosts of " << sizes[0] << ": " << name(plan.algo);
       }
     }
   }
@@ -171,8 +171,8 @@ TEST(Traffic, FollowsTheHosts) {
   for (int rank = 0; rank < 8; ++rank) dealt.push_back(rank % 2);
   const HostTable table(dealt);
   const Traffic far = walk(ring, {8, &table.map()}, costs);
-  EXPECT_DOUBLE_EQ(near.host_sent, 2 * 7.0 / 8);      // one rank of each host sends across
-  EXPECT_DOUBLE_EQ(far.host_sent, 4 * 2 * 7.0 / 8);   // all of them do
+  EXPECT_DOUBLE_EQ(near.host_sent, 2 * 7.0 / 8);     // one rank of each host sends across
+  EXPECT_DOUBLE_EQ(far.host_sent, 4 * 2 * 7.0 / 8);  // all of them do
   EXPECT_GT(far.latency_us, near.latency_us);
   EXPECT_EQ(far.wire_hops, 14);
   const Traffic least = walk(*find_row(Coll::AllReduce, Algo::Hierarchical), together.ranks(), costs);
@@ -207,7 +207,8 @@ TEST(Planner, ChannelLimitsExcludeWhatHasOneChannel) {
   summary.algorithms = "all_gather:pat,bruck,doubling";
   const Result<Plan> none = make_plan(summary, {Coll::AllGather, 64, false});
   ASSERT_FALSE(none.ok());
-  for (const char* words : {"pat/simple: moves in one channel, and TUTTI_MIN_CHANNELS is 2", "ring/simple: excluded by"})
+  for (const char* words :
+       {"pat/simple: moves in one channel, and TUTTI_MIN_CHANNELS is 2", "ring/simple: excluded by"})
     EXPECT_NE(none.status().message().find(words), std::string::npos) << none.status().message();
   summary.max_channels = 1;
   EXPECT_FALSE(check_restrictions(summary).ok());

@@ -24,29 +24,26 @@ TEST_P(ForcedAlgorithm, Runs) {
   const Folder folder;
   int n = 0;
   for (const int size : forced.hosts) n += size;
-  on_hosts(
-      forced.hosts,
-      [&](int rank, tuttiComm_t comm) {
-        for (const size_t count : forced.counts) {
-          for (int root = 0; root < n; root += 2) call_and_check(forced.collective, count, rank, n, root, comm);
-        }
-        const std::set<std::string> ran =
-            algorithms_run(comm, forced.collective, folder / ("dump-" + std::to_string(rank)));
-        EXPECT_EQ(ran, std::set<std::string>{forced.algorithm});
-      },
-      {{"TUTTI_ALGO", std::string(forced.collective) + ":" + forced.algorithm}});
+  on_hosts(forced.hosts,
+           [&](int rank, tuttiComm_t comm) {
+             for (const size_t count : forced.counts) {
+               for (int root = 0; root < n; root += 2) call_and_check(forced.collective, count, rank, n, root, comm);
+             }
+             const std::set<std::string> ran =
+                 algorithms_run(comm, forced.collective, folder / ("dump-" + std::to_string(rank)));
+             EXPECT_EQ(ran, std::set<std::string>{forced.algorithm});
+           },
+           {{"TUTTI_ALGO", std::string(forced.collective) + ":" + forced.algorithm}});
 }
 
 const std::vector<size_t> kAnySize = {1, 513, 100'003};
 const std::vector<size_t> kSmall = {1, 7, 500};
 
-INSTANTIATE_TEST_SUITE_P(OneHost, ForcedAlgorithm,
-                         testing::Values(Forced{"all_reduce", "torus", {6}, kAnySize},
-                                         Forced{"all_gather", "pat", {5}, kSmall},
-                                         Forced{"all_gather", "bruck", {5}, kSmall},
-                                         Forced{"reduce_scatter", "pat", {5}, kSmall},
-                                         Forced{"all_to_all", "bruck", {5}, kSmall},
-                                         Forced{"broadcast", "ring", {4}, kAnySize}));
+INSTANTIATE_TEST_SUITE_P(
+    OneHost, ForcedAlgorithm,
+    testing::Values(Forced{"all_reduce", "torus", {6}, kAnySize}, Forced{"all_gather", "pat", {5}, kSmall},
+                    Forced{"all_gather", "bruck", {5}, kSmall}, Forced{"reduce_scatter", "pat", {5}, kSmall},
+                    Forced{"all_to_all", "bruck", {5}, kSmall}, Forced{"broadcast", "ring", {4}, kAnySize}));
 INSTANTIATE_TEST_SUITE_P(TwoHosts, ForcedAlgorithm,
                          testing::Values(Forced{"all_reduce", "hierarchical", {2, 2}, kAnySize},
                                          Forced{"all_reduce", "torus", {2, 2}, kAnySize},
@@ -85,7 +82,8 @@ TEST(Choice, IsRestrictedByTheConfiguration) {
     tuttiComm_t comm = nullptr;
     ASSERT_OK(tuttiCommInitRankConfig(&comm, 2, id, rank, &config));
     call_and_check("all_reduce", 10, rank, 2, 0, comm);
-    EXPECT_EQ(algorithms_run(comm, "all_reduce", folder / ("dump-" + std::to_string(rank))), std::set<std::string>{"ring"});
+    EXPECT_EQ(algorithms_run(comm, "all_reduce", folder / ("dump-" + std::to_string(rank))),
+              std::set<std::string>{"ring"});
     EXPECT_OK(tuttiCommDestroy(comm));
   });
   api_test::in_child([] {
@@ -102,16 +100,15 @@ TEST(Choice, IsRestrictedByTheConfiguration) {
 }
 
 TEST(Choice, SaysWhatWasExcludedWhenNothingIsLeft) {
-  api_test::in_ranks(
-      2,
-      [](int, tuttiComm_t comm) {
-        double one = 1;
-        EXPECT_FAILS(tuttiAllReduce(&one, &one, 1, TUTTI_FLOAT64, TUTTI_SUM, comm, nullptr), TUTTI_INVALID_USAGE,
-                     "hierarchical/simple: needs several hosts");
-        EXPECT_FAILS(tuttiAllReduce(&one, &one, 1, TUTTI_FLOAT64, TUTTI_SUM, comm, nullptr), TUTTI_INVALID_USAGE,
-                     "ring/simple: excluded by TUTTI_ALGO");
-      },
-      {{"TUTTI_ALGO", "all_reduce:hierarchical"}});
+  api_test::in_ranks(2,
+                     [](int, tuttiComm_t comm) {
+                       double one = 1;
+                       EXPECT_FAILS(tuttiAllReduce(&one, &one, 1, TUTTI_FLOAT64, TUTTI_SUM, comm, nullptr),
+                                    TUTTI_INVALID_USAGE, "hierarchical/simple: needs several hosts");
+                       EXPECT_FAILS(tuttiAllReduce(&one, &one, 1, TUTTI_FLOAT64, TUTTI_SUM, comm, nullptr),
+                                    TUTTI_INVALID_USAGE, "ring/simple: excluded by TUTTI_ALGO");
+                     },
+                     {{"TUTTI_ALGO", "all_reduce:hierarchical"}});
 }
 
 }  // namespace

@@ -56,7 +56,8 @@ inline void on_hosts(const std::vector<int>& sizes, const std::function<void(int
       n,
       [&](int rank, launcher::Page& page) {
         int host = 0;
-        for (int left = rank; left >= sizes[static_cast<size_t>(host)]; ++host) left -= sizes[static_cast<size_t>(host)];
+        for (int left = rank; left >= sizes[static_cast<size_t>(host)]; ++host)
+          left -= sizes[static_cast<size_t>(host)];
         if (sizes.size() > 1) setenv("TUTTI_HOST_ID", ("host" + std::to_string(host)).c_str(), 1);
         tuttiComm_t comm = nullptr;
         ASSERT_OK(tuttiCommInitRank(&comm, n, api_test::shared_id(rank, page), rank));
@@ -76,7 +77,8 @@ inline void call_and_check(const std::string& collective, size_t count, int rank
   double ranks = 0;
   for (int r = 0; r < n; ++r) ranks += r + 1;
   const auto expect = [&](size_t at, double wanted) {
-    ASSERT_EQ(out[at], wanted) << collective << " of " << count << ", rank " << rank << " of " << n << ", element " << at;
+    ASSERT_EQ(out[at], wanted) << collective << " of " << count << ", rank " << rank << " of " << n << ", element "
+                               << at;
   };
   const auto fill = [&](size_t of) {
     for (size_t b = 0; b < of; ++b) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Schedules that users write: right ones run with right values on every transport, at the sizes they are for; wrong ones
-// and different ones are refused at initialisation; `tutti plan verify` says why.
+// Schedules that users write: right ones run with right values on every transport, at the sizes they are for; wrong
+// ones and different ones are refused at initialisation; `tutti plan verify` says why.
 #include <array>
 #include <cstdio>
 
@@ -82,19 +82,19 @@ TEST_P(OnTransport, RunsWithRightValues) {
                             write(folder, "star.json", star_all_gather(kRanks)) + "," +
                             write(folder, "broadcast.json", star_broadcast(kRanks));
   const std::string transport = GetParam();
-  on_hosts(
-      transport == "hosts" ? std::vector<int>{2, 2} : std::vector<int>{kRanks},
-      [&](int rank, tuttiComm_t comm) {
-        for (const char* collective : {"all_reduce", "all_gather", "broadcast"}) {
-          for (const size_t count : {0, 1, 3, 700, 100'003}) call_and_check(collective, count, rank, kRanks, 1, comm);
-          EXPECT_EQ(algorithms_run(comm, collective, folder / ("dump-" + std::to_string(rank))),
-                    std::set<std::string>{"user"})
-              << collective;
-        }
-        call_and_check("broadcast", 10, rank, kRanks, 0, comm);  // of another root: the catalog's
-        EXPECT_EQ(algorithms_run(comm, "broadcast", folder / ("dump-" + std::to_string(rank))).size(), 2u);
-      },
-      {{"TUTTI_SCHEDULES", files}, {"TUTTI_TRANSPORTS", transport == "hosts" ? "auto" : transport}});
+  on_hosts(transport == "hosts" ? std::vector<int>{2, 2} : std::vector<int>{kRanks},
+           [&](int rank, tuttiComm_t comm) {
+             for (const char* collective : {"all_reduce", "all_gather", "broadcast"}) {
+               for (const size_t count : {0, 1, 3, 700, 100'003})
+                 call_and_check(collective, count, rank, kRanks, 1, comm);
+               EXPECT_EQ(algorithms_run(comm, collective, folder / ("dump-" + std::to_string(rank))),
+                         std::set<std::string>{"user"})
+                   << collective;
+             }
+             call_and_check("broadcast", 10, rank, kRanks, 0, comm);  // of another root: the catalog's
+             EXPECT_EQ(algorithms_run(comm, "broadcast", folder / ("dump-" + std::to_string(rank))).size(), 2u);
+           },
+           {{"TUTTI_SCHEDULES", files}, {"TUTTI_TRANSPORTS", transport == "hosts" ? "auto" : transport}});
 }
 INSTANTIATE_TEST_SUITE_P(All, OnTransport, testing::Values("shm", "tcp", "hosts"),
                          [](const auto& info) { return std::string(info.param); });
@@ -103,17 +103,16 @@ TEST(UserSchedule, ServesItsSizesOnly) {
   const Folder folder;
   json ring = ring_all_reduce(3);
   ring["min_bytes"] = 1024, ring["max_bytes"] = 8192;
-  on_hosts(
-      {3},
-      [&](int rank, tuttiComm_t comm) {
-        const std::string dump = folder / ("dump-" + std::to_string(rank));
-        call_and_check("all_reduce", 16, rank, 3, 0, comm);
-        call_and_check("all_reduce", 2000, rank, 3, 0, comm);
-        EXPECT_FALSE(algorithms_run(comm, "all_reduce", dump).contains("user"));
-        call_and_check("all_reduce", 1000, rank, 3, 0, comm);
-        EXPECT_TRUE(algorithms_run(comm, "all_reduce", dump).contains("user"));
-      },
-      {{"TUTTI_SCHEDULES", write(folder, "ring.json", ring)}});
+  on_hosts({3},
+           [&](int rank, tuttiComm_t comm) {
+             const std::string dump = folder / ("dump-" + std::to_string(rank));
+             call_and_check("all_reduce", 16, rank, 3, 0, comm);
+             call_and_check("all_reduce", 2000, rank, 3, 0, comm);
+             EXPECT_FALSE(algorithms_run(comm, "all_reduce", dump).contains("user"));
+             call_and_check("all_reduce", 1000, rank, 3, 0, comm);
+             EXPECT_TRUE(algorithms_run(comm, "all_reduce", dump).contains("user"));
+           },
+           {{"TUTTI_SCHEDULES", write(folder, "ring.json", ring)}});
 }
 
 TEST(UserSchedule, IsSubjectToRestrictions) {

@@ -43,7 +43,8 @@ void run(const Options& options) {
   const auto hosts = host_of.empty() ? nullptr : std::make_unique<HostTable>(host_of);
   const Ranks ranks(n, hosts != nullptr ? &hosts->map() : nullptr);
   if (const std::string_view lacks = row->lacks(ranks); !lacks.empty())
-    refuse(fmt::format("{} {} {}; --hosts 2,2 puts two ranks on each of two hosts", name(row->coll), name(row->algo), lacks));
+    refuse(fmt::format("{} {} {}; --hosts 2,2 puts two ranks on each of two hosts", name(row->coll), name(row->algo),
+                       lacks));
   if (options.root >= n) refuse(fmt::format("there is no rank {} among {}", options.root, n));
   fmt::print("{}", draw_schedule(*row, ranks, options.root));
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `tutti plan verify FILE`: proves a schedule that a user wrote (docs/user-schedules.md) by the prover, which drives the
-// loop that would move its bytes, or shows the counterexample. What passes here may run in TUTTI_SCHEDULES.
+// `tutti plan verify FILE`: proves a schedule that a user wrote (docs/user-schedules.md) by the prover, which drives
+// the loop that would move its bytes, or shows the counterexample. What passes here may run in TUTTI_SCHEDULES.
 #include <fmt/core.h>
 
 #include "algo/catalog.h"

@@ -364,9 +364,7 @@ class CpuLane {
     move.combines = step.reduce || move.scale_in;
     list.moves.push_back(move);
   }
-  const std::byte* base(Buffer buffer) const {
-    return buffer == Buffer::Input ? call_->input : kept_base(buffer);
-  }
+  const std::byte* base(Buffer buffer) const { return buffer == Buffer::Input ? call_->input : kept_base(buffer); }
   std::byte* kept_base(Buffer buffer) const { return buffer == Buffer::Scratch ? call_->scratch : call_->output; }
 
   const Ports& ports_;

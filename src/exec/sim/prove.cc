@@ -43,12 +43,8 @@ class Prover {
 
  private:
   void add_lane(int me, int channel, int part) {
-    ScheduleArgs args{.me = me,
-                      .n = proof_.n,
-                      .root = proof_.root,
-                      .channel = channel,
-                      .part = part,
-                      .hosts = proof_.hosts};
+    ScheduleArgs args{
+        .me = me, .n = proof_.n, .root = proof_.root, .channel = channel, .part = part, .hosts = proof_.hosts};
     if (proof_.coll == Coll::SendRecv) args.root = wrap(part == 0 ? me + proof_.root : me - proof_.root, proof_.n);
     lanes_.emplace_back(job_, proof_.schedule(args), args);
   }

@@ -31,8 +31,8 @@ namespace tutti {
 struct Proof {
   Coll coll = Coll::AllReduce;
   int n = 1;
-  int root = 0;   // SendRecv: the distance; each rank sends to me + root and receives from me - root
-  int parts = 1;  // lanes per channel
+  int root = 0;                    // SendRecv: the distance; each rank sends to me + root and receives from me - root
+  int parts = 1;                   // lanes per channel
   const HostMap* hosts = nullptr;  // for schedules that ask which ranks share a host
   std::function<AnySchedule(const ScheduleArgs&)> schedule = {};
 

@@ -13,9 +13,10 @@ Proof proof_of(const UserSchedule& schedule, int slots) {
   return {.coll = schedule.coll,
           .n = schedule.n,
           .root = schedule.root,
-          .schedule = [&schedule](const ScheduleArgs& args) {
-            return AnySchedule{TableSchedule{schedule.steps[static_cast<size_t>(args.me)]}};
-          },
+          .schedule =
+              [&schedule](const ScheduleArgs& args) {
+                return AnySchedule{TableSchedule{schedule.steps[static_cast<size_t>(args.me)]}};
+              },
           .bytes = kTileAlign * static_cast<uint64_t>(schedule.blocks * schedule.channels),
           .channels = schedule.channels,
           .blocks = schedule.blocks,
@@ -58,7 +59,8 @@ Result<Verified> verify(const UserSchedule& schedule) {
   const Proof base = proof_of(schedule, verified.slots);
   // In runs of cells: none, half a slice of the first blocks, one, a round and a half, many rounds.
   const uint64_t unit = base.bytes / kTileAlign;
-  for (const uint64_t bytes : {base.bytes, uint64_t{0}, kCell, base.bytes - kCell * (unit > 1 ? 1 : 0), 3 * unit * kCell, 9 * unit * kCell}) {
+  for (const uint64_t bytes :
+       {base.bytes, uint64_t{0}, kCell, base.bytes - kCell * (unit > 1 ? 1 : 0), 3 * unit * kCell, 9 * unit * kCell}) {
     for (const bool in_place : {false, true}) {
       Proof proof = base;
       proof.bytes = bytes;
@@ -67,8 +69,9 @@ Result<Verified> verify(const UserSchedule& schedule) {
       TUTTI_ASSIGN_OR_RETURN(const ProofStats stats, prove(proof));
       if (bytes != base.bytes || in_place) continue;
       verified.stats = stats;
-      verified.whole = static_cast<double>(bytes) *
-                       (coll_layout(schedule.coll, schedule.n, 0, 0, 0).input.kind == Layout::Kind::Region ? 1 : schedule.n);
+      verified.whole =
+          static_cast<double>(bytes) *
+          (coll_layout(schedule.coll, schedule.n, 0, 0, 0).input.kind == Layout::Kind::Region ? 1 : schedule.n);
       if (stats.steps_without_data > 0)
         return invalid_argument("{} of its steps never move a byte: take them out", stats.steps_without_data);
     }

@@ -9,10 +9,10 @@
 namespace tutti {
 
 struct Verified {
-  int slots = 0;      // fewest per connection with which no rank waits for itself
-  ProofStats stats;   // of one slice per block
-  double whole = 0;   // bytes of the whole buffer in `stats`
-  int proofs = 0;     // how many were done
+  int slots = 0;     // fewest per connection with which no rank waits for itself
+  ProofStats stats;  // of one slice per block
+  double whole = 0;  // bytes of the whole buffer in `stats`
+  int proofs = 0;    // how many were done
 };
 
 // Proves it in place and not, for none, some and many bytes, for lengths that do not divide, in several orders; an
