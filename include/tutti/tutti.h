@@ -200,13 +200,13 @@ TUTTI_API tuttiResult_t tuttiCommInitRank(tuttiComm_t* comm, int nranks, tuttiUn
  *
  * Shape     config NULL: the defaults. config->device: TUTTI_DEVICE_CPU (no other device in this version).
  * Order     Collective: returns when all ranks have called. config->blocking 0: returns TUTTI_IN_PROGRESS at once;
- *           *comm is valid for tuttiCommGetAsyncError and tuttiCommAbort, for the rest once the former says
- * TUTTI_SUCCESS. Threads   As tuttiCommInitRank. config and its strings are copied. A non-blocking communicator has a
- * worker thread, on which its calls with stream NULL run in issue order after they have returned TUTTI_IN_PROGRESS:
- * their buffers must live until tuttiCommGetAsyncError no longer says TUTTI_IN_PROGRESS. Errors    As
- * tuttiCommInitRank; and TUTTI_INVALID_ARGUMENT: size, magic or version are not those of TUTTI_CONFIG_INITIALIZER, a
- * field out of range. TUTTI_INVALID_USAGE: a device. Non-blocking: what goes wrong later is what tuttiCommGetAsyncError
- * says; then *comm still has to be aborted or destroyed.
+ *           *comm is valid for tuttiCommGetAsyncError and tuttiCommAbort, for the rest once the former says TUTTI_SUCCESS.
+ * Threads   As tuttiCommInitRank. config and its strings are copied. A non-blocking communicator has a worker thread,
+ *           on which its calls with stream NULL run in issue order after they have returned TUTTI_IN_PROGRESS: their
+ *           buffers must live until tuttiCommGetAsyncError no longer says TUTTI_IN_PROGRESS.
+ * Errors    As tuttiCommInitRank; and TUTTI_INVALID_ARGUMENT: size, magic or version are not those of
+ *           TUTTI_CONFIG_INITIALIZER, a field out of range. TUTTI_INVALID_USAGE: a device. Non-blocking: what goes
+ *           wrong later is what tuttiCommGetAsyncError says; then *comm still has to be aborted or destroyed.
  */
 TUTTI_API tuttiResult_t tuttiCommInitRankConfig(tuttiComm_t* comm, int nranks, tuttiUniqueId id, int rank,
                                                 const tuttiConfig_t* config);
@@ -229,10 +229,12 @@ TUTTI_API tuttiResult_t tuttiCommInitEnv(tuttiComm_t* comm, const tuttiConfig_t*
  *
  * Shape     address is "host:port" or "[IPv6]:port" and the same on all ranks; rank 0 runs on that host, where it opens
  *           the port (or one of the three after it). nranks, rank and config as in tuttiCommInitRankConfig.
- *           TUTTI_JOB_SECRET, the same text on all ranks, authenticates the rendezvous; without it one warning says
- * that strangers could join. Order     Collective: returns when all ranks have called. Call it once at a time per
- * address. Threads   As tuttiCommInitRank. Errors    As tuttiCommInitRankConfig; and TUTTI_INVALID_ARGUMENT: address
- * does not parse. TUTTI_SYSTEM_ERROR: the host has no address, or rank 0 cannot open the port.
+ *           TUTTI_JOB_SECRET, the same text on all ranks, authenticates the rendezvous; without it one warning says that
+ *           strangers could join.
+ * Order     Collective: returns when all ranks have called. Call it once at a time per address.
+ * Threads   As tuttiCommInitRank.
+ * Errors    As tuttiCommInitRankConfig; and TUTTI_INVALID_ARGUMENT: address does not parse. TUTTI_SYSTEM_ERROR: the host
+ *           has no address, or rank 0 cannot open the port.
  */
 TUTTI_API tuttiResult_t tuttiCommInitAddress(tuttiComm_t* comm, int nranks, const char* address, int rank,
                                              const tuttiConfig_t* config);
@@ -695,11 +697,12 @@ TUTTI_API tuttiResult_t tuttiGroupEnd(void);
 /**
  * Closes a group without starting anything, and writes how long the outermost group would take.
  *
- * Shape     *microseconds: the planner's predictions for the members of each communicator one after the other; of
- * several communicators, which advance together, the longest. 0 for a nested group, which is only closed. Order Local:
- * needs no other rank. Threads   The thread that opened the group. Errors    As tuttiGroupEnd; and
- * TUTTI_INVALID_ARGUMENT: microseconds is NULL. TUTTI_INVALID_USAGE: the group makes or ends communicators. The group
- * is closed and nothing is started in any case.
+ * Shape     *microseconds: the planner's predictions for the members of each communicator one after the other; of several
+ *           communicators, which advance together, the longest. 0 for a nested group, which is only closed.
+ * Order     Local: needs no other rank.
+ * Threads   The thread that opened the group.
+ * Errors    As tuttiGroupEnd; and TUTTI_INVALID_ARGUMENT: microseconds is NULL. TUTTI_INVALID_USAGE: the group makes or
+ *           ends communicators. The group is closed and nothing is started in any case.
  */
 TUTTI_API tuttiResult_t tuttiGroupSimulateEnd(double* microseconds);
 
