@@ -2,7 +2,6 @@
 #include "plan/traffic.h"
 
 #include <algorithm>
-#include <deque>
 #include <unordered_map>
 #include <vector>
 
@@ -59,7 +58,13 @@ class Walk {
     Moment now = {};
   };
 
-  std::deque<Moment>& messages(int sender, int receiver) {
+  // In the order in which they were sent; short, since most peers meet once.
+  struct Messages {
+    std::vector<Moment> sent;
+    size_t received = 0;
+    bool empty() const { return received == sent.size(); }
+  };
+  Messages& messages(int sender, int receiver) {
     return between_[static_cast<uint64_t>(sender) << 32 | static_cast<uint64_t>(receiver)];
   }
   bool local(int a, int b) const { return map_.host_of[a] == map_.host_of[b]; }
@@ -78,10 +83,9 @@ class Walk {
     load.messages += from + to;
     for (int i = 0; i < from; ++i) {
       const int peer = step.from.at(i, me);
-      std::deque<Moment>& arrived = messages(peer, me);
-      lane.now = later(lane.now, arrived.front());
+      Messages& arrived = messages(peer, me);
+      lane.now = later(lane.now, arrived.sent[arrived.received++]);
       lane.now.us += busy_us(me, peer);
-      arrived.pop_front();
       (local(me, peer) ? load.local_received : load.wire_received) += bytes;
     }
     for (int i = 0; i < to; ++i) {
@@ -91,7 +95,7 @@ class Walk {
       Moment there = lane.now;
       there.us += near ? costs_.local_us : costs_.wire_us;
       ++(near ? there.local_hops : there.wire_hops);
-      messages(me, peer).push_back(there);
+      messages(me, peer).sent.push_back(there);
       (near ? load.local_sent : load.wire_sent) += bytes;
       if (!near) host_sent_[static_cast<size_t>(map_.host_of[me])] += bytes;
     }
@@ -128,7 +132,7 @@ class Walk {
   std::vector<Lane> lanes_;
   std::vector<Load> loads_;
   std::vector<double> host_sent_;
-  std::unordered_map<uint64_t, std::deque<Moment>> between_;
+  std::unordered_map<uint64_t, Messages> between_;
 };
 
 }  // namespace

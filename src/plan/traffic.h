@@ -34,8 +34,8 @@ Traffic walk(const CatalogRow& row, Ranks ranks, const HopCosts& costs);
 // Walks each row once. Shared by the copies of a Summary; any thread.
 class TrafficBook {
  public:
-  // Beyond so many ranks walking takes longer than a plan may (2 million steps of a ring take 0.1 s).
-  static constexpr int kMostRanks = 1024;
+  // Beyond so many ranks walking takes longer than a plan may: everybody with everybody are 130,000 steps here.
+  static constexpr int kMostRanks = 256;
 
   Traffic of(const CatalogRow& row, Ranks ranks, const HopCosts& costs);
 
