@@ -15,10 +15,14 @@
 // Over a network:
 //
 //   time = hops * exchange + messages * message + (sent / write + received / read, or one slice per hop if longer)
+//
+// Between GPUs: fabric.cc.
 #include "plan/cost.h"
 
 #include <algorithm>
 #include <cmath>
+
+#include "plan/fabric.h"
 
 namespace tutti {
 namespace {
@@ -91,6 +95,7 @@ double through(const Curve& curve, double total, double block, double slice, int
 }  // namespace
 
 double predict_us(const Summary& summary, const Shape& shape, const CatalogRow& row, const Plan& plan) {
+  if (summary.fabric != nullptr) return predict_fabric_us(*summary.fabric, shape, row, plan);
   if (!summary.mapped) return predict_network_us(summary, shape, row, plan);
   const int n = summary.n;
   const Profile& profile = *summary.profile;

@@ -36,6 +36,8 @@ struct Shape {
   bool refused = false;    // all ranks know that the buffers of the call do not allow what may be refused (Rma)
 };
 
+struct Fabric;  // plan/fabric.h
+
 // What all ranks know alike about the machine and the configuration.
 struct Summary {
   int n = 1;
@@ -49,6 +51,7 @@ struct Summary {
   int most_channels = INT32_MAX;        // what every connection offers
   uint64_t cache_bytes = UINT64_MAX;    // L2 per core, on the smallest
   const Profile* profile = &built_in_profile({});  // never null; outlives the process
+  const Fabric* fabric = nullptr;  // GPU ranks: the links between them. Null: CPU ranks, whom the profile describes
   // Restrictions by environment and configuration, as text; parsed by the planner.
   std::string algorithms = "auto";
   std::string protocols = "auto";

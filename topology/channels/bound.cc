@@ -61,8 +61,10 @@ void lower_to_feasible(const Network& network, int32_t sink, double* least, Boun
     if (value >= x * ranks * (1 - kClose)) return;
     double weight = 0, outside = 0;
     for (const auto& [v, arc] : supply) {
-      if (flow.source_side(v)) weight += network.weight(v);
-      else outside += network.weight(v);
+      if (flow.source_side(v))
+        weight += network.weight(v);
+      else
+        outside += network.weight(v);
     }
     if (weight == 0) return;
     const double cut = std::max(value - x * outside, 0.0);
@@ -79,10 +81,9 @@ double spread(const Network& network, double least, Bound* bound) {
   return least;
 }
 
-double max_flow(const Network& network, int32_t from, int32_t to, Bound* bound) {
-  Flow flow(network, 0);
-  const double value = flow.run(from, to);
-  *bound = {.side = side_of(network, flow), .cut_gbps = value};
+double max_flow(const Network& network, Flow* flow, int32_t from, int32_t to, Bound* bound) {
+  const double value = flow->run(from, to);
+  *bound = {.side = side_of(network, *flow), .cut_gbps = value};
   return value;
 }
 
@@ -191,11 +192,12 @@ double partition_rate(const std::vector<DomainClass>& classes, const std::functi
 // Each byte has to come into and to leave every group of ranks.
 double narrowest_cut(const Network& network, Bound* bound) {
   const std::vector<int32_t> all = holders(network);
+  Flow flow(network, 0);
   double least = kInfinite;
   for (size_t i = 1; i < all.size(); ++i)
     for (const auto& [from, to] : {std::pair(all[0], all[i]), std::pair(all[i], all[0])}) {
       Bound cut;
-      const double value = max_flow(network, from, to, &cut);
+      const double value = max_flow(network, &flow, from, to, &cut);
       if (value >= least * (1 - kClose)) continue;
       least = value;
       *bound = cut;
@@ -276,10 +278,11 @@ double from_root(const Network& network, int32_t source, bool blocks, Bound* bou
     lower_to_feasible(network.reversed(), source, &least, bound);
     return least;
   }
+  Flow flow(network, 0);
   for (const int32_t sink : holders(network)) {
     if (sink == source) continue;
     Bound cut;
-    const double value = max_flow(network, source, sink, &cut);
+    const double value = max_flow(network, &flow, source, sink, &cut);
     if (value >= least * (1 - kClose)) continue;
     least = value;
     *bound = cut;
@@ -289,18 +292,24 @@ double from_root(const Network& network, int32_t source, bool blocks, Bound* bou
 
 Bound reduce_and_spread(const std::vector<DomainClass>& classes, int32_t ranks) {
   Bound bound, cut;
-  double rate = partition_rate(classes, [](const Network& network) { return network; }, &bound);
-  const double back = partition_rate(classes, [](const Network& network) { return network.reversed(); }, &cut);
+  double rate = partition_rate(
+      classes, [](const Network& network) { return network; }, &bound);
+  const double back = partition_rate(
+      classes, [](const Network& network) { return network.reversed(); }, &cut);
   if (back < rate * (1 - kClose)) rate = back, bound = cut;
-  const double narrow = least_of(classes, &cut, [](const Network& network, bool, Bound* found) {
-    return narrowest_cut(network, found);
-  });
+  const double narrow =
+      least_of(classes, &cut, [](const Network& network, bool, Bound* found) { return narrowest_cut(network, found); });
   if (narrow < rate * (1 - kClose)) rate = narrow, bound = cut;
   bound.bus_gbps = rate * bus_factor(Traffic::AllReduce, ranks);
   return bound;
 }
 
 }  // namespace
+
+double narrowest_cut_gbps(const Network& network) {
+  Bound cut;
+  return narrowest_cut(network, &cut);
+}
 
 double bus_factor(Traffic traffic, int32_t ranks) {
   const double n = std::max(ranks, 1);
@@ -366,7 +375,8 @@ Bound bandwidth_bound(const std::vector<DomainClass>& classes, Traffic traffic, 
       break;
     case Traffic::SendRecv: {
       const int32_t to = first.devices > 1 ? (root + 1) % first.devices : first.world;
-      rate = max_flow(first, root, to, &bound);
+      Flow flow(first, 0);
+      rate = max_flow(first, &flow, root, to, &bound);
       break;
     }
   }

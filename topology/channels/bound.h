@@ -42,6 +42,9 @@ struct Bound {
   bool many_sides = false;  // every group of devices against all others (a partition), `side` being the first group
 };
 
+// What crosses the narrowest cut between any two ranks, in its narrower direction: every ring and every tree has to.
+double narrowest_cut_gbps(const Network& network);
+
 // `root` is a device of class 0 where the traffic has one. Ranks that share a device are joined by `local_gbps`.
 Bound bandwidth_bound(const std::vector<DomainClass>& classes, Traffic traffic, int32_t root, double local_gbps);
 

@@ -112,15 +112,16 @@ class Planner {
       names += v == domains_.networks[domain].world ? "(other domains)" : display_name(graph_, node(domain, v));
     }
     if (shown > kMostShown) names += fmt::format(" and {} more", shown - kMostShown);
-    plan_.limit = plan_.bound.many_sides ? fmt::format("what leaves {} (and each such group) is {:.1f} GB/s", names,
-                                                       plan_.bound.cut_gbps)
-                                         : fmt::format("what leaves {} is {:.1f} GB/s", names, plan_.bound.cut_gbps);
+    plan_.limit = plan_.bound.many_sides
+                      ? fmt::format("what leaves {} (and each such group) is {:.1f} GB/s", names, plan_.bound.cut_gbps)
+                      : fmt::format("what leaves {} is {:.1f} GB/s", names, plan_.bound.cut_gbps);
   }
 
   void share_one_device() {
     plan_.rings = {{.devices = {node(0, 0)}, .passages = {}}};
     plan_.trees = {{.devices = {node(0, 0)}, .parents = {-1}, .passages = {}}};
-    plan_.ring_gbps = plan_.tree_gbps = plan_.ranks > 1 ? local_gbps(graph_.node(node(0, 0))).value : 0;
+    plan_.ring_gbps = plan_.ranks > 1 ? local_gbps(graph_.node(node(0, 0))).value : 0;
+    plan_.tree_gbps = plan_.ring_gbps * (request_.traffic == Traffic::AllReduce ? 2 : 1);  // up and down
   }
 
   // --- rings and chains ---
@@ -145,19 +146,10 @@ class Planner {
     for (size_t c = 0; c < domains_.first.size(); ++c) most = std::max(most, domains_.of_class(c).devices);
     return most;
   }
-  // What the links of the narrowest device, or of the narrowest domain, carry: no rings can carry more.
+  // Every ring and every chain crosses each cut, so all of them together carry no more than the narrowest.
   double narrowest() const {
     double least = std::numeric_limits<double>::infinity();
-    for (size_t c = 0; c < domains_.first.size(); ++c) {
-      const Network& network = domains_.of_class(c);
-      const auto around = [&](int32_t v) {
-        double out = 0, in = 0;
-        for (const int32_t id : network.out[at(v)]) out += network.arcs[at(id)].gbps, in += network.arcs[at(id ^ 1)].gbps;
-        least = std::min({least, out, in});
-      };
-      for (int32_t v = 0; v < network.devices; ++v) around(v);
-      if (network.world >= 0) around(network.world);
-    }
+    for (const DomainClass& one : domains_.classes) least = std::min(least, narrowest_cut_gbps(*one.network));
     return least;
   }
 
@@ -173,13 +165,13 @@ class Planner {
       rings = search_walks(classes, WalkKind::Ring, rails, limits("rings, in and out by one NIC", enough));
       // Every other domain walks the other way round: for domains of one kind, and an even number of them.
       if (classes.size() == 1 && plan_.domains % 2 == 0) {
-        WalkSet other =
-            search_walks(classes, WalkKind::Ring, Rails::Alternate, limits("rings, in and out by the nearest NICs", enough));
+        WalkSet other = search_walks(classes, WalkKind::Ring, Rails::Alternate,
+                                     limits("rings, in and out by the nearest NICs", enough));
         if (other.count() > 0) other.unit_gbps = std::min(other.unit_gbps, turned_unit(other.walks[0]));
         if (other.total() > rings.total() * (1 + 1e-6)) rings = std::move(other), rails = Rails::Alternate;
       }
     }
-    if (rings.count() == 0 && one_domain()) rings = plain_ring();
+    if (rings.count() == 0) rings = plain_ring();
     plan_.ring_gbps = rings.unit_gbps;
     by_rails(&rings);
     for (size_t c = 0; c < rings.count(); ++c) plan_.rings.push_back(ring_across(rings, c, rails));
@@ -194,14 +186,34 @@ class Planner {
 
   // One ring in the order of the devices, at the speed that is left: where no search had luck.
   WalkSet plain_ring() const {
-    Walk walk;
-    for (int32_t v = 0; v < first().devices; ++v) {
-      walk.devices.push_back(v);
-      const Route& route = domains_.routes[0].between(v, (v + 1) % first().devices);
-      if (!route.exists()) return {};
-      walk.arcs.insert(walk.arcs.end(), route.arcs.begin(), route.arcs.end());
+    WalkSet set;
+    set.unit_gbps = std::numeric_limits<double>::infinity();
+    for (const WalkClass& one : domains_.walk_classes()) {
+      Walk walk;
+      const int32_t n = one.network->devices;
+      const auto add = [&](const Route& route) {
+        walk.arcs.insert(walk.arcs.end(), route.arcs.begin(), route.arcs.end());
+        return route.exists();
+      };
+      bool whole = true;
+      for (int32_t v = 0; v < n; ++v) walk.devices.push_back(v);
+      for (int32_t v = 0; v + 1 < n; ++v) whole = whole && add(one.routes->between(v, v + 1));
+      if (one_domain()) {
+        whole = whole && add(one.routes->between(n - 1, 0));
+      } else {
+        const auto &in = one.routes->exits(0), &out = one.routes->exits(n - 1);
+        if (in.empty() || out.empty()) return {};
+        const auto same = std::find_if(out.begin(), out.end(), [&](const Exit& exit) { return exit.nic == in[0].nic; });
+        const Exit& last = same == out.end() ? out[0] : *same;
+        whole = whole && add(in[0].in) && add(last.out);
+        walk.nic_in = in[0].nic;
+        walk.nic_out = last.nic;
+      }
+      if (!whole) return {};
+      set.unit_gbps = std::min({set.unit_gbps, kMostChannelGbps, fitting_unit(*one.network, {walk})});
+      set.walks.push_back({walk});
     }
-    return {.unit_gbps = fitting_unit(first(), {walk}), .walks = {{walk}}};
+    return set;
   }
 
   // Channels of all classes in the order of their NICs, so that one channel has the same place among the NICs of each.
@@ -279,8 +291,10 @@ class Planner {
     int32_t root = 0;
     for (int32_t d = 0; d < plan_.domains; ++d) {
       const int32_t parent = parent_domain(d, second);
-      if (parent < 0) root = d;
-      else children[at(parent)].push_back(d);
+      if (parent < 0)
+        root = d;
+      else
+        children[at(parent)].push_back(d);
     }
     TreeChannel tree;
     tree.passages.resize(at(plan_.domains));
@@ -320,8 +334,7 @@ class Planner {
       case Traffic::ReduceScatter: {
         // A share of the data per rank: as many trees from each device as ranks are on it.
         std::vector<int32_t> roots;
-        for (int32_t v = 0; v < first().devices; ++v)
-          roots.insert(roots.end(), at(first().vertices[at(v)].ranks), v);
+        for (int32_t v = 0; v < first().devices; ++v) roots.insert(roots.end(), at(first().vertices[at(v)].ranks), v);
         set = pack_rooted(roots, traffic == Traffic::ReduceScatter, rate, most * plan_.ranks);
         bus = set.total() * bus_factor(traffic, plan_.ranks);
         break;
@@ -413,12 +426,16 @@ class Planner {
     const auto w = [&](int32_t v) { return static_cast<double>(network.vertices[at(v)].ranks); };
     if (traffic == Traffic::SendRecv) {
       if (!holds_root) return std::numeric_limits<double>::infinity();
-      if (network.devices > 1) add(routes.between(root_, (root_ + 1) % network.devices), 1);
-      else outside(root_, 1, 0);
+      if (network.devices > 1)
+        add(routes.between(root_, (root_ + 1) % network.devices), 1);
+      else
+        outside(root_, 1, 0);
     } else if (from_root || to_root) {
       for (int32_t v = 0; v < network.devices; ++v) {
-        if (!holds_root) outside(v, to_root ? w(v) : 0, from_root ? w(v) : 0);
-        else if (v != root_) add(from_root ? routes.between(root_, v) : routes.between(v, root_), w(v));
+        if (!holds_root)
+          outside(v, to_root ? w(v) : 0, from_root ? w(v) : 0);
+        else if (v != root_)
+          add(from_root ? routes.between(root_, v) : routes.between(v, root_), w(v));
       }
       if (holds_root) outside(root_, from_root ? network.outside : 0, to_root ? network.outside : 0);
     } else {
@@ -467,8 +484,10 @@ class Planner {
     plan_.ring_bus_gbps = plan_.rings_total();
     if (packed_bus_ > 0) plan_.tree_bus_gbps = packed_bus_;
     // Half of what is counted goes up, half comes down; broadcast and reduce use one way of such a tree.
-    else if (traffic == Traffic::AllReduce) plan_.tree_bus_gbps = plan_.trees_total() / 2 * bus_factor(traffic, plan_.ranks);
-    else if (traffic == Traffic::Broadcast || traffic == Traffic::Reduce) plan_.tree_bus_gbps = plan_.trees_total() / 2;
+    else if (traffic == Traffic::AllReduce)
+      plan_.tree_bus_gbps = plan_.trees_total() / 2 * bus_factor(traffic, plan_.ranks);
+    else if (traffic == Traffic::Broadcast || traffic == Traffic::Reduce)
+      plan_.tree_bus_gbps = plan_.trees_total() / 2;
   }
 
   const Graph& graph_;
@@ -501,8 +520,9 @@ double ChannelPlan::optimality() const {
 
 Result<ChannelPlan> plan_channels(const Graph& graph, const ChannelRequest& request) {
   if (request.max_channels > 0 && request.min_channels > request.max_channels)
-    return invalid_usage("no number of channels is left: at least {} (TUTTI_MIN_CHANNELS), at most {} (TUTTI_MAX_CHANNELS)",
-                         request.min_channels, request.max_channels);
+    return invalid_usage(
+        "no number of channels is left: at least {} (TUTTI_MIN_CHANNELS), at most {} (TUTTI_MAX_CHANNELS)",
+        request.min_channels, request.max_channels);
   const auto ranks = static_cast<int32_t>(request.ranks.size());
   if (ranks > 0 && (request.root < 0 || request.root >= ranks))
     return invalid_argument("root {} is not one of the ranks 0 to {}", request.root, ranks - 1);
@@ -516,8 +536,7 @@ Result<ChannelPlan> plan_channels(const Graph& graph, const ChannelRequest& requ
   });
   std::rotate(networks.begin(), holds, networks.end());
   TUTTI_ASSIGN_OR_RETURN(ChannelPlan plan, Planner(graph, request, sort_domains(std::move(networks))).plan());
-  if (ranks > 1 && plan.bound.bus_gbps <= 0)
-    return invalid_usage("the ranks do not hang together: {}", plan.limit);
+  if (ranks > 1 && plan.bound.bus_gbps <= 0) return invalid_usage("the ranks do not hang together: {}", plan.limit);
   return plan;
 }
 

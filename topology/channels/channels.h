@@ -22,8 +22,8 @@ struct ChannelRequest {
   Traffic traffic = Traffic::AllReduce;
   int32_t root = 0;  // rank, where the traffic has one
   // Restrictions. Any that leaves nothing is an error that lists what it excluded.
-  std::string nics = {};              // nic_admitted() says how
-  int32_t min_channels = 0, max_channels = 0;  // 0: free
+  std::string nics = {};                                // nic_admitted() says how
+  int32_t min_channels = 0, max_channels = 0;           // 0: free
   std::function<void(std::string_view)> progress = {};  // a line about what is being tried
 };
 
@@ -33,8 +33,8 @@ struct Passage {
 };
 
 struct RingChannel {
-  std::vector<NodeId> devices;     // a circle
-  std::vector<Passage> passages;   // by domain; none where there is one domain
+  std::vector<NodeId> devices;    // a circle
+  std::vector<Passage> passages;  // by domain; none where there is one domain
 };
 
 struct TreeChannel {

@@ -2,6 +2,7 @@
 #include "topology/channels/network.h"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <set>
 
@@ -65,8 +66,10 @@ class Builder {
       for (const LinkId link : graph_.links_of(id))
         if (graph_.link(link).kind != LinkKind::Network && seen.insert(link).second) add_link(graph_.link(link));
     // A rank on a CPU uses its memory; the NUMA node itself forwards.
-    for (const auto& [cpu, transit] : memory_) add_pair(vertex_.at(cpu), transit, LinkKind::C2C, local_gbps(graph_.node(cpu)));
+    for (const auto& [cpu, transit] : memory_)
+      add_pair(vertex_.at(cpu), transit, LinkKind::C2C, local_gbps(graph_.node(cpu)));
     if (outside > 0) TUTTI_TRY(add_world(members));
+    drop_slow_links();
     drop_needless_pcie();
     drop_dead_ends();
     return {};
@@ -172,7 +175,28 @@ class Builder {
       if (network_.arcs[at(id)].to == network_.world) ports = network_.arcs[at(id)].gbps;
     for (const int32_t id : network_.out[at(vertex)])
       if (network_.arcs[at(id)].kind == LinkKind::Pcie)
-        for (const int32_t way : {id, id ^ 1}) network_.arcs[at(way)].gbps = std::max(network_.arcs[at(way)].gbps, ports);
+        for (const int32_t way : {id, id ^ 1})
+          network_.arcs[at(way)].gbps = std::max(network_.arcs[at(way)].gbps, ports);
+  }
+
+  // GB/s of the faster direction of a device's PCIe link (or what it has in its place).
+  double pcie_of(int32_t device) const {
+    double pcie = 0;
+    for (const int32_t id : network_.out[at(device)])
+      if (!is_fabric(network_.arcs[at(id)].kind))
+        pcie = std::max({pcie, network_.arcs[at(id)].gbps, network_.arcs[at(id ^ 1)].gbps});
+    return pcie;
+  }
+
+  // A link that is slower than the way over PCIe is not taken: two ends go by one way.
+  void drop_slow_links() {
+    std::vector<double> pcie(network_.vertices.size(), std::numeric_limits<double>::infinity());
+    for (int32_t device = 0; device < network_.devices; ++device) pcie[at(device)] = pcie_of(device);
+    keep_arcs([&](int32_t id) {
+      const Arc &arc = network_.arcs[at(id)], &back = network_.arcs[at(id ^ 1)];
+      return !is_fabric(arc.kind) || std::max(arc.gbps, back.gbps) >= std::min(pcie[at(arc.from)], pcie[at(arc.to)]) ||
+             !(network_.is_device(arc.from) || network_.is_device(arc.to));
+    });
   }
 
   // Does this device reach all others by NVLinks or xGMI, directly or through NVSwitches?
@@ -221,9 +245,8 @@ class Builder {
     std::vector<Vertex> vertices;
     for (size_t v = 0; v < keep.size(); ++v)
       if (keep[v]) now[v] = static_cast<int32_t>(vertices.size()), vertices.push_back(network_.vertices[v]);
-    keep_arcs([&](int32_t id) {
-      return now[at(network_.arcs[at(id)].from)] >= 0 && now[at(network_.arcs[at(id)].to)] >= 0;
-    });
+    keep_arcs(
+        [&](int32_t id) { return now[at(network_.arcs[at(id)].from)] >= 0 && now[at(network_.arcs[at(id)].to)] >= 0; });
     for (Arc& arc : network_.arcs) arc.from = now[at(arc.from)], arc.to = now[at(arc.to)];
     network_.vertices = std::move(vertices);
     if (network_.world >= 0) network_.world = now[at(network_.world)];

@@ -21,7 +21,7 @@ struct Route {
 
 // Between a device and the world through one NIC.
 struct Exit {
-  int32_t nic = -1;  // vertex
+  int32_t nic = -1;      // vertex
   int32_t distance = 0;  // equal: equally near (NUMA nodes crossed count most, then hops)
   Route out, in;
 };
@@ -30,9 +30,7 @@ class Routes {
  public:
   explicit Routes(const Network& network);
   // Two different devices.
-  const Route& between(int32_t from, int32_t to) const {
-    return routes_[static_cast<size_t>(from * devices_ + to)];
-  }
+  const Route& between(int32_t from, int32_t to) const { return routes_[static_cast<size_t>(from * devices_ + to)]; }
   const std::vector<Exit>& exits(int32_t device) const { return exits_[static_cast<size_t>(device)]; }
   // Is no NIC nearer to this device?
   bool is_nearest(int32_t device, int32_t nic) const;

@@ -12,7 +12,8 @@ size_t at(int32_t index) { return static_cast<size_t>(index); }
 
 constexpr double kClose = 1e-6;
 constexpr int32_t kMostUnits = 1 << 20;
-constexpr size_t kMostNested = 1024;  // devices of all walks: the depth of the recursion. Larger fabrics are uniform.
+constexpr int64_t kShareOfOneTry = 24;  // of all steps
+constexpr size_t kMostNested = 1024;    // devices of all walks: the depth of the recursion. Larger fabrics are uniform.
 
 // Depth first, over all walks of one network at one speed.
 class Search {
@@ -34,7 +35,8 @@ class Search {
     for (int32_t device = 0; device < network_.devices; ++device)
       most = std::min({most, free_around(device, false), free_around(device, true)});
     if (network_.world >= 0)
-      most = std::min({most, free_around(network_.world, false) / end_uses_, free_around(network_.world, true) / end_uses_});
+      most = std::min(
+          {most, free_around(network_.world, false) / end_uses_, free_around(network_.world, true) / end_uses_});
     return most;
   }
 
@@ -90,9 +92,8 @@ class Search {
   }
   template <class Then>
   bool with_edge(int32_t from, int32_t to, Then&& then) {
-    return with(routes_.between(from, to), 1, [&] {
-      return kind_ == WalkKind::Ring ? then() : with(routes_.between(to, from), 1, then);
-    });
+    return with(routes_.between(from, to), 1,
+                [&] { return kind_ == WalkKind::Ring ? then() : with(routes_.between(to, from), 1, then); });
   }
 
   bool next_walk() {
@@ -172,9 +173,9 @@ class Search {
       for (const auto& [room, nic] : order) {
         std::vector<std::pair<int32_t, int32_t>> devices;
         for (int32_t device = 0; device < network_.devices; ++device)
-          if (routes_.is_nearest(device, nic) == nearest)
-            devices.emplace_back(-free_around(device, false), device);
-        std::stable_sort(devices.begin(), devices.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+          if (routes_.is_nearest(device, nic) == nearest) devices.emplace_back(-free_around(device, false), device);
+        std::stable_sort(devices.begin(), devices.end(),
+                         [](const auto& a, const auto& b) { return a.first < b.first; });
         for (const auto& [free, device] : devices) {
           if (enter(device, nic, [&, start = device] { return go_on(start); })) return true;
           if (*steps_ <= 0) return false;
@@ -302,39 +303,42 @@ WalkSet search_walks(const std::vector<WalkClass>& classes, WalkKind kind, Rails
   for (const double unit : speeds(classes, limits.most_unit_gbps)) {
     int32_t count = limits.most;
     int64_t none = 0;
-    for (const WalkClass& one : classes) count = std::min(count, Search(one, kind, rails, limits.chain_end_uses, unit, &none).most());
+    for (const WalkClass& one : classes)
+      count = std::min(count, Search(one, kind, rails, limits.chain_end_uses, unit, &none).most());
     if (count > 0) tries.push_back({unit, count});
   }
   std::stable_sort(tries.begin(), tries.end(), [](const Speed& a, const Speed& b) { return a.total() > b.total(); });
-  WalkSet best;
+  // Walks of one speed in every class; nothing when the steps that are left do not find them.
   int64_t left = limits.steps;
+  const auto attempt = [&](double unit, int32_t count, double best) -> WalkSet {
+    if (limits.progress) limits.progress(unit, count, best);
+    WalkSet found;
+    found.unit_gbps = limits.most_unit_gbps;
+    for (const WalkClass& one : classes) {
+      // No try may eat up what the others need.
+      int64_t steps = limits.steps / kShareOfOneTry + 1;
+      const int64_t before = steps;
+      Search search(one, kind, rails, limits.chain_end_uses, unit, &steps);
+      const bool success = search.find(count);
+      left -= before - steps;
+      if (!success) return {};
+      found.walks.push_back(search.take());
+      found.unit_gbps = std::min(found.unit_gbps, fitting_unit(*one.network, found.walks.back()));
+    }
+    return found;
+  };
+  WalkSet best;
   for (const Speed& speed : tries) {
-    for (int32_t count = speed.count; count > 0; --count) {
-      const double total = std::min(speed.unit * count, limits.enough_gbps * 1.01);
-      if (total <= best.total() * (1 + kClose) || best.total() >= limits.enough_gbps * (1 - kClose)) break;
-      if (speed.unit * count > limits.enough_gbps * 1.01) continue;  // a cut forbids it
-      if (limits.progress) limits.progress(speed.unit, count, best.total());
-      WalkSet found;
-      found.unit_gbps = 1e30;
-      for (const WalkClass& one : classes) {
-        // No try may eat up what the others need.
-        int64_t steps = std::min(left, limits.steps / 24 + 1);
-        const int64_t before = steps;
-        Search search(one, kind, rails, limits.chain_end_uses, speed.unit, &steps);
-        const bool success = search.find(count);
-        left -= before - steps;
-        if (!success) break;
-        found.walks.push_back(search.take());
-        found.unit_gbps = std::min(found.unit_gbps, fitting_unit(*one.network, found.walks.back()));
-      }
-      if (found.walks.size() == classes.size()) {
-        found.unit_gbps = std::min(found.unit_gbps, limits.most_unit_gbps);
-        if (found.total() > best.total() * (1 + kClose)) best = std::move(found);
-        break;
-      }
-      if (left <= 0) return best;
+    for (int32_t count = speed.count; count > 0 && left > 0; --count) {
+      if (speed.unit * count > limits.enough_gbps * (1 + 2 * kClose)) continue;  // a cut forbids it
+      if (speed.unit * count <= best.total() * (1 + kClose)) break;
+      WalkSet found = attempt(speed.unit, count, best.total());
+      if (found.total() > best.total()) best = std::move(found);
     }
   }
+  // Rather one slow walk than none.
+  for (const Speed& speed : tries)
+    if (best.count() == 0) best = attempt(speed.unit, 1, 0);
   return best;
 }
 

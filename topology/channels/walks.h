@@ -25,14 +25,14 @@ enum class Rails : uint8_t {
 };
 
 struct Walk {
-  std::vector<int32_t> devices;         // in order
-  int32_t nic_in = -1, nic_out = -1;    // vertices; a chain has one
-  std::vector<int32_t> arcs;            // what it uses, an entry per use
+  std::vector<int32_t> devices;       // in order
+  int32_t nic_in = -1, nic_out = -1;  // vertices; a chain has one
+  std::vector<int32_t> arcs;          // what it uses, an entry per use
 };
 
 struct WalkSet {
-  double unit_gbps = 0;                          // what each arc of a walk carries per use
-  std::vector<std::vector<Walk>> walks;          // by class of networks; as many in each
+  double unit_gbps = 0;                  // what each arc of a walk carries per use
+  std::vector<std::vector<Walk>> walks;  // by class of networks; as many in each
   size_t count() const { return walks.empty() ? 0 : walks[0].size(); }
   double total() const { return unit_gbps * static_cast<double>(count()); }
 };
@@ -43,11 +43,11 @@ struct WalkClass {
 };
 
 struct WalkLimits {
-  int32_t most = 32;                // walks
-  double most_unit_gbps = 1e30;     // of one walk
-  double enough_gbps = 1e30;        // a total that cannot be surpassed: the search may stop
-  int64_t steps = 0;                // in all
-  int32_t chain_end_uses = 2;       // of a chain's link to the world, each way
+  int32_t most = 32;             // walks
+  double most_unit_gbps = 1e30;  // of one walk
+  double enough_gbps = 1e30;     // a total that cannot be surpassed: the search may stop
+  int64_t steps = 0;             // in all
+  int32_t chain_end_uses = 2;    // of a chain's link to the world, each way
   std::function<void(double unit, int32_t count, double best)> progress = {};
 };
 
