@@ -68,12 +68,12 @@ void BM_Svg16GpusDeep(benchmark::State& state) {
   for (auto _ : state) benchmark::DoNotOptimize(draw_svg(*graph).size());
 }
 
-void plan(benchmark::State& state, const std::string& text, Traffic traffic, int32_t hosts = 1) {
+void plan(benchmark::State& state, const std::string& text, Pattern pattern, int32_t hosts = 1) {
   const auto host = read_topology(text, "bench");
   if (!host.ok()) return state.SkipWithError(host.status().message().c_str());
   for (auto _ : state) {
     const Graph graph = repeat_hosts(*host, hosts);
-    const auto found = plan_channels(graph, {.ranks = *place_ranks(graph, 0), .traffic = traffic});
+    const auto found = plan_channels(graph, {.ranks = *place_ranks(graph, 0), .pattern = pattern});
     if (!found.ok()) return state.SkipWithError(found.status().message().c_str());
     state.counters["ranks"] = found->ranks;
     state.counters["optimality"] = found->optimality();
@@ -81,23 +81,23 @@ void plan(benchmark::State& state, const std::string& text, Traffic traffic, int
 }
 
 void BM_Channels8GpusCubeMesh(benchmark::State& state) {
-  plan(state, fixture("nccl-cube-mesh.xml"), Traffic::AllReduce);
+  plan(state, fixture("nccl-cube-mesh.xml"), Pattern::AllReduce);
 }
 void BM_Channels8GpusNvSwitch(benchmark::State& state) {
-  plan(state, fixture("nccl-hgx-nvswitch.xml"), Traffic::AllReduce);
+  plan(state, fixture("nccl-hgx-nvswitch.xml"), Pattern::AllReduce);
 }
 void BM_Channels8GpusTwoIslandsAllGather(benchmark::State& state) {
-  plan(state, fixture("rccl-two-islands.xml"), Traffic::AllGather);
+  plan(state, fixture("rccl-two-islands.xml"), Pattern::AllGather);
 }
 void BM_Channels16GpusIslands(benchmark::State& state) {
-  plan(state, fixture("rccl-deep-cascade.xml"), Traffic::AllReduce);
+  plan(state, fixture("rccl-deep-cascade.xml"), Pattern::AllReduce);
 }
 void BM_Channels16GpusIslandsAllGather(benchmark::State& state) {
-  plan(state, fixture("rccl-deep-cascade.xml"), Traffic::AllGather);
+  plan(state, fixture("rccl-deep-cascade.xml"), Pattern::AllGather);
 }
-void BM_Channels72GpusOneDomain(benchmark::State& state) { plan(state, rack(), Traffic::AllReduce); }
+void BM_Channels72GpusOneDomain(benchmark::State& state) { plan(state, rack(), Pattern::AllReduce); }
 void BM_Channels1024Hosts(benchmark::State& state) {
-  plan(state, fixture("nccl-hgx-nvswitch.xml"), Traffic::AllReduce, 1024);
+  plan(state, fixture("nccl-hgx-nvswitch.xml"), Pattern::AllReduce, 1024);
 }
 
 BENCHMARK(BM_Channels8GpusCubeMesh)->Unit(benchmark::kMillisecond);

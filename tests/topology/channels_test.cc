@@ -16,15 +16,15 @@
 namespace tutti::topology {
 namespace {
 
-ChannelPlan plan_ok(const Graph& graph, const std::vector<NodeId>& ranks, Traffic traffic = Traffic::AllReduce) {
-  Result<ChannelPlan> plan = plan_channels(graph, {.ranks = ranks, .traffic = traffic});
+ChannelPlan plan_ok(const Graph& graph, const std::vector<NodeId>& ranks, Pattern pattern = Pattern::AllReduce) {
+  Result<ChannelPlan> plan = plan_channels(graph, {.ranks = ranks, .pattern = pattern});
   EXPECT_TRUE(plan.ok()) << plan.status().message();
   return plan.ok() ? *plan : ChannelPlan();
 }
-ChannelPlan plan_ok(const Graph& graph, int32_t ranks = 0, Traffic traffic = Traffic::AllReduce) {
+ChannelPlan plan_ok(const Graph& graph, int32_t ranks = 0, Pattern pattern = Pattern::AllReduce) {
   const Result<std::vector<NodeId>> placed = place_ranks(graph, ranks);
   EXPECT_TRUE(placed.ok()) << placed.status().message();
-  return plan_ok(graph, *placed, traffic);
+  return plan_ok(graph, *placed, pattern);
 }
 
 // What each arc of a lone domain carries when the channels run at the stated speeds; fails when one is overloaded.
@@ -81,9 +81,9 @@ void expect_spanning(const std::vector<NodeId>& ranks, const ChannelPlan& plan) 
 }
 
 void expect_proven(const Graph& graph, const std::vector<NodeId>& ranks, const ChannelPlan& plan,
-                   Traffic traffic = Traffic::AllReduce) {
+                   Pattern pattern = Pattern::AllReduce) {
   expect_spanning(ranks, plan);
-  expect_fits(graph, ranks, plan, traffic == Traffic::AllReduce);
+  expect_fits(graph, ranks, plan, pattern == Pattern::AllReduce);
   EXPECT_LE(plan.best_bus_gbps(), plan.bound.bus_gbps * (1 + 1e-5)) << "faster than the bound: " << plan.limit;
 }
 
@@ -114,9 +114,9 @@ TEST(Channels, FillAnNvswitchByRingsAndByTheStar) {
 TEST(Channels, JoinIslandsOverPcieByTreesWhereRingsWasteTheLinkBetween) {
   const Graph graph = read_ok(fixture("rccl-two-islands.xml"));
   const auto ranks = *place_ranks(graph, 0);
-  for (const Traffic traffic : {Traffic::AllReduce, Traffic::AllGather, Traffic::ReduceScatter}) {
-    const ChannelPlan plan = plan_ok(graph, ranks, traffic);
-    expect_proven(graph, ranks, plan, traffic);
+  for (const Pattern pattern : {Pattern::AllReduce, Pattern::AllGather, Pattern::ReduceScatter}) {
+    const ChannelPlan plan = plan_ok(graph, ranks, pattern);
+    expect_proven(graph, ranks, plan, pattern);
     EXPECT_EQ(plan.best(), ChannelKind::Trees);
     EXPECT_LT(plan.ring_bus_gbps, 0.9 * plan.bound.bus_gbps);
     EXPECT_GE(plan.optimality(), 0.9);
@@ -291,12 +291,12 @@ TEST(Bounds, AreWhatOneComputesByHand) {
   EXPECT_NEAR(plan_ok(line).bound.bus_gbps, 10 * 4.0 / 3, 1e-4);
   EXPECT_NEAR(plan_ok(line).optimality(), 1, 1e-4);
   // All-gather: an end receives two blocks over one link: x = 5, bus bandwidth 2 x.
-  EXPECT_NEAR(plan_ok(line, 0, Traffic::AllGather).bound.bus_gbps, 10, 1e-4);
-  EXPECT_NEAR(plan_ok(line, 0, Traffic::AllGather).optimality(), 1, 1e-4);
-  EXPECT_NEAR(plan_ok(line, 0, Traffic::Broadcast).bound.bus_gbps, 10, 1e-4);
+  EXPECT_NEAR(plan_ok(line, 0, Pattern::AllGather).bound.bus_gbps, 10, 1e-4);
+  EXPECT_NEAR(plan_ok(line, 0, Pattern::AllGather).optimality(), 1, 1e-4);
+  EXPECT_NEAR(plan_ok(line, 0, Pattern::Broadcast).bound.bus_gbps, 10, 1e-4);
   // All-to-all: between the end and the rest 2 pairs each way over 10: x = 5.
-  EXPECT_NEAR(plan_ok(line, 0, Traffic::AllToAll).bound.bus_gbps, 10, 1e-4);
-  EXPECT_NEAR(plan_ok(line, 0, Traffic::Gather).bound.bus_gbps, 10, 1e-4);
+  EXPECT_NEAR(plan_ok(line, 0, Pattern::AllToAll).bound.bus_gbps, 10, 1e-4);
+  EXPECT_NEAR(plan_ok(line, 0, Pattern::Gather).bound.bus_gbps, 10, 1e-4);
   // A circle of four, 10 per link and way: each rank sends and receives 20.
   const Graph circle = mesh(4, {{0, 1, 10, 10}, {1, 2, 10, 10}, {2, 3, 10, 10}, {3, 0, 10, 10}});
   EXPECT_NEAR(plan_ok(circle).bound.bus_gbps, 20, 1e-4);
@@ -405,7 +405,7 @@ constexpr uint32_t kMachines = 60;
 #endif
 constexpr int kMostExceptions = 5;
 
-class RandomMachines : public ::testing::TestWithParam<Traffic> {};
+class RandomMachines : public ::testing::TestWithParam<Pattern> {};
 
 TEST_P(RandomMachines, HaveProvenPlansNearTheBound) {
   std::vector<std::string> exceptions;
@@ -424,13 +424,13 @@ TEST_P(RandomMachines, HaveProvenPlansNearTheBound) {
   fmt::print("{} of {} machines below 0.9 of the bound\n{}", exceptions.size(), kMachines, list);
   EXPECT_LE(static_cast<int>(exceptions.size()), kMostExceptions) << list;
 }
-INSTANTIATE_TEST_SUITE_P(Traffics, RandomMachines,
-                         ::testing::Values(Traffic::AllReduce, Traffic::AllGather, Traffic::Broadcast));
+INSTANTIATE_TEST_SUITE_P(Patterns, RandomMachines,
+                         ::testing::Values(Pattern::AllReduce, Pattern::AllGather, Pattern::Broadcast));
 
-double bound_of(const Graph& graph, const std::vector<NodeId>& ranks, Traffic traffic) {
+double bound_of(const Graph& graph, const std::vector<NodeId>& ranks, Pattern pattern) {
   const auto networks = make_networks(graph, ranks, "");
   EXPECT_TRUE(networks.ok());
-  return bandwidth_bound({{&(*networks)[0], 1}}, traffic, 0, 100).bus_gbps;
+  return bandwidth_bound({{&(*networks)[0], 1}}, pattern, 0, 100).bus_gbps;
 }
 
 // All cuts and all partitions of up to six GPUs that are linked directly, one by one.
@@ -500,9 +500,9 @@ TEST(RandomBounds, AreTheWorstOfAllCutsAndPartitions) {
       }
     const Graph graph = mesh(n, links);
     const auto ranks = *place_ranks(graph, 0);
-    EXPECT_NEAR(bound_of(graph, ranks, Traffic::AllGather), every.all_gather(), 1e-3);
-    EXPECT_NEAR(bound_of(graph, ranks, Traffic::Broadcast), every.broadcast(), 1e-3);
-    EXPECT_NEAR(bound_of(graph, ranks, Traffic::AllReduce), every.all_reduce(), 1e-3);
+    EXPECT_NEAR(bound_of(graph, ranks, Pattern::AllGather), every.all_gather(), 1e-3);
+    EXPECT_NEAR(bound_of(graph, ranks, Pattern::Broadcast), every.broadcast(), 1e-3);
+    EXPECT_NEAR(bound_of(graph, ranks, Pattern::AllReduce), every.all_reduce(), 1e-3);
   }
 }
 
@@ -513,9 +513,9 @@ TEST(RandomBounds, NeverFallWhenALinkIsAdded) {
     const auto ranks = *place_ranks(graph, 0);
     Random random(seed);
     for (int added = 0; added < 3; ++added) {
-      std::map<Traffic, double> before;
-      for (const Traffic traffic : {Traffic::AllReduce, Traffic::AllGather, Traffic::Broadcast, Traffic::Gather})
-        before[traffic] = bound_of(graph, ranks, traffic);
+      std::map<Pattern, double> before;
+      for (const Pattern pattern : {Pattern::AllReduce, Pattern::AllGather, Pattern::Broadcast, Pattern::Gather})
+        before[pattern] = bound_of(graph, ranks, pattern);
       const int n = static_cast<int>(ranks.size()), a = random.below(n), b = (a + 1 + random.below(n - 1)) % n;
       const double gbps = 5 + 15 * random.below(4);  // slower than PCIe, too
       graph.add_link({.kind = LinkKind::NvLink,
@@ -523,8 +523,8 @@ TEST(RandomBounds, NeverFallWhenALinkIsAdded) {
                       .b = ranks[static_cast<size_t>(b)],
                       .forward = {2, {gbps, Source::File}},
                       .backward = {2, {gbps, Source::File}}});
-      for (const auto& [traffic, value] : before)
-        EXPECT_GE(bound_of(graph, ranks, traffic), value * (1 - 1e-5)) << "traffic " << static_cast<int>(traffic);
+      for (const auto& [pattern, value] : before)
+        EXPECT_GE(bound_of(graph, ranks, pattern), value * (1 - 1e-5)) << "pattern " << static_cast<int>(pattern);
     }
   }
 }
@@ -534,13 +534,13 @@ TEST(RandomBounds, DoNotDependOnTheNumbersOfRanks) {
     SCOPED_TRACE(seed);
     const Graph graph = random_machine(seed);
     auto ranks = *place_ranks(graph, 0);
-    std::map<Traffic, double> before;
-    for (const Traffic traffic : {Traffic::AllReduce, Traffic::AllGather, Traffic::ReduceScatter, Traffic::AllToAll})
-      before[traffic] = bound_of(graph, ranks, traffic);
+    std::map<Pattern, double> before;
+    for (const Pattern pattern : {Pattern::AllReduce, Pattern::AllGather, Pattern::ReduceScatter, Pattern::AllToAll})
+      before[pattern] = bound_of(graph, ranks, pattern);
     Random random(seed + 1000);
     for (size_t i = ranks.size(); i > 1; --i)
       std::swap(ranks[i - 1], ranks[static_cast<size_t>(random.below(static_cast<int>(i)))]);
-    for (const auto& [traffic, value] : before) EXPECT_NEAR(bound_of(graph, ranks, traffic), value, value * 1e-5);
+    for (const auto& [pattern, value] : before) EXPECT_NEAR(bound_of(graph, ranks, pattern), value, value * 1e-5);
   }
 }
 

@@ -146,13 +146,13 @@ std::vector<NodeId> place(const Options& options, const Graph& graph) {
 }
 
 ChannelPlan find_channels(const Options& options, const Graph& graph, const std::vector<NodeId>& ranks, Coll coll) {
-  static_assert(static_cast<int>(Traffic::AllReduce) == static_cast<int>(Coll::AllReduce) &&
-                static_cast<int>(Traffic::Broadcast) == static_cast<int>(Coll::Broadcast) &&
-                static_cast<int>(Traffic::AllGather) == static_cast<int>(Coll::AllGather) &&
-                static_cast<int>(Traffic::SendRecv) == static_cast<int>(Coll::SendRecv));
+  static_assert(static_cast<int>(Pattern::AllReduce) == static_cast<int>(Coll::AllReduce) &&
+                static_cast<int>(Pattern::Broadcast) == static_cast<int>(Coll::Broadcast) &&
+                static_cast<int>(Pattern::AllGather) == static_cast<int>(Coll::AllGather) &&
+                static_cast<int>(Pattern::SendRecv) == static_cast<int>(Coll::SendRecv));
   Progress progress(options.progress);
   return take(plan_channels(graph, {.ranks = ranks,
-                                    .traffic = static_cast<Traffic>(coll),
+                                    .pattern = static_cast<Pattern>(coll),
                                     .root = options.root,
                                     .nics = options.nics,
                                     .min_channels = options.min_channels,

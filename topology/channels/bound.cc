@@ -300,7 +300,7 @@ Bound reduce_and_spread(const std::vector<DomainClass>& classes, int32_t ranks) 
   const double narrow =
       least_of(classes, &cut, [](const Network& network, bool, Bound* found) { return narrowest_cut(network, found); });
   if (narrow < rate * (1 - kClose)) rate = narrow, bound = cut;
-  bound.bus_gbps = rate * bus_factor(Traffic::AllReduce, ranks);
+  bound.bus_gbps = rate * bus_factor(Pattern::AllReduce, ranks);
   return bound;
 }
 
@@ -311,26 +311,26 @@ double narrowest_cut_gbps(const Network& network) {
   return narrowest_cut(network, &cut);
 }
 
-double bus_factor(Traffic traffic, int32_t ranks) {
+double bus_factor(Pattern pattern, int32_t ranks) {
   const double n = std::max(ranks, 1);
-  switch (traffic) {
-    case Traffic::AllReduce:
+  switch (pattern) {
+    case Pattern::AllReduce:
       return 2 * (n - 1) / n;
-    case Traffic::AllGather:
-    case Traffic::ReduceScatter:
-    case Traffic::AllToAll:
-    case Traffic::Gather:
-    case Traffic::Scatter:
+    case Pattern::AllGather:
+    case Pattern::ReduceScatter:
+    case Pattern::AllToAll:
+    case Pattern::Gather:
+    case Pattern::Scatter:
       return (n - 1) / n;
-    case Traffic::Reduce:
-    case Traffic::Broadcast:
-    case Traffic::SendRecv:
+    case Pattern::Reduce:
+    case Pattern::Broadcast:
+    case Pattern::SendRecv:
       return 1;
   }
   return 1;
 }
 
-Bound bandwidth_bound(const std::vector<DomainClass>& classes, Traffic traffic, int32_t root, double local_gbps) {
+Bound bandwidth_bound(const std::vector<DomainClass>& classes, Pattern pattern, int32_t root, double local_gbps) {
   const Network& first = *classes[0].network;
   const int32_t ranks = first.total();
   if (first.devices == 1 && first.world < 0)  // ranks of one device only
@@ -338,21 +338,21 @@ Bound bandwidth_bound(const std::vector<DomainClass>& classes, Traffic traffic, 
   const auto turned_if = [](const Network& network, bool turn) { return turn ? network.reversed() : network; };
   Bound bound;
   double rate = 0;
-  switch (traffic) {
-    case Traffic::AllReduce:
+  switch (pattern) {
+    case Pattern::AllReduce:
       return reduce_and_spread(classes, ranks);
-    case Traffic::AllGather:
-    case Traffic::ReduceScatter:
+    case Pattern::AllGather:
+    case Pattern::ReduceScatter:
       rate = (ranks - 1) * least_of(classes, &bound, [&](const Network& network, bool, Bound* found) {
-               return spread(turned_if(network, traffic == Traffic::ReduceScatter), kInfinite, found);
+               return spread(turned_if(network, pattern == Pattern::ReduceScatter), kInfinite, found);
              });
       break;
-    case Traffic::Broadcast:
-    case Traffic::Reduce:
-    case Traffic::Gather:
-    case Traffic::Scatter: {
-      const bool blocks = traffic == Traffic::Gather || traffic == Traffic::Scatter;
-      const bool inwards = traffic == Traffic::Reduce || traffic == Traffic::Gather;
+    case Pattern::Broadcast:
+    case Pattern::Reduce:
+    case Pattern::Gather:
+    case Pattern::Scatter: {
+      const bool blocks = pattern == Pattern::Gather || pattern == Pattern::Scatter;
+      const bool inwards = pattern == Pattern::Reduce || pattern == Pattern::Gather;
       const auto from = [&](const std::vector<DomainClass>& some, Bound* found, auto&& source) {
         return least_of(some, found, [&](const Network& network, bool holds, Bound* cut) {
           return from_root(turned_if(network, inwards), source(network, holds), blocks, cut);
@@ -368,12 +368,12 @@ Bound bandwidth_bound(const std::vector<DomainClass>& classes, Traffic traffic, 
       if (blocks) rate *= ranks - 1;
       break;
     }
-    case Traffic::AllToAll:
+    case Pattern::AllToAll:
       rate = (ranks - 1) * least_of(classes, &bound, [](const Network& network, bool, Bound* found) {
                return exchange(network, found);
              });
       break;
-    case Traffic::SendRecv: {
+    case Pattern::SendRecv: {
       const int32_t to = first.devices > 1 ? (root + 1) % first.devices : first.world;
       Flow flow(first, 0);
       rate = max_flow(first, &flow, root, to, &bound);

@@ -12,7 +12,7 @@
 namespace tutti::topology {
 
 // What is asked, as far as bandwidth cares.
-enum class Traffic : uint8_t {
+enum class Pattern : uint8_t {
   AllReduce,
   Reduce,
   Broadcast,
@@ -25,7 +25,7 @@ enum class Traffic : uint8_t {
 };
 
 // Bytes of bus bandwidth per byte of the whole buffer: 2 (n - 1) / n of an all-reduce.
-double bus_factor(Traffic traffic, int32_t ranks);
+double bus_factor(Pattern pattern, int32_t ranks);
 
 // A network, and how many domains have one like it.
 struct DomainClass {
@@ -45,7 +45,7 @@ struct Bound {
 // What crosses the narrowest cut between any two ranks, in its narrower direction: every ring and every tree has to.
 double narrowest_cut_gbps(const Network& network);
 
-// `root` is a device of class 0 where the traffic has one. Ranks that share a device are joined by `local_gbps`.
-Bound bandwidth_bound(const std::vector<DomainClass>& classes, Traffic traffic, int32_t root, double local_gbps);
+// `root` is a device of class 0 where the pattern has one. Ranks that share a device are joined by `local_gbps`.
+Bound bandwidth_bound(const std::vector<DomainClass>& classes, Pattern pattern, int32_t root, double local_gbps);
 
 }  // namespace tutti::topology

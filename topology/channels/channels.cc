@@ -101,7 +101,7 @@ class Planner {
 
   void find_bound() {
     tell("bound: minimum cuts");
-    plan_.bound = bandwidth_bound(domains_.classes, request_.traffic, root_, local_gbps(graph_.node(node(0, 0))).value);
+    plan_.bound = bandwidth_bound(domains_.classes, request_.pattern, root_, local_gbps(graph_.node(node(0, 0))).value);
     const auto domain = static_cast<size_t>(domains_.first[at(plan_.bound.domain_class)]);
     std::string names;
     size_t shown = 0;
@@ -121,7 +121,7 @@ class Planner {
     plan_.rings = {{.devices = {node(0, 0)}, .passages = {}}};
     plan_.trees = {{.devices = {node(0, 0)}, .parents = {-1}, .passages = {}}};
     plan_.ring_gbps = plan_.ranks > 1 ? local_gbps(graph_.node(node(0, 0))).value : 0;
-    plan_.tree_gbps = plan_.ring_gbps * (request_.traffic == Traffic::AllReduce ? 2 : 1);  // up and down
+    plan_.tree_gbps = plan_.ring_gbps * (request_.pattern == Pattern::AllReduce ? 2 : 1);  // up and down
   }
 
   // --- rings and chains ---
@@ -241,7 +241,7 @@ class Planner {
 
   void find_trees() {
     const std::vector<WalkClass> classes = domains_.walk_classes();
-    if (request_.traffic == Traffic::AllReduce || !one_domain()) {
+    if (request_.pattern == Pattern::AllReduce || !one_domain()) {
       WalkSet chains = search_walks(classes, WalkKind::Chain, one_domain() ? Rails::None : Rails::Same,
                                     limits("chains", narrowest()));
       by_rails(&chains);
@@ -320,39 +320,39 @@ class Planner {
 
   void pack_trees() {
     tell("spanning trees");
-    const Traffic traffic = request_.traffic;
+    const Pattern pattern = request_.pattern;
     const int32_t most = request_.max_channels > 0 ? request_.max_channels : kMostChannels;
     TreeSet set;
     double bus = 0;
-    const double rate = plan_.bound.bus_gbps / bus_factor(traffic, plan_.ranks);
-    switch (traffic) {
-      case Traffic::AllReduce:
+    const double rate = plan_.bound.bus_gbps / bus_factor(pattern, plan_.ranks);
+    switch (pattern) {
+      case Pattern::AllReduce:
         set = pack_two_way_trees(first(), domains_.routes[0], rate, most);
-        bus = set.total() * bus_factor(traffic, plan_.ranks);
+        bus = set.total() * bus_factor(pattern, plan_.ranks);
         break;
-      case Traffic::AllGather:
-      case Traffic::ReduceScatter: {
+      case Pattern::AllGather:
+      case Pattern::ReduceScatter: {
         // A share of the data per rank: as many trees from each device as ranks are on it.
         std::vector<int32_t> roots;
         for (int32_t v = 0; v < first().devices; ++v) roots.insert(roots.end(), at(first().vertices[at(v)].ranks), v);
-        set = pack_rooted(roots, traffic == Traffic::ReduceScatter, rate, most * plan_.ranks);
-        bus = set.total() * bus_factor(traffic, plan_.ranks);
+        set = pack_rooted(roots, pattern == Pattern::ReduceScatter, rate, most * plan_.ranks);
+        bus = set.total() * bus_factor(pattern, plan_.ranks);
         break;
       }
-      case Traffic::Broadcast:
-      case Traffic::Reduce:
-        set = pack_rooted({root_}, traffic == Traffic::Reduce, rate, most);
+      case Pattern::Broadcast:
+      case Pattern::Reduce:
+        set = pack_rooted({root_}, pattern == Pattern::Reduce, rate, most);
         bus = set.total();
         break;
-      case Traffic::AllToAll:
-      case Traffic::Gather:
-      case Traffic::Scatter:
-      case Traffic::SendRecv:
+      case Pattern::AllToAll:
+      case Pattern::Gather:
+      case Pattern::Scatter:
+      case Pattern::SendRecv:
         return;  // nothing is shared on the way: direct
     }
     if (bus <= plan_.tree_bus_gbps * (1 + 1e-6)) return;
     plan_.packed = true;
-    plan_.tree_gbps = set.unit_gbps * (traffic == Traffic::AllReduce ? 2 : 1);
+    plan_.tree_gbps = set.unit_gbps * (pattern == Pattern::AllReduce ? 2 : 1);
     plan_.trees.clear();
     for (const SpanningTree& tree : set.trees) plan_.trees.push_back(in_preorder(tree));
     packed_bus_ = bus;
@@ -395,7 +395,7 @@ class Planner {
       rate = std::min(rate, direct_rate(c, c == 0));
       if (c == 0 && domains_.classes[0].domains > 1) rate = std::min(rate, direct_rate(c, false));
     }
-    const bool blocks = bus_factor(request_.traffic, plan_.ranks) != 1;
+    const bool blocks = bus_factor(request_.pattern, plan_.ranks) != 1;
     plan_.star_bus_gbps = rate * (blocks ? plan_.ranks - 1 : 1);
   }
 
@@ -420,11 +420,11 @@ class Planner {
         add(exit->in, in / static_cast<double>(near.size()));
       }
     };
-    const Traffic traffic = request_.traffic;
-    const bool from_root = traffic == Traffic::Broadcast || traffic == Traffic::Scatter;
-    const bool to_root = traffic == Traffic::Reduce || traffic == Traffic::Gather;
+    const Pattern pattern = request_.pattern;
+    const bool from_root = pattern == Pattern::Broadcast || pattern == Pattern::Scatter;
+    const bool to_root = pattern == Pattern::Reduce || pattern == Pattern::Gather;
     const auto w = [&](int32_t v) { return static_cast<double>(network.vertices[at(v)].ranks); };
-    if (traffic == Traffic::SendRecv) {
+    if (pattern == Pattern::SendRecv) {
       if (!holds_root) return std::numeric_limits<double>::infinity();
       if (network.devices > 1)
         add(routes.between(root_, (root_ + 1) % network.devices), 1);
@@ -475,18 +475,18 @@ class Planner {
   }
 
   void rate() {
-    const Traffic traffic = request_.traffic;
-    const bool direct_only = traffic == Traffic::AllToAll || traffic == Traffic::Gather ||
-                             traffic == Traffic::Scatter || traffic == Traffic::SendRecv;
+    const Pattern pattern = request_.pattern;
+    const bool direct_only = pattern == Pattern::AllToAll || pattern == Pattern::Gather ||
+                             pattern == Pattern::Scatter || pattern == Pattern::SendRecv;
     plan_.ring_bus_gbps = plan_.tree_bus_gbps = 0;
     if (plan_.devices == 1) plan_.star_bus_gbps = plan_.rings_total();
     if (direct_only) return;
     plan_.ring_bus_gbps = plan_.rings_total();
     if (packed_bus_ > 0) plan_.tree_bus_gbps = packed_bus_;
     // Half of what is counted goes up, half comes down; broadcast and reduce use one way of such a tree.
-    else if (traffic == Traffic::AllReduce)
-      plan_.tree_bus_gbps = plan_.trees_total() / 2 * bus_factor(traffic, plan_.ranks);
-    else if (traffic == Traffic::Broadcast || traffic == Traffic::Reduce)
+    else if (pattern == Pattern::AllReduce)
+      plan_.tree_bus_gbps = plan_.trees_total() / 2 * bus_factor(pattern, plan_.ranks);
+    else if (pattern == Pattern::Broadcast || pattern == Pattern::Reduce)
       plan_.tree_bus_gbps = plan_.trees_total() / 2;
   }
 

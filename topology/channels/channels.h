@@ -19,8 +19,8 @@ namespace tutti::topology {
 
 struct ChannelRequest {
   std::vector<NodeId> ranks;  // the device of each rank: a GPU, or a NUMA node; several ranks may share one
-  Traffic traffic = Traffic::AllReduce;
-  int32_t root = 0;  // rank, where the traffic has one
+  Pattern pattern = Pattern::AllReduce;
+  int32_t root = 0;  // rank, where the pattern has one
   // Restrictions. Any that leaves nothing is an error that lists what it excluded.
   std::string nics = {};                                // nic_admitted() says how
   int32_t min_channels = 0, max_channels = 0;           // 0: free
@@ -63,7 +63,7 @@ struct ChannelPlan {
   bool packed = false;   // the trees are packed spanning trees: no chains
   Star star;
 
-  // Bus bandwidth of each kind for the traffic asked for; 0: it does not serve this traffic.
+  // Bus bandwidth of each kind for the pattern asked for; 0: it does not serve this pattern.
   double ring_bus_gbps = 0, tree_bus_gbps = 0, star_bus_gbps = 0;
   Bound bound;
   std::string limit;  // the cut that the bound comes from, in words
