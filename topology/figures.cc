@@ -77,6 +77,10 @@ Figure network_gbps(double speed_mbps, Source stated) {
   return {speed_mbps / 8000, stated};
 }
 
+// A copy inside the memory of a GPU moves about half of what its memory does (reads and writes; A100: 1.5 TB/s); one
+// core copies 10 to 25 GB/s in a NUMA node's memory. Usual values: `tutti tune` measures the machine at hand.
+Figure local_gbps(const Node& device) { return assumed(device.kind == NodeKind::Gpu ? 750 : 20); }
+
 // Usual one-way times of such hops, not measured on the machine at hand: they order paths of equal bandwidth.
 Figure link_latency_us(LinkKind kind) {
   switch (kind) {

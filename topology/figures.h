@@ -21,6 +21,8 @@ Figure pcie_gbps(std::string_view speed, int32_t width, Source stated);
 Figure inter_socket_gbps(const CpuInfo& cpu);
 // A network port of this speed in Mb/s; <= 0: 10 Gb/s is assumed.
 Figure network_gbps(double speed_mbps, Source stated);
+// What ranks that share one GPU, or the memory of one NUMA node, exchange.
+Figure local_gbps(const Node& device);
 // One way over a link of this kind.
 Figure link_latency_us(LinkKind kind);
 

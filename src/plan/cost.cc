@@ -19,10 +19,13 @@
 // Over a network, several ranks on some hosts: the schedule's steps are walked once with what messages inside hosts and
 // between them cost (traffic.h); to that comes the longest of what the busiest rank moves, a slice along the chain of
 // messages, and what the busiest host sends through its port.
+// Between GPUs: fabric.cc.
 #include "plan/cost.h"
 
 #include <algorithm>
 #include <cmath>
+
+#include "plan/fabric.h"
 
 namespace tutti {
 namespace {
@@ -138,6 +141,7 @@ double through(const Curve& curve, double total, double block, double slice, int
 }  // namespace
 
 double predict_us(const Summary& summary, const Shape& shape, const CatalogRow& row, const Plan& plan) {
+  if (summary.fabric != nullptr) return predict_fabric_us(*summary.fabric, shape, row, plan);
   const Ranks ranks = ranks_of(summary, plan);
   if (!summary.mapped && ranks.hosts != nullptr && ranks.hosts->hierarchical() && ranks.n <= TrafficBook::kMostRanks)
     return predict_hosts_us(summary, shape, row, plan);

@@ -41,6 +41,8 @@ struct Shape {
   int root = 0;            // where there is one; only user schedules depend on it
 };
 
+struct Fabric;  // plan/fabric.h
+
 // What all ranks know alike about the machine and the configuration.
 struct Summary {
   int n = 1;
@@ -55,6 +57,7 @@ struct Summary {
   int most_channels = INT32_MAX;        // what every connection offers
   uint64_t cache_bytes = UINT64_MAX;    // L2 per core, on the smallest
   const Profile* profile = &built_in_profile({});  // never null; outlives the process
+  const Fabric* fabric = nullptr;  // GPU ranks: the links between them. Null: CPU ranks, whom the profile describes
   // Restrictions by environment and configuration, as text; parsed by the planner.
   std::string algorithms = "auto";
   std::string protocols = "auto";

@@ -14,6 +14,7 @@
 #include "algo/catalog.h"
 #include "algo/user_schedule.h"
 #include "plan/cost.h"
+#include "plan/fabric.h"
 #include "plan/plan.h"
 #include "plan/restrictions.h"
 #include "proto/slots.h"
@@ -116,6 +117,7 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
   plan.parts = shape.coll == Coll::SendRecv ? 1 : row.parts(ranks);
   plan.blocks = row.blocks(ranks);
   plan.channels = (row.needs & kEvenChannels) && summary.n > 2 ? 2 : 1;
+  if (summary.fabric != nullptr) plan.channels = fabric_channels(*summary.fabric, row.algo);
   if (summary.min_channels > 0) plan.channels = std::max(plan.channels, summary.min_channels);
   if (summary.max_channels > 0) plan.channels = std::min(plan.channels, summary.max_channels);
   plan.channels = std::clamp(plan.channels, 1, summary.most_channels);

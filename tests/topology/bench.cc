@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // How long reading a file and computing all paths takes. Limits that are held: 16 GPUs in 10 ms, 72 GPUs of one NVLink
-// domain in 100 ms.  build/release/bin/topology_bench
+// domain in 100 ms. And the channel search with its bound: 8 GPUs in 100 ms, 16 GPUs in islands in 2 s, 1,024 hosts of
+// 8 GPUs in 5 s.  build/release/bin/topology_bench
 #include <benchmark/benchmark.h>
 
 #include <fstream>
 #include <iterator>
 #include <string>
 
+#include "topology/channels/channels.h"
 #include "topology/draw/draw.h"
 #include "topology/formats/formats.h"
 
@@ -66,6 +68,45 @@ void BM_Svg16GpusDeep(benchmark::State& state) {
   for (auto _ : state) benchmark::DoNotOptimize(draw_svg(*graph).size());
 }
 
+void plan(benchmark::State& state, const std::string& text, Pattern pattern, int32_t hosts = 1) {
+  const auto host = read_topology(text, "bench");
+  if (!host.ok()) return state.SkipWithError(host.status().message().c_str());
+  for (auto _ : state) {
+    const Graph graph = repeat_hosts(*host, hosts);
+    const auto found = plan_channels(graph, {.ranks = *place_ranks(graph, 0), .pattern = pattern});
+    if (!found.ok()) return state.SkipWithError(found.status().message().c_str());
+    state.counters["ranks"] = found->ranks;
+    state.counters["optimality"] = found->optimality();
+  }
+}
+
+void BM_Channels8GpusCubeMesh(benchmark::State& state) {
+  plan(state, fixture("nccl-cube-mesh.xml"), Pattern::AllReduce);
+}
+void BM_Channels8GpusNvSwitch(benchmark::State& state) {
+  plan(state, fixture("nccl-hgx-nvswitch.xml"), Pattern::AllReduce);
+}
+void BM_Channels8GpusTwoIslandsAllGather(benchmark::State& state) {
+  plan(state, fixture("rccl-two-islands.xml"), Pattern::AllGather);
+}
+void BM_Channels16GpusIslands(benchmark::State& state) {
+  plan(state, fixture("rccl-deep-cascade.xml"), Pattern::AllReduce);
+}
+void BM_Channels16GpusIslandsAllGather(benchmark::State& state) {
+  plan(state, fixture("rccl-deep-cascade.xml"), Pattern::AllGather);
+}
+void BM_Channels72GpusOneDomain(benchmark::State& state) { plan(state, rack(), Pattern::AllReduce); }
+void BM_Channels1024Hosts(benchmark::State& state) {
+  plan(state, fixture("nccl-hgx-nvswitch.xml"), Pattern::AllReduce, 1024);
+}
+
+BENCHMARK(BM_Channels8GpusCubeMesh)->Unit(benchmark::kMillisecond);
+BENCHMARK(BM_Channels8GpusNvSwitch)->Unit(benchmark::kMillisecond);
+BENCHMARK(BM_Channels8GpusTwoIslandsAllGather)->Unit(benchmark::kMillisecond);
+BENCHMARK(BM_Channels16GpusIslands)->Unit(benchmark::kMillisecond);
+BENCHMARK(BM_Channels16GpusIslandsAllGather)->Unit(benchmark::kMillisecond);
+BENCHMARK(BM_Channels72GpusOneDomain)->Unit(benchmark::kMillisecond);
+BENCHMARK(BM_Channels1024Hosts)->Unit(benchmark::kMillisecond);
 BENCHMARK(BM_ParseAndPaths8GpusNvSwitch)->Unit(benchmark::kMillisecond);
 BENCHMARK(BM_ParseAndPaths16GpusDeep)->Unit(benchmark::kMillisecond);
 BENCHMARK(BM_ParseAndPaths72GpusOneDomain)->Unit(benchmark::kMillisecond);

@@ -19,6 +19,14 @@ std::string draw_tree(const Graph& graph, const Paths& paths, bool colour);
 std::string draw_matrix(const Graph& graph, const Paths& paths);
 // A picture in levels: NUMA nodes, PCIe switches, GPUs and NICs, NVSwitches; link width by bandwidth.
 std::string draw_svg(const Graph& graph);
+// Ways over devices, a row each below the devices of every host: a dot per device, an arc per edge. Edges to another
+// host end at the side.
+struct Way {
+  std::string title;
+  std::vector<std::pair<NodeId, NodeId>> edges;
+  bool both_ways = false;  // no arrows
+};
+std::string draw_svg(const Graph& graph, const std::vector<Way>& ways);
 std::string draw_dot(const Graph& graph);
 // One JSON object: hosts, gpus, nics, nets, numa, nvswitches, pci_depth, warnings: counts of what the source states.
 std::string summary_json(const Graph& graph);

@@ -2,12 +2,14 @@
 // The picture: per host a panel in levels. From top to bottom: what joins the NUMA nodes, NUMA nodes, PCIe switches by
 // depth, devices, NVSwitches (or arcs between GPUs that are linked directly). Each device has a column of its own and a
 // switch sits over its columns, so boxes and PCIe lines cannot cross. What hosts share (an NVLink domain, a network) is
-// repeated in each panel instead of drawing lines across panels. Also Graphviz's text, for who wants another layout.
+// repeated in each panel instead of drawing lines across panels. Below, a row per way over the devices (rings, trees).
+// Also Graphviz's text, for who wants another layout.
 #include <fmt/core.h>
 
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <set>
 
 #include "topology/draw/draw.h"
@@ -20,7 +22,8 @@ constexpr double kSwitchWidth = 74, kSwitchHeight = 28, kCpuHeight = 46;
 constexpr double kGap = 36;  // between levels: room for a line and its speed
 constexpr double kPad = 22, kTitle = 40;
 constexpr double kMostRowWidth = 2600;  // panels of several hosts wrap beyond
-constexpr size_t kGroup = 3;            // so many equal NICs below one switch become one box
+constexpr double kWayHeight = 60;
+constexpr size_t kGroup = 3;  // so many equal NICs below one switch become one box
 
 constexpr const char* kPcieColour = "#7a8794";
 constexpr const char* kNvlinkColour = "#5c9e17";
@@ -123,7 +126,8 @@ std::string speed_text(double gbps) {
 
 class Panel {
  public:
-  Panel(const Graph& graph, NodeId host, std::set<LinkKind>* used) : graph_(graph), host_(host), used_(used) {}
+  Panel(const Graph& graph, NodeId host, const std::vector<Way>& ways, std::set<LinkKind>* used)
+      : graph_(graph), host_(host), ways_(ways), used_(used) {}
 
   void draw() {
     measure();
@@ -131,6 +135,7 @@ class Panel {
     draw_cpus();
     draw_tree();
     draw_fabric();
+    for (size_t row = 0; row < ways_.size(); ++row) draw_way(row);
     draw_title();
   }
 
@@ -248,7 +253,8 @@ class Panel {
     leaf_y_ = level_y_ + levels_ * (kSwitchHeight + kGap);
     if (leaves_.empty()) leaf_y_ = cpu_y_ + kCpuHeight - kLeafHeight;
     const double bottom = leaf_y_ + kLeafHeight;
-    height_ = bottom + kPad + fabric_height();
+    ways_y_ = bottom + kPad + fabric_height();
+    height_ = ways_y_ + kWayHeight * static_cast<double>(ways_.size());
   }
 
   double switch_y(int level) const { return level_y_ + (level - 1) * (kSwitchHeight + kGap); }
@@ -563,6 +569,44 @@ class Panel {
     layers_.text(middle, y + 32 + (trunks() ? 58 : 16), 10, text, "#2f5a06");
   }
 
+  // --- ways over devices ---
+
+  std::optional<double> column(NodeId device) const {
+    if (const auto leaf = leaf_of_.find(device); leaf != leaf_of_.end()) return leaves_[leaf->second].x;
+    if (const auto box = boxes_.find(device); box != boxes_.end()) return box->second.x;
+    return std::nullopt;
+  }
+
+  // Arcs to the right pass above the row's line, arcs to the left below: so a ring looks like one.
+  void draw_way(size_t row) {
+    constexpr const char* kColours[] = {"#c0392b", "#2874c7", "#1e8449", "#8e44ad", "#d35400", "#117a65", "#7d6608"};
+    const Way& way = ways_[row];
+    const char* colour = kColours[row % std::size(kColours)];
+    const double y = ways_y_ + kWayHeight * static_cast<double>(row) + 37;
+    layers_.text(kPad, y - 26, 9.5, cut(way.title, static_cast<size_t>((width_ - 2 * kPad) / 5.2)), colour, "start",
+                 true);
+    for (const auto& [from, to] : way.edges) {
+      const auto x1 = column(from), x2 = column(to);
+      if (!x1 && !x2) continue;
+      for (const auto& x : {x1, x2})
+        if (x)
+          layers_.boxes += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3.5\" fill=\"{}\"/>\n", *x, y, colour);
+      if (!x1 || !x2) {  // to or from another host
+        const double here = x1 ? *x1 : *x2, side = x1 ? width_ - 6 : 6.0;
+        layers_.path(fmt::format("M{:.1f},{:.1f} L{:.1f},{:.1f}", here, y, side, y + 14), colour, 1.2, 0.8);
+        continue;
+      }
+      const double bend = std::clamp(std::fabs(*x2 - *x1) * 0.12, 8.0, 18.0) * (*x2 > *x1 ? -1.33 : 1.33);
+      layers_.path(fmt::format("M{:.1f},{:.1f} C{:.1f},{:.1f} {:.1f},{:.1f} {:.1f},{:.1f}", *x1, y, *x1, y + bend, *x2,
+                               y + bend, *x2, y),
+                   colour, 1.6, 0.85);
+      if (way.both_ways) continue;
+      const double middle = (*x1 + *x2) / 2, top = y + bend * 0.75, point = *x2 > *x1 ? 4 : -4;
+      layers_.boxes += fmt::format("<path d=\"M{:.1f},{:.1f} l{:.1f},-3 l0,6 z\" fill=\"{}\"/>\n", middle + point, top,
+                                   -2 * point, colour);
+    }
+  }
+
   void draw_title() {
     std::string title = graph_.node(host_).name.empty() ? "Host" : graph_.node(host_).name;
     const std::vector<NodeId> hosts = graph_.of_kind(NodeKind::Host);
@@ -585,6 +629,7 @@ class Panel {
 
   const Graph& graph_;
   NodeId host_;
+  const std::vector<Way>& ways_;
   std::set<LinkKind>* used_;
   std::vector<NodeId> cpus_, nv_switches_;
   std::vector<Leaf> leaves_;
@@ -592,19 +637,21 @@ class Panel {
   std::map<NodeId, std::pair<double, double>> spans_;
   std::map<NodeId, Box> boxes_;
   int levels_ = 0;
-  double cpu_y_ = 0, level_y_ = 0, leaf_y_ = 0, width_ = 0, height_ = 0;
+  double cpu_y_ = 0, level_y_ = 0, leaf_y_ = 0, ways_y_ = 0, width_ = 0, height_ = 0;
   Layers layers_;
 };
 
 }  // namespace
 
-std::string draw_svg(const Graph& graph) {
+std::string draw_svg(const Graph& graph) { return draw_svg(graph, {}); }
+
+std::string draw_svg(const Graph& graph, const std::vector<Way>& ways) {
   constexpr double kMargin = 14;
   std::set<LinkKind> used;
   std::string body;
   double x = kMargin, y = kMargin, row = 0, width = 0;
   for (const NodeId host : graph.of_kind(NodeKind::Host)) {
-    Panel panel(graph, host, &used);
+    Panel panel(graph, host, ways, &used);
     panel.draw();
     if (x > kMargin && x + panel.width() > kMostRowWidth) {
       x = kMargin;

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// time = launch + hops inside a domain * latency + hops across * latency + bytes / bandwidth
+//
+// bytes are what the busiest rank sends; the bandwidth is that of the channels the algorithm runs on: rings for rings,
+// trees for trees, the star for whatever sends to peers directly.
+#include "plan/fabric.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "plan/cost.h"
+
+namespace tutti {
+namespace {
+
+// Microseconds per hop and protocol, and for the launch of a collective of that protocol. From the tuning model that
+// NCCL publishes (src/graph/tuning.cc, 2.27: base and hardware latencies of rings on NVLink, PCI and NET), as no GPU
+// has been measured yet; `tutti tune` on a GPU replaces them.
+struct LinkCost {
+  LinkClass link;
+  Proto proto;
+  double hop_us;
+};
+constexpr LinkCost kHops[] = {
+    {LinkClass::NvLink, Proto::LL, 0.6},  {LinkClass::NvLink, Proto::Simple, 3.4},
+    {LinkClass::Pcie, Proto::LL, 1.0},    {LinkClass::Pcie, Proto::Simple, 5.7},
+    {LinkClass::Network, Proto::LL, 2.7}, {LinkClass::Network, Proto::Simple, 14.0},
+};
+constexpr double kLaunchLL = 6.6, kLaunchSimple = 8.4;
+// Half of what LL moves are flags (16 bytes carry 8).
+constexpr double kShareLL = 0.5;
+
+double hop_us(LinkClass link, Proto proto) {
+  const Proto known = proto == Proto::LL ? Proto::LL : Proto::Simple;
+  for (const LinkCost& row : kHops)
+    if (row.link == link && row.proto == known) return row.hop_us;
+  return 0;
+}
+
+// Hops on the longest chain: inside domains, and across.
+struct Hops {
+  double inside, across;
+};
+Hops hops_of(const Fabric& fabric, const CatalogRow& row) {
+  const double all = row.hops(fabric.ranks);
+  if (fabric.domains < 2) return {all, 0};
+  const double each = std::ceil(static_cast<double>(fabric.ranks) / fabric.domains);
+  if (row.algo == Algo::Ring) {
+    const double across = all * fabric.domains / fabric.ranks;
+    return {all - across, across};
+  }
+  const double ways = row.coll == Coll::AllReduce ? 2 : 1;
+  if (row.algo == Algo::Tree)
+    return {ways * (each - 1), ways * std::bit_width(static_cast<unsigned>(fabric.domains - 1))};
+  // Directly: any hop may be one across.
+  return {0, all};
+}
+
+double gbps_of(const Fabric& fabric, Algo algo) {
+  if (algo == Algo::Ring) return fabric.ring_gbps;
+  return algo == Algo::Tree ? fabric.tree_gbps : fabric.star_gbps;
+}
+
+}  // namespace
+
+const char* to_string(LinkClass link) {
+  constexpr const char* kNames[] = {"NVLink or xGMI", "PCIe", "network"};
+  return kNames[static_cast<size_t>(link)];
+}
+
+Fabric make_fabric(const topology::Graph& graph, const topology::ChannelPlan& channels) {
+  Fabric fabric{.ranks = channels.ranks,
+                .devices = channels.devices,
+                .domains = channels.domains,
+                .ring_gbps = channels.ring_bus_gbps,
+                .tree_gbps = channels.tree_bus_gbps,
+                .star_gbps = channels.star_bus_gbps,
+                .rings = std::max(static_cast<int>(channels.rings.size()), 1),
+                .trees = std::max(static_cast<int>(channels.trees.size()), 1)};
+  // A ring is as slow to answer as its slowest neighbours.
+  for (const topology::NodeId device : channels.star.devices) {
+    const auto& links = graph.links_of(device);
+    const bool fast = std::any_of(links.begin(), links.end(), [&](topology::LinkId id) {
+      const topology::LinkKind kind = graph.link(id).kind;
+      return kind == topology::LinkKind::NvLink || kind == topology::LinkKind::Xgmi;
+    });
+    if (!fast) fabric.inside = LinkClass::Pcie;
+  }
+  return fabric;
+}
+
+int fabric_channels(const Fabric& fabric, Algo algo) {
+  if (algo == Algo::Ring) return fabric.rings;
+  // Whatever sends directly uses as many channels as rings do: as many thread blocks fill the same links.
+  return algo == Algo::Tree ? fabric.trees : fabric.rings;
+}
+
+double predict_fabric_us(const Fabric& fabric, const Shape& shape, const CatalogRow& row, const Plan& plan) {
+  const int n = fabric.ranks;
+  if (n < 2) return plan.proto == Proto::LL ? kLaunchLL : kLaunchSimple;
+  const Hops hops = hops_of(fabric, row);
+  const double latency = (plan.proto == Proto::LL ? kLaunchLL : kLaunchSimple) +
+                         hops.inside * hop_us(fabric.inside, plan.proto) +
+                         hops.across * hop_us(LinkClass::Network, plan.proto);
+  const double whole = static_cast<double>(shape.bytes) * (writes_blocks(shape.coll) ? n : 1);
+  // A tree's bandwidth already counts both ways and all children; the others are charged with what a rank moves.
+  const double ring = row.coll == Coll::AllReduce ? 2.0 * (n - 1) / n : writes_blocks(row.coll) ? (n - 1.0) / n : 1.0;
+  const double moved = row.algo == Algo::Tree ? whole * ring : whole * std::max(row.sent_pairs(n), row.received(n));
+  const double gbps = gbps_of(fabric, row.algo) * (plan.proto == Proto::LL ? kShareLL : 1);
+  if (gbps <= 0) return 1e12;
+  return latency + moved / gbps * 1e-3;
+}
+
+}  // namespace tutti

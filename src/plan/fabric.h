@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// Fabric: what the links between GPUs cost, for the cost model (cost.cc). Made from the channels that were found on a
+// topology; CPU ranks have a measured profile instead (profile.h).
+#pragma once
+
+#include "algo/catalog.h"
+#include "plan/plan.h"
+#include "topology/channels/channels.h"
+
+namespace tutti {
+
+// What a hop passes at worst.
+enum class LinkClass : uint8_t { NvLink, Pcie, Network };
+const char* to_string(LinkClass link);
+
+struct Fabric {
+  int ranks = 1, devices = 1, domains = 1;
+  LinkClass inside = LinkClass::NvLink;  // between the devices of a domain
+  // Bus bandwidth of each kind of channel, and how many there are.
+  double ring_gbps = 0, tree_gbps = 0, star_gbps = 0;
+  int rings = 1, trees = 1;
+};
+
+Fabric make_fabric(const topology::Graph& graph, const topology::ChannelPlan& channels);
+
+// Microseconds for one call, all ranks arriving together.
+double predict_fabric_us(const Fabric& fabric, const Shape& shape, const CatalogRow& row, const Plan& plan);
+// Channels that this algorithm runs on.
+int fabric_channels(const Fabric& fabric, Algo algo);
+
+}  // namespace tutti

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// Packing: spanning trees that share the links of a network, so that in sum they carry as much as the cuts allow. Each
+// tree is the cheapest under prices that grow exponentially with what a link already carries (Garg and Koenemann's
+// method for packing linear programs, in whole trees), and is then put back once more at the prices of all others.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "topology/channels/routes.h"
+
+namespace tutti::topology {
+
+// Over the devices of a network: the parent of each by vertex, -1 for the root; -2: not in the tree.
+struct SpanningTree {
+  int32_t root = 0;
+  std::vector<int32_t> parent;
+};
+
+struct TreeSet {
+  double unit_gbps = 0;  // what each tree carries (per direction, if it is used both ways)
+  std::vector<SpanningTree> trees;
+  double total() const { return unit_gbps * static_cast<double>(trees.size()); }
+};
+
+// Trees used both ways at a time, up and down (all-reduce). `most_gbps`: what cuts allow in sum.
+TreeSet pack_two_way_trees(const Network& network, const Routes& routes, double most_gbps, int32_t most_trees);
+// Trees away from roots. `roots` lists each root as often as its share of the data: every tree carries one such share.
+TreeSet pack_rooted_trees(const Network& network, const Routes& routes, const std::vector<int32_t>& roots,
+                          double most_gbps, int32_t most_trees);
+
+}  // namespace tutti::topology
