@@ -58,7 +58,9 @@ size_t element_count(const World& world, const Case& one);
 // TUTTI_ALGO of a world; the others are the names.
 std::string algorithm_setting(const World& world);
 extern const char* const kModeNames[kModes];
-extern const char* const kTransportNames[kTransports];
+// Of TUTTI_TRANSPORTS. From take_rdma_for_tcp() on, worlds of tcp run over rdma.
+const char* transport_name(int transport);
+void take_rdma_for_tcp();
 extern const char* const kProtoNames[kProtos];
 
 // "n=4 threads shm ..." for people, and what --world and --case read.

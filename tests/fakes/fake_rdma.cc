@@ -8,7 +8,7 @@
 //
 // A queue pair listens at an abstract Unix address that is its number; who is connected to it has a stream to there for
 // its own writes. Each context has a thread, which is the NIC: it works whether or not the program is inside the
-// library, as hardware does. What is unlike hardware: only RC, only RDMA writes, one process per device instance.
+// library, as hardware does (and who polls for completions helps it). What is unlike hardware: only RC, only RDMA writes, one process per device instance.
 //
 // FAKE_RDMA_DEVICES lists the devices, NAME[@ib][/PORTS]: "fake0,fake1" unless set. Device d, port p has the address
 // 10.99.d.p (RoCE v2, at index 3; other entries before it), or as an InfiniBand port a local id.
@@ -539,7 +539,11 @@ int post_receive(ibv_qp* queue_pair, ibv_recv_wr* work, ibv_recv_wr** bad) {
 
 int poll_queue(ibv_cq* queue, int most, ibv_wc* entries) {
   CompletionQueue& cq = of(queue);
-  const std::lock_guard guard(of(queue->context).lock_);
+  Context& context = of(queue->context);
+  const std::lock_guard guard(context.lock_);
+  // Who polls lends a hand: on a busy machine the thread may have to wait for a processor while pollers spin.
+  if (cq.entries.empty())
+    for (QueuePair* qp : context.queue_pairs) serve(context, *qp);
   int count = 0;
   for (; count < most && !cq.entries.empty(); ++count) {
     entries[count] = cq.entries.front();

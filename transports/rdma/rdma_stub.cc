@@ -14,5 +14,8 @@ const std::vector<RdmaPort>& rdma_ports(const RdmaDevices&) {
 Result<std::unique_ptr<Transport>> RdmaTransport::create(RdmaOptions options) {
   return verbs::library(options.settings.verbs_library).status();
 }
+Result<TransportLimits> RdmaTransport::limits_for(int, uint64_t, int) {
+  return TransportLimits{.channels = INT32_MAX, .capacity = UINT64_MAX, .ll_slots = UINT64_MAX};  // no limit of its own
+}
 
 }  // namespace tutti

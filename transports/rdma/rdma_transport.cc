@@ -29,16 +29,21 @@ constexpr uint32_t kFirstPurpose = kFirstFreePurpose + (1u << 16);
 
 }  // namespace
 
-Result<std::unique_ptr<Transport>> RdmaTransport::create(RdmaOptions options) {
-  const int size = static_cast<int>(options.peers.size());
+Result<TransportLimits> RdmaTransport::limits_for(int ranks, uint64_t buffer_bytes, int channels) {
   // The arena's rules for channels and TUTTI_BUFFER_BYTES hold here too.
   TUTTI_ASSIGN_OR_RETURN(
       const ArenaLayout rules,
-      ArenaLayout::compute({.local_ranks = 2, .channels = options.channels, .buffer_bytes = options.buffer_bytes}));
+      ArenaLayout::compute({.local_ranks = 2, .channels = channels, .buffer_bytes = buffer_bytes}));
   TransportLimits limits;
-  limits.channels = options.channels != 0 ? options.channels : ArenaLayout::most_channels(size);
-  limits.capacity = size <= kFewRanks ? kCapacityFew : kCapacityMany;
-  if (options.buffer_bytes != 0) limits.capacity = std::min(rules.limits().capacity, kMostCapacity);
+  limits.channels = channels != 0 ? channels : ArenaLayout::most_channels(ranks);
+  limits.capacity = ranks <= kFewRanks ? kCapacityFew : kCapacityMany;
+  if (buffer_bytes != 0) limits.capacity = std::min(rules.limits().capacity, kMostCapacity);
+  return limits;
+}
+
+Result<std::unique_ptr<Transport>> RdmaTransport::create(RdmaOptions options) {
+  TUTTI_ASSIGN_OR_RETURN(const TransportLimits limits, limits_for(static_cast<int>(options.peers.size()),
+                                                                  options.buffer_bytes, options.channels));
   UniqueFd events{::epoll_create1(EPOLL_CLOEXEC)};
   if (!events) return errno_status("epoll_create1", "the RDMA connections");
   std::unique_ptr<RdmaTransport> made(new RdmaTransport(std::move(options), limits, std::move(events)));

@@ -62,6 +62,8 @@ struct RdmaOptions {
 class RdmaTransport final : public Transport {
  public:
   static Result<std::unique_ptr<Transport>> create(RdmaOptions options);
+  // The same for all ranks of a communicator of that size, before any has a transport.
+  static Result<TransportLimits> limits_for(int ranks, uint64_t buffer_bytes, int channels = 0);
   // Says goodbye on the connections where all has been sent, so that peers tell an end from a failure.
   ~RdmaTransport() override;
 
