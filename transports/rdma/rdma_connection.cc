@@ -240,8 +240,10 @@ Status RdmaConnection::no_way_left(const std::string& cause) {
   // Perhaps the peer has ended: its last words, or the end of its socket, say more than a queue pair can.
   if (phase_ == Phase::Open) {
     readable_ = true;
-    TUTTI_TRY(take_words());
-    if (ended_) return {};
+    const Result<bool> heard = take_words();
+    if (!heard.ok() && culprit_ != role_.me) return heard.status();
+    if (heard.ok() && ended_) return {};
+    culprit_ = role_.peer;  // which cannot reach this rank either, and says so: the cause says more
   }
   return remote_error("{} can no longer be reached over RDMA: {}", role_.label, cause);
 }
