@@ -10,7 +10,7 @@
 // its own writes. Each context has a thread, which is the NIC: it works whether or not the program is inside the
 // library, as hardware does (and who polls for completions helps it). What is unlike hardware: only RC, only RDMA writes, one process per device instance.
 //
-// FAKE_RDMA_DEVICES lists the devices, NAME[@ib][/PORTS]: "fake0,fake1" unless set. Device d, port p has the address
+// FAKE_RDMA_DEVICES lists the devices, NAME[@ib][/PORTS]: "fake0,fake1,fake2,fake3" unless set. Device d, port p has the address
 // 10.99.d.p (RoCE v2, at index 3; other entries before it), or as an InfiniBand port a local id.
 #include <fcntl.h>
 #include <poll.h>
@@ -109,7 +109,7 @@ Machine& machine() {
   static Machine& made = *[] {
     auto* fresh = new Machine;
     const char* set = std::getenv("FAKE_RDMA_DEVICES");
-    std::string list = set != nullptr ? set : "fake0,fake1";
+    std::string list = set != nullptr ? set : "fake0,fake1,fake2,fake3";
     for (uint8_t number = 0; !list.empty(); ++number) {
       const size_t comma = list.find(',');
       fresh->devices.push_back(make_device(list.substr(0, comma), number));

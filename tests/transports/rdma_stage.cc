@@ -44,7 +44,7 @@ bool on_real_devices() { return std::getenv("RDMA_TEST_LIBRARY") != nullptr; }
 RdmaSettings rdma_settings() {
   RdmaSettings settings;
   settings.verbs_library = variable("RDMA_TEST_LIBRARY", FAKE_RDMA);
-  settings.devices = variable("RDMA_TEST_HCA", "");
+  settings.devices = variable("RDMA_TEST_HCA", on_real_devices() ? "" : "fake0,fake1");
   return settings;
 }
 

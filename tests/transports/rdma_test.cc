@@ -37,7 +37,7 @@ class Rdma : public ::testing::Test {
   }
   void TearDown() override {
     if (on_real_devices()) return;
-    for (const int device : {0, 1}) fake_.set_port(device, 1, true, true);
+    for (const int device : {0, 1, 2, 3}) fake_.set_port(device, 1, true, true);
     fake_.refuse_memory(0);
     EXPECT_EQ(fake_.live_objects(), objects_) << "something of libibverbs was not given back";
   }
@@ -50,9 +50,10 @@ class Rdma : public ::testing::Test {
     settings.retry_count = 7;
     return settings;
   }
-  static void between_two(const RdmaSettings& settings, const Body& body) {
+  static void between_two(const RdmaSettings& settings, const Body& body) { between(settings, settings, body); }
+  static void between(const RdmaSettings& of_rank_0, const RdmaSettings& of_rank_1, const Body& body) {
     perform_bare(kTwo, [&](Player& p) {
-      Result<RdmaSetup> setup = meet_over_rdma(p, {0, 1}, "rdma test", settings);
+      Result<RdmaSetup> setup = meet_over_rdma(p, {0, 1}, "rdma test", p.me == 0 ? of_rank_0 : of_rank_1);
       ASSERT_TRUE(setup.ok()) << setup.status().message();
       Result<std::unique_ptr<Transport>> made = make_rdma(std::move(*setup));
       ASSERT_TRUE(made.ok()) << made.status().message();
@@ -196,6 +197,29 @@ TEST_F(Rdma, FindsAnAddressAgainThatHasMoved) {
     carry_messages(p, 2020, 50);  // over the port whose address has moved
     p.barrier();
     if (p.me == 0) fake_.move_gid(0, 1, 6, 3);
+  });
+}
+
+// The peer's port comes and goes while mine is down: what it offers meanwhile is not taken up, and both agree on it.
+TEST_F(Rdma, APortThatFlapsIsUsedAgainInTheEnd) {
+  between(quick("fake0,fake1"), quick("fake2,fake3"), [&](Player& p) {
+    const auto change = [&](int device, bool up) {
+      p.barrier();
+      if (p.me == 0) fake_.set_port(device, 1, up, true);
+      p.barrier();
+      EXPECT_TRUE(p.failure_within(20).ok());
+    };
+    carry_messages(p, 0, 10);
+    change(0, false);
+    change(2, false);
+    change(2, true);
+    change(2, false);
+    carry_messages(p, 10, 10);
+    change(0, true);
+    change(2, true);
+    carry_messages(p, 20, 10);
+    change(1, false);  // what is left is the way that had been down
+    carry_messages(p, 30, 50);
   });
 }
 

@@ -200,6 +200,7 @@ Status RdmaConnection::close_rail(size_t which, std::string cause, uint32_t stat
   RdmaRail& rail = rails_[which];
   if (!rail.alive()) return {};
   rail.close();
+  if (ended_) return flushed() ? Status() : left_too_early();  // nobody is there to write it to again
   say({.kind = RdmaWord::Kind::Closed,
        .rail = static_cast<uint32_t>(which),
        .offer = {.generation = rail.generation()},
@@ -242,7 +243,7 @@ Status RdmaConnection::no_way_left(const std::string& cause) {
     readable_ = true;
     const Result<bool> heard = take_words();
     if (!heard.ok() && culprit_ != role_.me) return heard.status();
-    if (heard.ok() && ended_) return {};
+    if (heard.ok() && ended_) return flushed() ? Status() : left_too_early();
     culprit_ = role_.peer;  // which cannot reach this rank either, and says so: the cause says more
   }
   return remote_error("{} can no longer be reached over RDMA: {}", role_.label, cause);
@@ -270,7 +271,7 @@ Status RdmaConnection::device_event(const RdmaNic& nic, int port, const ibv_qp* 
 // --- words ---
 
 void RdmaConnection::say(const RdmaWord& word) {
-  if (phase_ != Phase::Open) return;
+  if (phase_ != Phase::Open || ended_) return;
   const auto* const raw = reinterpret_cast<const std::byte*>(&word);
   unsaid_.insert(unsaid_.end(), raw, raw + sizeof word);
   (void)flush_words();  // a failure shows when the socket is read
@@ -309,6 +310,7 @@ Result<bool> RdmaConnection::take_words() {
     TUTTI_TRY(take_word(word));
     moved = true;
   }
+  if (ended_) socket_.reset();  // it would stay readable for ever
   return moved;
 }
 
@@ -344,6 +346,17 @@ Status RdmaConnection::take_word(const RdmaWord& word) {
       far->key = word.key;
       return {};
     case RdmaWord::Kind::Closed: {
+      if (far->offer && word.offer.generation == rail->generation() + 1 && !rail->alive()) {
+        // An offer that this rank could not take up, its own port being down, and that is withdrawn.
+        far->offer.reset();
+        far->closed = true;
+        rail->skip_generation();
+        say({.kind = RdmaWord::Kind::Closed,
+             .rail = word.rail,
+             .offer = {.generation = rail->generation()},
+             .status = kClosedFollowing});
+        return {};
+      }
       if (word.offer.generation != rail->generation() || far->closed) return impossible;
       far->closed = true;
       far->offer.reset();
@@ -380,11 +393,11 @@ Status RdmaConnection::lost(uint32_t rank) {
 }
 
 void RdmaConnection::say_goodbye() {
-  if (!ended_ && flushed()) say({.kind = RdmaWord::Kind::Goodbye});
+  if (flushed()) say({.kind = RdmaWord::Kind::Goodbye});
 }
 
 void RdmaConnection::say_lost(int rank) {
-  if (!ended_) say({.kind = RdmaWord::Kind::Lost, .rank = static_cast<uint32_t>(rank)});
+  say({.kind = RdmaWord::Kind::Lost, .rank = static_cast<uint32_t>(rank)});
 }
 
 // --- messages out ---
@@ -394,11 +407,11 @@ bool RdmaConnection::expects_word() const {
     return rail.phase() == RdmaRail::Phase::Closing || rail.phase() == RdmaRail::Phase::Offered ||
            rail.phase() == RdmaRail::Phase::Connected;
   });
-  return unsettled || !made_ || (!flushed() && !far_.front().known);
+  return !ended_ && (unsettled || !made_ || (!flushed() && !far_.front().known));
 }
 
 Result<bool> RdmaConnection::carry() {
-  if (!unsaid_.empty()) TUTTI_TRY(flush_words());
+  if (!unsaid_.empty() && !ended_) TUTTI_TRY(flush_words());
   TUTTI_ASSIGN_OR_RETURN(const bool heard, take_words());
   if (!ended_) revive_rails();
   TUTTI_ASSIGN_OR_RETURN(const bool pushed, push());
@@ -431,13 +444,17 @@ bool RdmaConnection::has_room(uint64_t position, const SlotCut& cut) {
   return position - out_->credited < cut.count;
 }
 
+Status RdmaConnection::left_too_early() const {
+  return remote_error(
+      "{} has left the communicator while this rank still sends to it: do all ranks call the same operations?",
+      role_.label);
+}
+
 Result<bool> RdmaConnection::push() {
   if (out_ == nullptr) return false;
   Out& out = *out_;
-  if (ended_ && !flushed())
-    return remote_error(
-        "{} has left the communicator while this rank still sends to it: do all ranks call the same operations?",
-        role_.label);
+  // What is on its way may have arrived: its completion tells.
+  if (ended_ && (out.lost > 0 || out.posted < load_acquire(out.fifo.memory().tail->value))) return left_too_early();
   bool moved = false;
   // Slots that are not released yet are all of the sender's current cut: it drains before it cuts anew.
   const SlotCut cut = out.end.simple.current_cut();

@@ -185,6 +185,7 @@ class RdmaConnection {
   void settle_rail(size_t which);
   void revive_rails();
   Status no_way_left(const std::string& cause);
+  Status left_too_early() const;
 
   Result<bool> take_words();
   Status take_word(const RdmaWord& word);

@@ -94,6 +94,8 @@ class RdmaRail {
   void peer_ready() { phase_ = Phase::Up; }
   void close();
   void settle() { phase_ = Phase::Down; }
+  // Down: the peer has made and closed a queue pair that this end had none for.
+  void skip_generation() { ++generation_; }
 
   // Up. An error is the queue pair's: the rail has to be closed.
   Status post(const RailMessage& message);
