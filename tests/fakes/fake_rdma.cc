@@ -309,6 +309,7 @@ void transmit(QueuePair& qp) {
     const ssize_t sent = ::sendmsg(qp.out.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent < 0) return;  // full, or the other end is gone: the retry timer ends that
     work.sent += static_cast<uint64_t>(sent);
+    qp.last_answer = Clock::now();  // the other end takes what is sent
     if (work.sent < work.whole()) return;
     ++qp.unsent;
   }

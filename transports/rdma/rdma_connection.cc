@@ -161,7 +161,7 @@ Status RdmaConnection::begin_rails() {
 
 Status RdmaConnection::offer_rail(size_t which) {
   TUTTI_ASSIGN_OR_RETURN(const RailOffer offer, rails_[which].offer());
-  far_[which].closed = false;
+  far_[which].closed = far_[which].revive = false;
   say({.kind = RdmaWord::Kind::Offer, .rail = static_cast<uint32_t>(which), .offer = offer});
   return connect_rail(which);
 }
@@ -256,7 +256,7 @@ Status RdmaConnection::device_event(const RdmaNic& nic, int port, const ibv_qp* 
     if (&rail.nic() != &nic || (queue_pair != nullptr && rail.queue_pair() != queue_pair)) continue;
     if (queue_pair == nullptr && port != 0 && rail.port().number != port) continue;
     if (!down) {
-      far_[which].revive = !rail.alive();
+      far_[which].revive = true;  // also of one that has not yet failed for it
       continue;
     }
     // A port that is down may come back before the device gives up: only with another way left is it not waited for.
@@ -330,7 +330,7 @@ Status RdmaConnection::take_word(const RdmaWord& word) {
       if (far->offer || word.offer.mtu < 256) return impossible;
       far->offer = word.offer;
       // Its port has come back: an offer of mine makes it a rail, if my port is up as well.
-      far->revive = !rail->alive();
+      far->revive = true;
       return connect_rail(word.rail);
     case RdmaWord::Kind::Ready:
       if (word.offer.generation != rail->generation()) return impossible;

@@ -169,7 +169,7 @@ class RdmaConnection {
   struct Far {
     std::optional<RailOffer> offer;  // not connected to yet
     bool closed = false;             // of the current generation
-    bool revive = false;             // worth an offer, as soon as all has settled
+    bool revive = false;             // the port has come back, or the peer's: worth an offer when this is down
     bool known = false;              // its FIFO, which follows
     uint64_t letters = 0;
     uint32_t key = 0;

@@ -95,8 +95,14 @@ Result<RailOffer> RdmaRail::offer() {
                         verbs::name(port().gid.type));
   ++generation_;
   credit_out_ = false;
-  TUTTI_TRY(make_queue_pair());
-  TUTTI_TRY(initialise());
+  Status made = make_queue_pair();
+  if (made.ok()) made = initialise();
+  if (!made.ok()) {  // as if it had not been tried: the peer has heard nothing
+    queue_pair_.reset();
+    receives_ = 0;
+    --generation_;
+    return made;
+  }
   constexpr uint32_t kSequenceMask = 0xffffff;
   packet_sequence_ = randombytes_random() & kSequenceMask;
   phase_ = Phase::Offered;

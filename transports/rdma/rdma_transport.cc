@@ -183,6 +183,7 @@ Result<bool> RdmaTransport::take_completions() {
   bool moved = false;
   const auto take = [&](const ibv_wc& entry) -> Status {
     moved = true;
+    if (entry.status == IBV_WC_WR_FLUSH_ERR) TUTTI_TRY(take_device_events());  // why it was flushed
     RdmaConnection& connection = *connections_[RdmaTicket::decode(entry.wr_id).connection];
     Status taken = connection.complete(entry);
     return taken.ok() ? taken : fail(std::move(taken), connection.culprit());
@@ -191,10 +192,7 @@ Result<bool> RdmaTransport::take_completions() {
   taken_early_.clear();
   for (const auto& nic : options_.devices->nics()) {
     const size_t count = nic->poll(entries);
-    for (size_t i = 0; i < count; ++i) {
-      if (entries[i].status == IBV_WC_WR_FLUSH_ERR) TUTTI_TRY(take_device_events());  // why it was flushed
-      TUTTI_TRY(take(entries[i]));
-    }
+    for (size_t i = 0; i < count; ++i) TUTTI_TRY(take(entries[i]));
   }
   return moved;
 }
