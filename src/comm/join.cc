@@ -216,7 +216,8 @@ Result<std::unique_ptr<Transport>> connect_rdma(Bootstrap& bootstrap, const Host
   for (const Member& member : bootstrap.members()) {
     RdmaPeer peer{{}, member.text(), {}};
     const bool same_host = std::find(here.begin(), here.end(), member.rank) != here.end();
-    const bool wanted = member.rank != bootstrap.rank() && (!same_host || (allowed.rdma_named && !hosts.share_memory(here)));
+    const bool wanted =
+        member.rank != bootstrap.rank() && (!same_host || (allowed.rdma_named && !hosts.share_memory(here)));
     if (wanted) {
       const std::span<const SocketAddress> addresses = bootstrap.addresses_of(member.rank);
       peer.addresses.assign(addresses.begin(), addresses.end());

@@ -8,10 +8,11 @@
 //
 // A queue pair listens at an abstract Unix address that is its number; who is connected to it has a stream to there for
 // its own writes. Each context has a thread, which is the NIC: it works whether or not the program is inside the
-// library, as hardware does (and who polls for completions helps it). What is unlike hardware: only RC, only RDMA writes, one process per device instance.
+// library, as hardware does (and who polls for completions helps it). What is unlike hardware: only RC, only RDMA
+// writes, one process per device instance.
 //
-// FAKE_RDMA_DEVICES lists the devices, NAME[@ib][/PORTS]: "fake0,fake1,fake2,fake3" unless set. Device d, port p has the address
-// 10.99.d.p (RoCE v2, at index 3; other entries before it), or as an InfiniBand port a local id.
+// FAKE_RDMA_DEVICES lists the devices, NAME[@ib][/PORTS]: "fake0,fake1,fake2,fake3" unless set. Device d, port p has
+// the address 10.99.d.p (RoCE v2, at index 3; other entries before it), or as an InfiniBand port a local id.
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -355,8 +356,8 @@ void answer(Incoming& in, ibv_wc_status status) {
 bool receive(Context& context, QueuePair& qp, Incoming& in) {
   for (;;) {
     if (in.got < sizeof(Packet)) {
-      const ssize_t got = ::recv(in.socket.fd, reinterpret_cast<char*>(&in.packet) + in.got, sizeof(Packet) - in.got,
-                                 MSG_DONTWAIT);
+      const ssize_t got =
+          ::recv(in.socket.fd, reinterpret_cast<char*>(&in.packet) + in.got, sizeof(Packet) - in.got, MSG_DONTWAIT);
       if (got < 0) return errno == EAGAIN;
       if (got == 0) return false;
       in.got += static_cast<uint64_t>(got);
@@ -495,10 +496,10 @@ int post_send(ibv_qp* queue_pair, ibv_send_wr* work, ibv_send_wr** bad) {
         continue;
       }
       const auto found = context.regions.find(part.lkey);
-      const bool inside = found != context.regions.end() && found->second->pd == qp.pd &&
-                          part.addr >= reinterpret_cast<uint64_t>(found->second->addr) &&
-                          part.addr + part.length <=
-                              reinterpret_cast<uint64_t>(found->second->addr) + found->second->length;
+      const bool inside =
+          found != context.regions.end() && found->second->pd == qp.pd &&
+          part.addr >= reinterpret_cast<uint64_t>(found->second->addr) &&
+          part.addr + part.length <= reinterpret_cast<uint64_t>(found->second->addr) + found->second->length;
       if (!inside) {
         complete_send(qp, made, IBV_WC_LOC_PROT_ERR);
         fail(qp);
@@ -566,7 +567,7 @@ int arm(ibv_cq* queue, int) {
 EXPORT ibv_device** ibv_get_device_list(int* count) {
   Machine& all = machine();
   *count = static_cast<int>(all.devices.size());
-  auto** list = new ibv_device*[all.devices.size() + 1]{};
+  auto** list = new ibv_device* [all.devices.size() + 1] {};
   for (size_t i = 0; i < all.devices.size(); ++i) list[i] = &all.devices[i]->device;
   return list;
 }
@@ -923,8 +924,7 @@ EXPORT void fake_rdma_refuse_memory(int count) {
   machine().refuse_memory = count;
 }
 EXPORT void fake_rdma_forget_keys(int device) {
-  each_context_of(device, [&](FakeDevice& fake) {
-    each_context(fake, [&](Context& context) { context.forgetful = true; });
-  });
+  each_context_of(device,
+                  [&](FakeDevice& fake) { each_context(fake, [&](Context& context) { context.forgetful = true; }); });
 }
 EXPORT int fake_rdma_live_objects() { return machine().live; }

@@ -26,4 +26,4 @@ if [ ! -x "$runner" ]; then
   echo "skipped: TUTTI_VM_RUNNER=$runner is not there or cannot be executed"
   exit 77
 fi
-exec "$runner" --nics 4 --nodes 4 --memory 3072 --timeout "${TUTTI_VM_TIMEOUT:-570}" -- bash "$here/parts.sh" "$programs" "$part"
+exec "$runner" --nics 4 --nodes 4 --memory 3072 --timeout "${RDMA_VM_TIMEOUT:-570}" -- bash "$here/parts.sh" "$programs" "$part"

@@ -144,7 +144,8 @@ TEST(RdmaPairs, WhatARankOffersSurvivesTheWayAndNothingElseDoes) {
   EXPECT_EQ((*back)[1].lid, 17u);
   EXPECT_EQ((*back)[1].layer, verbs::LinkLayer::InfiniBand);
   EXPECT_TRUE(decode_ports({}).ok()) << "a rank without ports";
-  for (size_t size = 1; size < bytes.size(); ++size) EXPECT_FALSE(decode_ports(std::span(bytes).first(size)).ok()) << size;
+  for (size_t size = 1; size < bytes.size(); ++size)
+    EXPECT_FALSE(decode_ports(std::span(bytes).first(size)).ok()) << size;
   Bytes forged = bytes;
   forged[0] = static_cast<std::byte>(200);  // ports
   EXPECT_FALSE(decode_ports(forged).ok());

@@ -167,10 +167,9 @@ TEST_F(Rdma, ARemoteAccessErrorIsNamed) {
     }
     const Status status = p.failure_within(kPatienceMs);
     EXPECT_EQ(status.code(), Code::RemoteError);
-    EXPECT_THAT(status.message(),
-                AllOf(HasSubstr(p.me == 0 ? "rank 1 (process " : "rank 0 (process "),
-                      AnyOf(HasSubstr("remote access error"), HasSubstr("local access violation"),
-                            HasSubstr("port is down, or its device has failed"))));
+    EXPECT_THAT(status.message(), AllOf(HasSubstr(p.me == 0 ? "rank 1 (process " : "rank 0 (process "),
+                                        AnyOf(HasSubstr("remote access error"), HasSubstr("local access violation"),
+                                              HasSubstr("port is down, or its device has failed"))));
     EXPECT_THAT(status.message(), HasSubstr("fake0 port 1 to fake0 port 1"));
   });
 }
@@ -235,8 +234,8 @@ TEST_F(Rdma, PortsThatCannotBeUsedAreNamedWithTheReason) {
   RdmaSettings settings = quick("fake0");
   auto opened = open_rdma_devices(settings);
   ASSERT_FALSE(opened.ok());
-  EXPECT_THAT(opened.status().message(), AllOf(HasSubstr("fake0 port 1 is PORT_DOWN"),
-                                               HasSubstr("fake1 port 1 is not in TUTTI_RDMA_HCA")));
+  EXPECT_THAT(opened.status().message(),
+              AllOf(HasSubstr("fake0 port 1 is PORT_DOWN"), HasSubstr("fake1 port 1 is not in TUTTI_RDMA_HCA")));
   settings = quick("fake1");
   settings.gid_index = 5;
   opened = open_rdma_devices(settings);
@@ -288,7 +287,8 @@ void against_a_forger(const RdmaSettings& settings, const std::vector<RdmaWord>&
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
       ASSERT_TRUE(dialed.ok()) << dialed.status().message();
       const UniqueFd socket = dialer.take();
-      ASSERT_TRUE(write_full(socket.get(), std::as_bytes(std::span(words)), Deadline::in_ms(kPatienceMs), "rank 1").ok());
+      ASSERT_TRUE(
+          write_full(socket.get(), std::as_bytes(std::span(words)), Deadline::in_ms(kPatienceMs), "rank 1").ok());
       ::shutdown(socket.get(), SHUT_WR);
       p.barrier();
       return;
@@ -312,7 +312,7 @@ TEST_F(Rdma, BelievesNoWordThatCannotBe) {
       {{.kind = Kind::Offer, .offer = {.generation = 1, .mtu = 7}}},  // a packet size that there is not
       {{.kind = Kind::Ready, .offer = {.generation = 1}}},            // before its offer
       {{.kind = Kind::Closed, .offer = {.generation = 9}}},
-      {{.kind = Kind::Memory, .address = 1 << 20, .bytes = 4096}},    // smaller than its slots
+      {{.kind = Kind::Memory, .address = 1 << 20, .bytes = 4096}},  // smaller than its slots
       {{.kind = Kind::Lost, .rank = 2}},
   };
   for (size_t i = 0; i < forged.size(); ++i) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The set-up of a connection, the movement of its slots, and what becomes of them when a rail fails (rdma_connection.h).
+// The set-up of a connection, the movement of its slots, and what becomes of them when a rail fails
+// (rdma_connection.h).
 #include "transports/rdma/rdma_connection.h"
 
 #include <sys/mman.h>
@@ -30,9 +31,10 @@ std::string cause_of(const verbs::VerbsApi& api, uint32_t status, uint32_t vendo
   const char* const words = api.wc_status_str(static_cast<ibv_wc_status>(status));
   switch (status) {
     case IBV_WC_RETRY_EXC_ERR:
-      return fmt::format("{}: nothing came back in time (TUTTI_RDMA_TIMEOUT, TUTTI_RDMA_RETRY_COUNT); is the cable or a "
-                         "switch down, or is the address of another network (TUTTI_RDMA_GID_INDEX)?",
-                         words);
+      return fmt::format(
+          "{}: nothing came back in time (TUTTI_RDMA_TIMEOUT, TUTTI_RDMA_RETRY_COUNT); is the cable or a "
+          "switch down, or is the address of another network (TUTTI_RDMA_GID_INDEX)?",
+          words);
     case IBV_WC_REM_ACCESS_ERR:
       return fmt::format("{}: the memory there is no longer registered; has that process failed?", words);
     default:
@@ -263,7 +265,8 @@ Status RdmaConnection::device_event(const RdmaNic& nic, int port, const ibv_qp* 
     const auto others = std::count_if(rails_.begin(), rails_.end(), [&](const RdmaRail& one) {
       return &one != &rail && one.phase() == RdmaRail::Phase::Up;
     });
-    if (others > 0 || queue_pair != nullptr || port == 0) TUTTI_TRY(close_rail(which, std::string(what), kClosedByEvent));
+    if (others > 0 || queue_pair != nullptr || port == 0)
+      TUTTI_TRY(close_rail(which, std::string(what), kClosedByEvent));
   }
   return {};
 }
@@ -288,8 +291,8 @@ Status RdmaConnection::flush_words() {
 }
 
 Status RdmaConnection::gone() const {
-  return remote_error("{} closed its RDMA connection without a goodbye: its process ended or failed; see its own output",
-                      role_.label);
+  return remote_error(
+      "{} closed its RDMA connection without a goodbye: its process ended or failed; see its own output", role_.label);
 }
 
 Result<bool> RdmaConnection::take_words() {
@@ -316,11 +319,10 @@ Result<bool> RdmaConnection::take_words() {
 
 // Nothing in it is believed before it is checked.
 Status RdmaConnection::take_word(const RdmaWord& word) {
-  const Status impossible =
-      remote_error("{} sent an impossible word over RDMA's socket (kind {}, rail {} of {}, generation {}, {} bytes): do "
-                   "both run the same version with the same TUTTI_BUFFER_BYTES?",
-                   role_.label, static_cast<uint32_t>(word.kind), word.rail, rails_.size(), word.offer.generation,
-                   word.bytes);
+  const Status impossible = remote_error(
+      "{} sent an impossible word over RDMA's socket (kind {}, rail {} of {}, generation {}, {} bytes): do "
+      "both run the same version with the same TUTTI_BUFFER_BYTES?",
+      role_.label, static_cast<uint32_t>(word.kind), word.rail, rails_.size(), word.offer.generation, word.bytes);
   const bool about_a_rail = word.kind != RdmaWord::Kind::Goodbye && word.kind != RdmaWord::Kind::Lost;
   if (about_a_rail && word.rail >= rails_.size()) return impossible;
   RdmaRail* const rail = about_a_rail ? &rails_[word.rail] : nullptr;
@@ -396,9 +398,7 @@ void RdmaConnection::say_goodbye() {
   if (flushed()) say({.kind = RdmaWord::Kind::Goodbye});
 }
 
-void RdmaConnection::say_lost(int rank) {
-  say({.kind = RdmaWord::Kind::Lost, .rank = static_cast<uint32_t>(rank)});
-}
+void RdmaConnection::say_lost(int rank) { say({.kind = RdmaWord::Kind::Lost, .rank = static_cast<uint32_t>(rank)}); }
 
 // --- messages out ---
 
@@ -498,7 +498,9 @@ Status RdmaConnection::post(size_t which, uint64_t position, const SlotCut& cut)
 
   RdmaRail& rail = rails_[which];
   const Far& far = far_[which];
-  const auto at_peer = [&](const std::byte* mine) { return far.letters + static_cast<uint64_t>(mine - out.fifo.letters()); };
+  const auto at_peer = [&](const std::byte* mine) {
+    return far.letters + static_cast<uint64_t>(mine - out.fifo.letters());
+  };
   const Status posted = rail.post({.payload = payload,
                                    .payload_bytes = small ? 0 : slot.bytes,
                                    .remote_payload = at_peer(payload),
@@ -615,7 +617,8 @@ Status RdmaConnection::publish_arrived() {
     const bool in_turn = header.flag == make_flag(in.published, identity_of(header.flag));
     if (!fits || !in_turn || !in.fill.cut(cut) || !in.fill.has_room())
       return remote_error(
-          "{} sent an impossible letter over RDMA ({} bytes in {} slots of {} at position {}; this rank has {} bytes of "
+          "{} sent an impossible letter over RDMA ({} bytes in {} slots of {} at position {}; this rank has {} bytes "
+          "of "
           "slots and expects position {}): do both run the same version with the same TUTTI_BUFFER_BYTES?",
           role_.label, header.bytes, cut.count, cut.bytes, (header.flag & kPositionMask) - 1, role_.capacity,
           in.published);

@@ -6,9 +6,9 @@
 //   letters   one per slot position:  header {bytes, flag, cut, credit}, then the payload of a small message
 //   slots     `capacity` bytes, cut as the lanes have agreed
 //
-// A message at position p goes on one rail: its payload into slot p % cut.count, then, behind it on the same queue pair,
-// letter p % 64 with the immediate p. The completion of the immediate at the receiver says that both are in place. A
-// credit is an immediate alone (or rides in a letter): the number of messages whose slots are free again.
+// A message at position p goes on one rail: its payload into slot p % cut.count, then, behind it on the same queue
+// pair, letter p % 64 with the immediate p. The completion of the immediate at the receiver says that both are in
+// place. A credit is an immediate alone (or rides in a letter): the number of messages whose slots are free again.
 //
 //   immediate   bit 31: a credit     bits 0 .. 30: position, or number of messages, of which the low bits are enough
 //
@@ -61,12 +61,12 @@ struct RdmaWord {
   };
   Kind kind = Kind::Goodbye;
   uint32_t rail = 0;
-  RailOffer offer{};      // Offer; Ready, Closed: its generation
-  uint32_t key = 0;       // Memory
-  uint64_t address = 0;   // Memory
-  uint64_t bytes = 0;     // Memory
-  uint32_t status = 0;    // Closed: an ibv_wc_status, or one of kClosed*
-  uint32_t rank = 0;      // Lost
+  RailOffer offer{};     // Offer; Ready, Closed: its generation
+  uint32_t key = 0;      // Memory
+  uint64_t address = 0;  // Memory
+  uint64_t bytes = 0;    // Memory
+  uint32_t status = 0;   // Closed: an ibv_wc_status, or one of kClosed*
+  uint32_t rank = 0;     // Lost
 };
 static_assert(sizeof(RdmaWord) == 72);
 
@@ -75,9 +75,7 @@ class RdmaFifo {
  public:
   static Result<RdmaFifo> create(uint64_t capacity, const std::deque<RdmaRail>& rails);
   const SimpleMemory& memory() const { return memory_; }
-  std::byte* letter(uint64_t position) const {
-    return letters() + position % SimpleMemory::kMaxSlots * kLetterBytes;
-  }
+  std::byte* letter(uint64_t position) const { return letters() + position % SimpleMemory::kMaxSlots * kLetterBytes; }
   bool empty() const { return load_relaxed(memory_.tail->value) == load_relaxed(memory_.heads->value); }
   std::byte* letters() const { return mapping_.base() + kPageBytes; }
   static constexpr uint64_t kLettersBytes = SimpleMemory::kMaxSlots * kLetterBytes;
@@ -159,10 +157,10 @@ class RdmaConnection {
   struct In {
     RdmaFifo fifo;
     ReceiveEnd end;
-    SimpleSender fill;      // progress() publishes here what devices have put in place
+    SimpleSender fill;  // progress() publishes here what devices have put in place
     uint64_t published = 0;
-    uint64_t credited = 0;  // told to the peer
-    std::array<bool, SimpleMemory::kMaxSlots> arrived{};  // positions from `published` on
+    uint64_t credited = 0;                                                       // told to the peer
+    std::array<bool, SimpleMemory::kMaxSlots> arrived{};                         // positions from `published` on
     uint64_t freed() const { return load_acquire(fifo.memory().heads->value); }  // pairs with SimpleReceiver::release
   };
   // The peer's side of a rail.

@@ -69,10 +69,10 @@ RdmaNic::~RdmaNic() {
 Result<verbs::MemoryRegion> RdmaNic::register_memory(void* base, uint64_t bytes) const {
   constexpr int kAccess = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE;
   // Relaxed ordering: a device may place a write's bytes in any order. Nobody looks at them before their completion.
-  ibv_mr* const made =
-      api_.reg_mr_iova2 != nullptr
-          ? api_.reg_mr_iova2(domain(), base, bytes, reinterpret_cast<uint64_t>(base), kAccess | IBV_ACCESS_RELAXED_ORDERING)
-          : api_.reg_mr(domain(), base, bytes, kAccess);
+  ibv_mr* const made = api_.reg_mr_iova2 != nullptr
+                           ? api_.reg_mr_iova2(domain(), base, bytes, reinterpret_cast<uint64_t>(base),
+                                               kAccess | IBV_ACCESS_RELAXED_ORDERING)
+                           : api_.reg_mr(domain(), base, bytes, kAccess);
   if (made == nullptr && errno == ENOMEM)
     return system_error("{} cannot register {} bytes of memory: raise the limit on locked memory (ulimit -l)", name(),
                         bytes);
@@ -135,7 +135,8 @@ Result<std::shared_ptr<RdmaDevices>> RdmaDevices::open(const RdmaSettings& setti
   double fastest = 0;
   for (const verbs::OpenDevice& one : opened)
     for (const verbs::Port& port : one.device.ports)
-      if (list.admits(one.device.name, port.number) && refusal(port, choose_gid(port, settings.gid_index), settings).empty())
+      if (list.admits(one.device.name, port.number) &&
+          refusal(port, choose_gid(port, settings.gid_index), settings).empty())
         fastest = std::max(fastest, port.gbit_per_second);
 
   auto made = std::make_shared<RdmaDevices>();
@@ -143,7 +144,8 @@ Result<std::shared_ptr<RdmaDevices>> RdmaDevices::open(const RdmaSettings& setti
     std::vector<RdmaPort> usable;
     for (const verbs::Port& port : one.device.ports) {
       const verbs::Gid* const gid = choose_gid(port, settings.gid_index);
-      std::string no = !list.admits(one.device.name, port.number) ? "is not in TUTTI_RDMA_HCA" : refusal(port, gid, settings);
+      std::string no =
+          !list.admits(one.device.name, port.number) ? "is not in TUTTI_RDMA_HCA" : refusal(port, gid, settings);
       if (no.empty() && port.gbit_per_second < fastest) no = "is slower than others";
       if (no.empty() && made->ports_.size() + usable.size() == kMostPorts) no = "is one port too many";
       if (no.empty())
@@ -166,7 +168,8 @@ Result<std::shared_ptr<RdmaDevices>> RdmaDevices::open(const RdmaSettings& setti
     }
     made->nics_.push_back(std::move(*nic));
   }
-  if (made->ports_.empty()) return system_error("no RDMA port is usable: {}", why.empty() ? "there are no devices" : why);
+  if (made->ports_.empty())
+    return system_error("no RDMA port is usable: {}", why.empty() ? "there are no devices" : why);
   if (!why.empty()) log_info(Subsystem::Transport, "rdma: not used: {}", why);
   return made;
 }
@@ -176,7 +179,8 @@ RdmaDevices::Now RdmaDevices::look(int port) const {
   const RdmaNic& nic = nic_of(port);
   const verbs::Port seen = verbs::read_port(nic.api(), nic.context(), known.number);
   const verbs::Gid* const gid = find_gid(seen, known.gid);
-  return {.active = seen.active, .mtu = seen.active_mtu, .lid = seen.lid, .gid_index = gid != nullptr ? gid->index : -1};
+  return {
+      .active = seen.active, .mtu = seen.active_mtu, .lid = seen.lid, .gid_index = gid != nullptr ? gid->index : -1};
 }
 
 Result<std::shared_ptr<RdmaDevices>> open_rdma_devices(const RdmaSettings& settings) {

@@ -19,13 +19,13 @@ namespace tutti {
 // TUTTI_RDMA_* (src/base/env_vars.def).
 struct RdmaSettings {
   std::string verbs_library;
-  std::string devices;     // DeviceList
-  int gid_index = -1;      // -1: by address and type
-  int traffic_class = 0;   // of the network layer; RoCE: DSCP and ECN bits
-  int service_level = 0;   // of the link layer
-  int timeout = 18;        // for an acknowledgement: 4.096 us * 2^timeout
-  int retry_count = 7;     // after as many time-outs a queue pair fails
-  int queue_pairs = 1;     // between two ports, for each connection
+  std::string devices;    // DeviceList
+  int gid_index = -1;     // -1: by address and type
+  int traffic_class = 0;  // of the network layer; RoCE: DSCP and ECN bits
+  int service_level = 0;  // of the link layer
+  int timeout = 18;       // for an acknowledgement: 4.096 us * 2^timeout
+  int retry_count = 7;    // after as many time-outs a queue pair fails
+  int queue_pairs = 1;    // between two ports, for each connection
 
   static Result<RdmaSettings> from_environment();
 };

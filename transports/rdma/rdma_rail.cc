@@ -146,9 +146,9 @@ Status RdmaRail::connect(const RailOffer& theirs) {
   attributes.rnr_retry = kNotReadyRetries;
   attributes.sq_psn = packet_sequence_;
   attributes.max_rd_atomic = 1;
-  failed = nic().api().modify_qp(queue_pair_.get(), &attributes,
-                                 IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN |
-                                     IBV_QP_MAX_QP_RD_ATOMIC);
+  failed = nic().api().modify_qp(
+      queue_pair_.get(), &attributes,
+      IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC);
   if (failed != 0) return failure("ibv_modify_qp to RTS", failed);
   phase_ = Phase::Connected;
   return {};
@@ -202,8 +202,8 @@ Status RdmaRail::post(const RailMessage& message) {
     return work;
   };
   for (uint64_t at = 0; at < message.payload_bytes; at += kMostWrite) {
-    ibv_send_wr& work = add(message.payload + at, std::min(kMostWrite, message.payload_bytes - at),
-                            message.remote_payload + at);
+    ibv_send_wr& work =
+        add(message.payload + at, std::min(kMostWrite, message.payload_bytes - at), message.remote_payload + at);
     work.wr_id = ticket(RdmaTicket::Kind::Payload, message.slot);
     work.opcode = IBV_WR_RDMA_WRITE;
   }

@@ -5,12 +5,12 @@
 //     ^                                                                  | a failure, or the peer's word of one
 //     '------------- settle() -------------- Closing <----- close() -----'
 //
-// Offers, readiness and failures travel as words of the connection (rdma_connection.h). Nothing is sent on a rail before
-// the peer has said that its queue pair listens. After a failure both ends close before anything is sent again on
-// another rail: a closed queue pair places nothing any more, so no late write can meet the slots' next messages.
+// Offers, readiness and failures travel as words of the connection (rdma_connection.h). Nothing is sent on a rail
+// before the peer has said that its queue pair listens. After a failure both ends close before anything is sent again
+// on another rail: a closed queue pair places nothing any more, so no late write can meet the slots' next messages.
 //
-// A rail that is down can be offered again, with a fresh queue pair of the next generation, and its address is looked up
-// again then: where the addresses of a port have changed places the same one is used.
+// A rail that is down can be offered again, with a fresh queue pair of the next generation, and its address is looked
+// up again then: where the addresses of a port have changed places the same one is used.
 #pragma once
 
 #include <cstdint>
@@ -68,11 +68,11 @@ class RdmaRail {
   struct Place {
     RdmaDevices* devices = nullptr;
     const RdmaSettings* settings = nullptr;
-    int port = 0;       // mine
-    RdmaPort theirs;    // the peer's
+    int port = 0;     // mine
+    RdmaPort theirs;  // the peer's
     uint32_t connection = 0;
-    uint8_t number = 0;       // of the rail in its connection
-    uint64_t capacity = 0;    // bytes of the connection's slots
+    uint8_t number = 0;     // of the rail in its connection
+    uint64_t capacity = 0;  // bytes of the connection's slots
   };
   explicit RdmaRail(Place place);
   RdmaRail(const RdmaRail&) = delete;

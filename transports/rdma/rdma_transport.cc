@@ -31,9 +31,8 @@ constexpr uint32_t kFirstPurpose = kFirstFreePurpose + (1u << 16);
 
 Result<TransportLimits> RdmaTransport::limits_for(int ranks, uint64_t buffer_bytes, int channels) {
   // The arena's rules for channels and TUTTI_BUFFER_BYTES hold here too.
-  TUTTI_ASSIGN_OR_RETURN(
-      const ArenaLayout rules,
-      ArenaLayout::compute({.local_ranks = 2, .channels = channels, .buffer_bytes = buffer_bytes}));
+  TUTTI_ASSIGN_OR_RETURN(const ArenaLayout rules,
+                         ArenaLayout::compute({.local_ranks = 2, .channels = channels, .buffer_bytes = buffer_bytes}));
   TransportLimits limits;
   limits.channels = channels != 0 ? channels : ArenaLayout::most_channels(ranks);
   limits.capacity = ranks <= kFewRanks ? kCapacityFew : kCapacityMany;
@@ -42,8 +41,8 @@ Result<TransportLimits> RdmaTransport::limits_for(int ranks, uint64_t buffer_byt
 }
 
 Result<std::unique_ptr<Transport>> RdmaTransport::create(RdmaOptions options) {
-  TUTTI_ASSIGN_OR_RETURN(const TransportLimits limits, limits_for(static_cast<int>(options.peers.size()),
-                                                                  options.buffer_bytes, options.channels));
+  TUTTI_ASSIGN_OR_RETURN(const TransportLimits limits,
+                         limits_for(static_cast<int>(options.peers.size()), options.buffer_bytes, options.channels));
   UniqueFd events{::epoll_create1(EPOLL_CLOEXEC)};
   if (!events) return errno_status("epoll_create1", "the RDMA connections");
   std::unique_ptr<RdmaTransport> made(new RdmaTransport(std::move(options), limits, std::move(events)));
@@ -223,7 +222,8 @@ Status RdmaTransport::take_device_events() {
           log_info(Subsystem::Transport, "rdma: {}: {}", nic->name(), what);
           continue;
       }
-      log_info(Subsystem::Transport, "rdma: {}: {}{}", nic->name(), what, port != 0 ? fmt::format(", port {}", port) : "");
+      log_info(Subsystem::Transport, "rdma: {}: {}{}", nic->name(), what,
+               port != 0 ? fmt::format(", port {}", port) : "");
       for (RdmaConnection* connection : open_) {
         Status taken = connection->device_event(*nic, port, queue_pair, what, down);
         if (!taken.ok()) return fail(std::move(taken), connection->culprit());
@@ -264,9 +264,8 @@ void RdmaTransport::collect_events(int timeout_ms) {
 bool RdmaTransport::flushed() const {
   return setting_up_.empty() &&
          std::all_of(open_.begin(), open_.end(), [](const RdmaConnection* open) { return open->made(); }) &&
-         std::all_of(connections_.begin(), connections_.end(), [](const auto& connection) {
-           return connection == nullptr || connection->flushed();
-         });
+         std::all_of(connections_.begin(), connections_.end(),
+                     [](const auto& connection) { return connection == nullptr || connection->flushed(); });
 }
 
 void RdmaTransport::wait(int timeout_ms) {

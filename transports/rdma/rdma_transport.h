@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // rdma: ranks on hosts with InfiniBand or RoCE. A connection is a FIFO of slots at each end, in registered memory, and
-// queue pairs between them: the sender's device writes a slot of the sender's FIFO into the same slot of the receiver's.
+// queue pairs between them: the sender's device writes a slot of the sender's FIFO into the same slot of the
+// receiver's.
 //
 //   lane                          progress()                 progress()                           lane
 //   SimpleSender -> FIFO -> SimpleReceiver -- RDMA write --> (slot in place) SimpleSender -> FIFO -> SimpleReceiver
 //                                          -- letter, immediate -->
 //
 // What is written where, why it is safe, and the settings: docs/rdma.md. As tcp (tcp_transport.h): one connection per
-// (pair of ranks, channel, use), for both directions, made when either end is first asked for; the lower rank dials; all
-// happens in progress(), in the caller's thread, without blocking. See transports/README.md for the contract.
+// (pair of ranks, channel, use), for both directions, made when either end is first asked for; the lower rank dials;
+// all happens in progress(), in the caller's thread, without blocking. See transports/README.md for the contract.
 //
 // A connection keeps a socket beside its queue pairs: through it the queue pairs are introduced to each other, by ranks
 // that have proven the secret, and a peer's end or failure is known at once.
