@@ -45,7 +45,7 @@ perf() {
 }
 
 collectives() {
-  TUTTI_RDMA_HCA=rxe0,rxe1 "$programs/tests/conformance" --rdma libibverbs.so.1 --cases 40 --stall 120
+  TUTTI_RDMA_HCA=rxe0,rxe1 "$programs/tests/conformance" --rdma libibverbs.so.1 --cases 10 --stall 120 --shard "${RDMA_VM_SHARD:-0/4}"
 }
 
 # Long enough for what happens to it meanwhile.
