@@ -176,7 +176,9 @@ Result<std::unique_ptr<Transport>> make_transport(Player& player, const Setting&
     return std::unique_ptr<Transport>(std::move(made));
   }
   if (setting.kind.medium == Medium::Tcp) return make_tcp(player, group.ranks, first, setting);
+#if TUTTI_HAVE_VERBS
   if (setting.kind.medium == Medium::Rdma) return make_rdma(player, group.ranks, first, setting);
+#endif
 
   ShmKey key{};
   std::memcpy(key.secret.data(), first.data(), first.size());
