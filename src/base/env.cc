@@ -157,10 +157,22 @@ struct ProtocolListParser {
   }
 };
 struct TransportListParser {
-  static constexpr const char* kAllowed = "auto, or a comma list of inproc, shm, tcp, each excluded by ^";
+  static constexpr const char* kAllowed = "auto, or a comma list of inproc, shm, rdma, tcp, each excluded by ^";
   static bool parse(std::string_view text, std::string& value) {
     value = lower(text);
-    return is_filter(value, {"inproc", "shm", "tcp"});
+    return is_filter(value, {"inproc", "shm", "rdma", "tcp"});
+  }
+};
+
+struct GidIndexParser {
+  static constexpr const char* kAllowed = "auto, or a place in the GID table from 0 to 255";
+  static bool parse(std::string_view text, int& value) {
+    value = -1;
+    if (lower(text) == "auto") return true;
+    const auto number = split_number(text);
+    if (!number || !number->unit.empty() || number->value > 255) return false;
+    value = static_cast<int>(number->value);
+    return true;
   }
 };
 

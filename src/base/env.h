@@ -29,6 +29,7 @@ struct Env {
   using SubsystemList = std::string;  // lower case filters: see filter_admits()
   using ProtocolList = std::string;
   using TransportList = std::string;
+  using GidIndex = int;      // -1: auto
   using NcclVersion = int;  // as ncclGetVersion reports it: 22707 is 2.27.7
 #define TUTTI_ENV(field, name, type, fallback, help) type field{};
 #include "base/env_vars.def"

@@ -2,10 +2,10 @@
 // Joining: from a place to meet, or from a parent, to a communicator that can carry calls; and how it ends.
 //
 //   1 join the bootstrap, or divide the parent's: every rank learns every rank's host, process and machine facts
-//   2 group the ranks by host; prepare the memory they share and the sockets between hosts
-//   3 out of band: everybody's preparation worked, and here are each host leader's offer of memory
-//     and the graph of its devices
-//   4 map it
+//   2 group the ranks by host; prepare the memory they share, the RDMA devices and the sockets between hosts
+//   3 out of band: everybody's preparation worked, and here are each rank's RDMA ports, each host leader's offer of
+//     memory and the graph of its devices
+//   4 map it, and see who is reached over RDMA
 //   5 out of band: everybody has, and all derived the same Summary
 //
 // After each exchange all ranks know the same, so a failure of one is an error on all that names it.
@@ -28,6 +28,7 @@
 #include "observe/service.h"
 #include "transports/inproc/inproc_transport.h"
 #include "transports/mapped.h"
+#include "transports/rdma/rdma_transport.h"
 #include "transports/shm/shm_transport.h"
 #include "transports/tcp/tcp_transport.h"
 #include "tutti/tutti.h"
@@ -129,21 +130,25 @@ int ranks_per_core(const std::vector<int>& ranks, const std::vector<MachineFacts
 
 // TUTTI_TRANSPORTS, or the configuration's text.
 struct Allowed {
-  bool inproc = true, shm = true, tcp = true;
+  bool inproc = true, shm = true, rdma = true, tcp = true;
+  bool rdma_named = false;  // not only allowed: it has to work, and serves ranks of one host as well
 
   static Result<Allowed> parse(std::string_view text) {
+    bool named = false;
     for (std::string_view rest = text; !rest.empty();) {
       std::string_view one = rest.substr(0, rest.find(','));
       rest.remove_prefix(std::min(one.size() + 1, rest.size()));
+      named |= one == "rdma";
       if (one.substr(0, 1) == "^") one.remove_prefix(1);
-      if (one != "auto" && one != "inproc" && one != "shm" && one != "tcp") {
+      if (one != "auto" && one != "inproc" && one != "shm" && one != "rdma" && one != "tcp") {
         return invalid_argument(
-            "TUTTI_TRANSPORTS: '{}' is not known; use auto, or some of inproc, shm, tcp (with ^: "
+            "TUTTI_TRANSPORTS: '{}' is not known; use auto, or some of inproc, shm, rdma, tcp (with ^: "
             "all but these)",
             one);
       }
     }
-    return Allowed{filter_admits(text, "inproc"), filter_admits(text, "shm"), filter_admits(text, "tcp")};
+    return Allowed{filter_admits(text, "inproc"), filter_admits(text, "shm"), filter_admits(text, "rdma"),
+                   filter_admits(text, "tcp"), named};
   }
 };
 
@@ -219,6 +224,58 @@ Result<std::unique_ptr<TcpTransport>> open_tcp(Bootstrap& bootstrap, const Hosts
   return TcpTransport::create(std::move(options));
 }
 
+// The devices of this rank, if it may use some. Null: it goes without them.
+Result<std::shared_ptr<RdmaDevices>> open_rdma(const Bootstrap& bootstrap, const Hosts& hosts, const Allowed& allowed) {
+  if (!allowed.rdma || (hosts.all().size() == 1 && !allowed.rdma_named)) return std::shared_ptr<RdmaDevices>();
+  TUTTI_ASSIGN_OR_RETURN(const RdmaSettings settings, RdmaSettings::from_environment());
+  Result<std::shared_ptr<RdmaDevices>> opened = open_rdma_devices(settings);
+  if (opened.ok()) return opened;
+  if (allowed.rdma_named)
+    return invalid_usage("TUTTI_TRANSPORTS asks for rdma, but {}; `tutti doctor` shows the devices",
+                         opened.status().message());
+  log_info(Subsystem::Transport, "{}: no rdma: {}", bootstrap.members()[static_cast<size_t>(bootstrap.rank())].text(),
+           opened.status().message());
+  return std::shared_ptr<RdmaDevices>();
+}
+
+// `ports`: what each rank has offered. Null: nobody is reached this way.
+Result<std::unique_ptr<Transport>> connect_rdma(Bootstrap& bootstrap, const Hosts& hosts, const Allowed& allowed,
+                                                std::shared_ptr<RdmaDevices> devices, const std::vector<Bytes>& ports) {
+  RdmaOptions options;
+  options.secret = bootstrap.secret();
+  options.tag = bootstrap.tag();
+  options.me = bootstrap.rank();
+  options.listener = &bootstrap.listener();
+  options.buffer_bytes = env().buffer_bytes;
+  options.connect_timeout_ms = env().timeout;
+  TUTTI_ASSIGN_OR_RETURN(options.settings, RdmaSettings::from_environment());
+  options.devices = std::move(devices);
+  const std::vector<int>& here = hosts.of(bootstrap.rank());
+  std::string without;
+  for (const Member& member : bootstrap.members()) {
+    RdmaPeer peer{{}, member.text(), {}};
+    const bool same_host = std::find(here.begin(), here.end(), member.rank) != here.end();
+    const bool wanted =
+        member.rank != bootstrap.rank() && (!same_host || (allowed.rdma_named && !hosts.share_memory(here)));
+    if (wanted) {
+      const std::span<const SocketAddress> addresses = bootstrap.addresses_of(member.rank);
+      peer.addresses.assign(addresses.begin(), addresses.end());
+      TUTTI_ASSIGN_OR_RETURN(peer.ports, decode_ports(ports[static_cast<size_t>(member.rank)]));
+      if (pair_ports(rdma_ports(*options.devices), peer.ports).empty())
+        without += fmt::format("{}{}", without.empty() ? "; not to ranks without a port of the same network: " : ", ",
+                               member.rank);
+    }
+    options.peers.push_back(std::move(peer));
+  }
+  const std::string me = options.peers[static_cast<size_t>(options.me)].label;
+  TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<Transport> rdma, RdmaTransport::create(std::move(options)));
+  int reached = 0;
+  for (const Member& member : bootstrap.members()) reached += rdma->reaches(member.rank);
+  log_info(Subsystem::Transport, "{}: rdma to {} rank(s){}", me, reached, without);
+  if (reached == 0) rdma.reset();
+  return rdma;
+}
+
 // What each rank tells all before the memory is mapped.
 struct Offer {
   ShmOffer shm;
@@ -254,6 +311,7 @@ bool reads_all_peers(const Bootstrap& bootstrap, const std::vector<Offer>& offer
 struct Preparation {
   std::vector<std::unique_ptr<Transport>> ready;
   std::unique_ptr<ShmSetup> shm;
+  std::shared_ptr<RdmaDevices> devices;  // those of this rank, until it is known who is reached through them
 
   Status begin(Bootstrap& bootstrap, const Hosts& hosts, const Allowed& allowed, bool need_network) {
     const HostGroup group{bootstrap.rank(), hosts.of(bootstrap.rank())};
@@ -269,10 +327,21 @@ struct Preparation {
         shm = std::make_unique<ShmSetup>(std::move(setup));
       }
     }
+    if (need_network) {
+      TUTTI_ASSIGN_OR_RETURN(devices, open_rdma(bootstrap, hosts, allowed));
+    }
     if (need_network && allowed.tcp) {
       TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<Transport> tcp, open_tcp(bootstrap, hosts));
       ready.push_back(std::move(tcp));
     }
+    return {};
+  }
+  Bytes ports() const { return devices != nullptr ? encode_ports(rdma_ports(*devices)) : Bytes(); }
+  Status reach(Bootstrap& bootstrap, const Hosts& hosts, const Allowed& allowed, const std::vector<Bytes>& ports) {
+    if (devices == nullptr) return {};
+    TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<Transport> rdma,
+                           connect_rdma(bootstrap, hosts, allowed, std::move(devices), ports));
+    if (rdma != nullptr) ready.insert(ready.begin(), std::move(rdma));  // before tcp
     return {};
   }
   Offer offer() const { return {shm != nullptr ? shm->offer() : ShmOffer(), offer_probe()}; }
@@ -285,14 +354,18 @@ struct Preparation {
   }
 };
 
-// What each rank said in the exchange of step 3: an offer of memory and a graph, empty but from the leaders of hosts.
-Status read_words(const std::vector<Bytes>& words, std::vector<Offer>& offers, std::vector<Bytes>& graphs) {
+// What each rank said in the exchange of step 3: an offer of memory and a graph, empty but from the leaders of hosts;
+// and its RDMA ports.
+Status read_words(const std::vector<Bytes>& words, std::vector<Offer>& offers, std::vector<Bytes>& graphs,
+                  std::vector<Bytes>& ports) {
   offers.resize(words.size());
   for (size_t rank = 0; rank < words.size(); ++rank) {
     ByteReader reader(words[rank]);
     const std::span<const std::byte> offer = reader.sized(sizeof(Offer));
     const std::span<const std::byte> graph = reader.sized(JobGraph::kMostBytes);
     graphs.emplace_back(graph.begin(), graph.end());
+    const std::span<const std::byte> its_ports = reader.sized(kMostWord);
+    ports.emplace_back(its_ports.begin(), its_ports.end());
     if (offer.size() == sizeof(Offer)) std::memcpy(&offers[rank], offer.data(), sizeof(Offer));
     if (!reader.finished() || offer.size() != sizeof(Offer))
       return error(Code::InternalError, "rank {} sent a malformed offer during initialisation", rank);
@@ -328,6 +401,7 @@ Result<std::unique_ptr<Communicator>> Communicator::configure(const CommOptions&
                                                               Configuration& configuration) {
   TUTTI_TRY(env_status());
   TUTTI_TRY(parse_signal(env().dump_signal));
+  TUTTI_TRY(RdmaSettings::from_environment());
   for (const std::string& unknown : unknown_env())
     log_warn(Subsystem::Init, "{} is set but not a variable of Tutti; `tutti env` lists them", unknown);
   const Env& environment = env();
@@ -350,9 +424,9 @@ Result<std::unique_ptr<Communicator>> Communicator::configure(const CommOptions&
   TUTTI_TRY(check_restrictions(summary));
   configuration.text = fmt::format(
       "TUTTI_ALGO={}\nTUTTI_PROTO={}\nTUTTI_TRANSPORTS={}\nTUTTI_MIN_CHANNELS={}\nTUTTI_MAX_CHANNELS={}\n"
-      "TUTTI_SLICE_BYTES={}\nTUTTI_BUFFER_BYTES={}\nTUTTI_SCHEDULES={}\n",
+      "TUTTI_SLICE_BYTES={}\nTUTTI_BUFFER_BYTES={}\nTUTTI_RDMA_QUEUE_PAIRS={}\nTUTTI_SCHEDULES={}\n",
       summary.algorithms, summary.protocols, transports, summary.min_channels, summary.max_channels,
-      summary.slice_bytes, environment.buffer_bytes, digests(summary.schedules));
+      summary.slice_bytes, environment.buffer_bytes, environment.rdma_queue_pairs, digests(summary.schedules));
   return comm;
 }
 
@@ -449,17 +523,24 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
     word.sized(std::as_bytes(std::span(&mine, 1)));
     const Result<const Bytes*> graph = rank_ == here.front() ? JobGraph::this_host() : nullptr;
     word.sized(graph.ok() && *graph != nullptr ? **graph : Bytes());
+    word.sized(preparation.ports());
     const Status prepared = begun.ok() ? graph.status() : begun;
     TUTTI_ASSIGN_OR_RETURN(const std::vector<Bytes> words, exchange(bootstrap, prepared, word.bytes()));
     std::vector<Offer> offers;
-    std::vector<Bytes> graphs;
-    TUTTI_TRY(read_words(words, offers, graphs));
+    std::vector<Bytes> graphs, ports;
+    TUTTI_TRY(read_words(words, offers, graphs, ports));
+    // All ranks plan alike, whoever of them is reached over RDMA in the end.
+    if (std::any_of(ports.begin(), ports.end(), [](const Bytes& one) { return !one.empty(); })) {
+      TUTTI_ASSIGN_OR_RETURN(const TransportLimits limits, RdmaTransport::limits_for(n_, env().buffer_bytes));
+      tighten(summary, limits);
+    }
     std::vector<Bytes> of_hosts;
     for (const auto& [host, ranks] : hosts.all())
       of_hosts.push_back(std::move(graphs[static_cast<size_t>(ranks.front())]));
     job_graph_.set(std::move(of_hosts));
     const Deadline deadline = Deadline::in_ms(env().init_timeout).or_when(cancelled_.get());
-    const Status finished = preparation.finish(offers, here.front(), deadline);
+    Status finished = preparation.reach(bootstrap, hosts, allowed, ports);
+    if (finished.ok()) finished = preparation.finish(offers, here.front(), deadline);
     Outcome outcome{summary_digest(summary)};
     if (finished.ok() && summary.mapped) outcome.reads_all = reads_all_peers(bootstrap, offers, memory_);
     TUTTI_ASSIGN_OR_RETURN(const std::vector<Outcome> outcomes, exchange_words(bootstrap, finished, outcome));

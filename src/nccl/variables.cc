@@ -6,6 +6,7 @@
 
 #include "algo/collective.h"
 #include "base/env.h"
+#include "transports/rdma/rdma_ports.h"
 
 namespace tutti::nccl {
 namespace {
@@ -166,6 +167,20 @@ Translated switch_off(std::string_view text, const char* transport) {
 }
 Translated without_inproc(std::string_view text) { return switch_off(text, "inproc"); }
 Translated without_shm(std::string_view text) { return switch_off(text, "shm"); }
+Translated without_rdma(std::string_view text) { return switch_off(text, "rdma"); }
+
+Translated network(std::string_view text) {
+  static constexpr Word kWords[] = {{"Socket", "^rdma"}, {"IB", "inproc,shm,rdma"}};
+  return one_word(kWords, text);
+}
+
+Translated devices(std::string_view text) {
+  const Result<DeviceList> list = DeviceList::parse(text);
+  if (!list.ok()) return {"", list.status().message()};
+  return unchanged(text);
+}
+
+Translated gid_index(std::string_view text) { return text == "-1" ? unchanged("auto") : number(text); }
 
 enum class Kind : uint8_t { Mapped, Own, Lacking, Neutral, Foreign };
 struct Variable {
@@ -210,10 +225,6 @@ std::optional<Notice> notice(const Variable& variable, const std::string& value,
       return Notice{false, fmt::format("{}={} sets {}={}", variable.name, value, variable.target, translated.value)};
     }
     case Kind::Own:
-      if (variable.name == std::string_view("NCCL_NET") && !same_name(value, "Socket"))
-        return Notice{true, fmt::format("NCCL_NET={}: there is no such network here; between hosts sockets are used "
-                                        "(NCCL_NET=Socket)",
-                                        value)};
       if (variable.name == std::string_view("NCCL_COMM_BLOCKING") && value != "0" && value != "1")
         return Notice{true, fmt::format("NCCL_COMM_BLOCKING={}: not 0 or 1; calls block", value)};
       return std::nullopt;

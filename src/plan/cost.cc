@@ -141,7 +141,7 @@ double through(const Curve& curve, double total, double block, double slice, int
 }  // namespace
 
 double predict_us(const Summary& summary, const Shape& shape, const CatalogRow& row, const Plan& plan) {
-  if (summary.fabric != nullptr) return predict_fabric_us(*summary.fabric, shape, row, plan);
+  if (summary.fabric != nullptr) return predict_fabric_us(*summary.fabric, summary.ranks(), shape, row, plan);
   const Ranks ranks = ranks_of(summary, plan);
   if (!summary.mapped && ranks.hosts != nullptr && ranks.hosts->hierarchical() && ranks.n <= TrafficBook::kMostRanks)
     return predict_hosts_us(summary, shape, row, plan);

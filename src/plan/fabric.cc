@@ -42,8 +42,8 @@ double hop_us(LinkClass link, Proto proto) {
 struct Hops {
   double inside, across;
 };
-Hops hops_of(const Fabric& fabric, const CatalogRow& row) {
-  const double all = row.hops(fabric.ranks);
+Hops hops_of(const Fabric& fabric, Ranks ranks, const CatalogRow& row) {
+  const double all = row.hops(ranks);
   if (fabric.domains < 2) return {all, 0};
   const double each = std::ceil(static_cast<double>(fabric.ranks) / fabric.domains);
   if (row.algo == Algo::Ring) {
@@ -53,12 +53,17 @@ Hops hops_of(const Fabric& fabric, const CatalogRow& row) {
   const double ways = row.coll == Coll::AllReduce ? 2 : 1;
   if (row.algo == Algo::Tree)
     return {ways * (each - 1), ways * std::bit_width(static_cast<unsigned>(fabric.domains - 1))};
+  if (row.algo == Algo::Hierarchical) {  // host after host
+    const double across = std::min(all, ways * (fabric.domains - 1));
+    return {all - across, across};
+  }
   // Directly: any hop may be one across.
   return {0, all};
 }
 
 double gbps_of(const Fabric& fabric, Algo algo) {
-  if (algo == Algo::Ring) return fabric.ring_gbps;
+  // What a hierarchy sends between hosts leaves by the ports that rings leave by, and is no more.
+  if (algo == Algo::Ring || algo == Algo::Hierarchical) return fabric.ring_gbps;
   return algo == Algo::Tree ? fabric.tree_gbps : fabric.star_gbps;
 }
 
@@ -96,17 +101,19 @@ int fabric_channels(const Fabric& fabric, Algo algo) {
   return algo == Algo::Tree ? fabric.trees : fabric.rings;
 }
 
-double predict_fabric_us(const Fabric& fabric, const Shape& shape, const CatalogRow& row, const Plan& plan) {
+double predict_fabric_us(const Fabric& fabric, Ranks ranks, const Shape& shape, const CatalogRow& row,
+                         const Plan& plan) {
   const int n = fabric.ranks;
   if (n < 2) return plan.proto == Proto::LL ? kLaunchLL : kLaunchSimple;
-  const Hops hops = hops_of(fabric, row);
+  const Hops hops = hops_of(fabric, ranks, row);
   const double latency = (plan.proto == Proto::LL ? kLaunchLL : kLaunchSimple) +
                          hops.inside * hop_us(fabric.inside, plan.proto) +
                          hops.across * hop_us(LinkClass::Network, plan.proto);
   const double whole = static_cast<double>(shape.bytes) * (writes_blocks(shape.coll) ? n : 1);
-  // A tree's bandwidth already counts both ways and all children; the others are charged with what a rank moves.
+  // The bandwidth of trees and hierarchies already counts both ways and all children; the others are charged with what a rank moves.
   const double ring = row.coll == Coll::AllReduce ? 2.0 * (n - 1) / n : writes_blocks(row.coll) ? (n - 1.0) / n : 1.0;
-  const double moved = row.algo == Algo::Tree ? whole * ring : whole * std::max(row.sent_pairs(n), row.received(n));
+  const bool by_channels = row.algo == Algo::Tree || row.algo == Algo::Hierarchical;
+  const double moved = whole * (by_channels ? ring : std::max(row.sent_pairs(ranks), row.received(ranks)));
   const double gbps = gbps_of(fabric, row.algo) * (plan.proto == Proto::LL ? kShareLL : 1);
   if (gbps <= 0) return 1e12;
   return latency + moved / gbps * 1e-3;

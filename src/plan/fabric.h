@@ -24,7 +24,8 @@ struct Fabric {
 Fabric make_fabric(const topology::Graph& graph, const topology::ChannelPlan& channels);
 
 // Microseconds for one call, all ranks arriving together.
-double predict_fabric_us(const Fabric& fabric, const Shape& shape, const CatalogRow& row, const Plan& plan);
+double predict_fabric_us(const Fabric& fabric, Ranks ranks, const Shape& shape, const CatalogRow& row,
+                         const Plan& plan);
 // Channels that this algorithm runs on.
 int fabric_channels(const Fabric& fabric, Algo algo);
 

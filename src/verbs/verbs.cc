@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "base/dynamic_library.h"
+#include "verbs/objects.h"
 
 namespace tutti::verbs {
 
@@ -86,6 +87,27 @@ Result<std::unique_ptr<VerbsApi>> load(std::string_view path) {
   return api;
 }
 
+// The types of a port's GIDs, which the old interface does not tell.
+void read_gid_types(const VerbsApi& api, ibv_context* context, Port& port) {
+  if (api.query_gid_table == nullptr || port.gids.empty()) return;
+  // The table is of the whole device.
+  constexpr size_t kMostEntries = 4096;
+  std::vector<ibv_gid_entry> entries(kMostEntries);
+  const ssize_t count = api.query_gid_table(context, entries.data(), entries.size(), 0, sizeof entries[0]);
+  for (ssize_t i = 0; i < count; ++i) {
+    const ibv_gid_entry& entry = entries[static_cast<size_t>(i)];
+    if (static_cast<uint32_t>(port.number) != entry.port_num) continue;
+    for (Gid& gid : port.gids) {
+      if (static_cast<uint32_t>(gid.index) != entry.gid_index) continue;
+      gid.type = entry.gid_type == IBV_GID_TYPE_ROCE_V2   ? GidType::RoCEv2
+                 : entry.gid_type == IBV_GID_TYPE_ROCE_V1 ? GidType::RoCEv1
+                                                          : GidType::InfiniBand;
+    }
+  }
+}
+
+}  // namespace
+
 Port read_port(const VerbsApi& api, ibv_context* context, int number) {
   Port port;
   port.number = number;
@@ -110,72 +132,53 @@ Port read_port(const VerbsApi& api, ibv_context* context, int number) {
     gid.type = port.layer == LinkLayer::Ethernet ? GidType::RoCEv1 : GidType::InfiniBand;  // see read_gid_types()
     port.gids.push_back(std::move(gid));
   }
+  read_gid_types(api, context, port);
   return port;
 }
 
-// The types of GIDs, which the old interface does not tell.
-void read_gid_types(const VerbsApi& api, ibv_context* context, Device& device) {
-  if (api.query_gid_table == nullptr) return;
-  size_t most = 0;
-  for (const Port& port : device.ports) most += port.gids.size();
-  if (most == 0) return;
-  std::vector<ibv_gid_entry> entries(most);
-  const ssize_t count = api.query_gid_table(context, entries.data(), entries.size(), 0, sizeof entries[0]);
-  for (ssize_t i = 0; i < count; ++i) {
-    const ibv_gid_entry& entry = entries[static_cast<size_t>(i)];
-    for (Port& port : device.ports) {
-      for (Gid& gid : port.gids) {
-        if (static_cast<uint32_t>(port.number) != entry.port_num || static_cast<uint32_t>(gid.index) != entry.gid_index)
-          continue;
-        gid.type = entry.gid_type == IBV_GID_TYPE_ROCE_V2   ? GidType::RoCEv2
-                   : entry.gid_type == IBV_GID_TYPE_ROCE_V1 ? GidType::RoCEv1
-                                                            : GidType::InfiniBand;
-      }
-    }
-  }
-}
-
-}  // namespace
-
 Result<const VerbsApi*> library(std::string_view path) { return LoadedApis<VerbsApi>::only().get(path, load); }
 
-Result<std::vector<Device>> read_devices(std::string_view path, std::vector<std::string>& notes) {
+Result<std::vector<OpenDevice>> open_devices(std::string_view path, std::vector<std::string>& notes) {
   TUTTI_ASSIGN_OR_RETURN(const VerbsApi* api, library(path));
   int count = 0;
   errno = 0;
   ibv_device** list = api->get_device_list(&count);
-  std::vector<Device> found;
+  std::vector<OpenDevice> found;
   if (list == nullptr) {
     if (errno == ENOSYS) return found;  // the kernel has no RDMA at all
     return errno_status("ibv_get_device_list", "this host");
   }
   for (int i = 0; i < count; ++i) {
-    Device device;
+    OpenDevice open;
+    Device& device = open.device;
     device.name = api->get_device_name(list[i]);
     device.guid = __builtin_bswap64(static_cast<uint64_t>(api->get_device_guid(list[i])));
-    ibv_context* context = api->open_device(list[i]);
-    if (context == nullptr) {
+    open.context = Context(api->open_device(list[i]), {api});
+    if (open.context == nullptr) {
       notes.push_back(fmt::format("{}: {}; is /dev/infiniband visible to this process?", device.name,
                                   errno_status("ibv_open_device", device.name).message()));
       continue;
     }
-    ibv_device_attr attributes;
-    std::memset(&attributes, 0, sizeof attributes);
-    if (api->query_device(context, &attributes) == 0) {
-      device.firmware = attributes.fw_ver;
-      device.most_queue_pairs = attributes.max_qp;
-      device.atomics = attributes.atomic_cap != IBV_ATOMIC_NONE;
-      for (int port = 1; port <= attributes.phys_port_cnt; ++port)
-        device.ports.push_back(read_port(*api, context, port));
-      read_gid_types(*api, context, device);
+    if (api->query_device(open.context.get(), &open.limits) == 0) {
+      device.firmware = open.limits.fw_ver;
+      device.most_queue_pairs = open.limits.max_qp;
+      device.atomics = open.limits.atomic_cap != IBV_ATOMIC_NONE;
+      for (int port = 1; port <= open.limits.phys_port_cnt; ++port)
+        device.ports.push_back(read_port(*api, open.context.get(), port));
     } else {
       notes.push_back(fmt::format("{}: ibv_query_device failed", device.name));
     }
-    (void)api->close_device(context);
-    found.push_back(std::move(device));
+    found.push_back(std::move(open));
   }
   api->free_device_list(list);
   return found;
+}
+
+Result<std::vector<Device>> read_devices(std::string_view path, std::vector<std::string>& notes) {
+  TUTTI_ASSIGN_OR_RETURN(std::vector<OpenDevice> opened, open_devices(path, notes));
+  std::vector<Device> devices;
+  for (OpenDevice& one : opened) devices.push_back(std::move(one.device));
+  return devices;
 }
 
 #else  // no header at build time

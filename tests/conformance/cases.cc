@@ -12,7 +12,6 @@
 namespace conformance {
 
 const char* const kModeNames[kModes] = {"processes", "threads", "one-thread"};
-const char* const kTransportNames[kTransports] = {"shm", "inproc", "tcp", "two-hosts", "three-hosts"};
 const char* const kProtoNames[kProtos] = {"auto", "simple", "ll", "rma", "windows"};
 
 namespace {
@@ -147,12 +146,20 @@ class Draw {
 };
 constexpr Point kFree = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
 
+bool rdma_for_tcp = false;
+
 bool same_world(const Point& a, const Point& b) { return std::equal(a.begin(), a.begin() + kWorldDims, b.begin()); }
 
 }  // namespace
 
 // 1: where they are.
 int hosts_of(const World& w) { return w.transport == kTwoHosts ? 2 : w.transport == kThreeHosts ? 3 : 1; }
+
+const char* transport_name(int transport) {
+  static constexpr const char* kNames[kTransports] = {"shm", "inproc", "tcp", "two-hosts", "three-hosts"};
+  return rdma_for_tcp && transport == kTcp ? "rdma" : kNames[transport];
+}
+void take_rdma_for_tcp() { rdma_for_tcp = true; }
 
 bool reduces(int coll) {
   return coll == kAllReduce || coll == kReduce || coll == kReduceScatter || coll == kReduceScatterV;
@@ -235,7 +242,7 @@ std::string algorithm_setting(const World& w) {
 }
 
 std::string describe(const World& w) {
-  return "n=" + std::to_string(w.n) + " " + kModeNames[w.mode] + " " + kTransportNames[w.transport] + " proto " +
+  return "n=" + std::to_string(w.n) + " " + kModeNames[w.mode] + " " + transport_name(w.transport) + " proto " +
          kProtoNames[w.proto] + " algo " + algorithm_setting(w);
 }
 std::string describe(const World& w, const Case& c) {

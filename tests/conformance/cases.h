@@ -61,7 +61,9 @@ std::string algorithm_setting(const World& world);
 // TUTTI_HOST_ID of a rank; empty: it is where it is.
 std::string host_id(const World& world, int rank);
 extern const char* const kModeNames[kModes];
-extern const char* const kTransportNames[kTransports];
+// Of TUTTI_TRANSPORTS. From take_rdma_for_tcp() on, worlds of tcp run over rdma.
+const char* transport_name(int transport);
+void take_rdma_for_tcp();
 extern const char* const kProtoNames[kProtos];
 
 // "n=4 threads shm ..." for people, and what --world and --case read.

@@ -6,6 +6,7 @@
 //   conformance --hosts 2|3            hierarchical algorithms on so many hosts
 //   conformance --full --n N --transport shm|inproc|tcp|two-hosts|three-hosts    the product, for this n and transport
 //   conformance --world W --case C     one case, as a failure names it
+//   conformance --rdma LIBRARY ...     only worlds of tcp, over rdma instead, with this libibverbs (before --transport)
 //   conformance --large elements|bytes one call above 2^31 elements, or 2^32 bytes (ends with 77 where memory is short)
 //   --seed S  --cases C (per world)  --stall S (seconds without movement)  --list
 //
@@ -168,7 +169,7 @@ class Driver {
 void set_environment(const World& world, int index) {
   const std::string host = host_id(world, index);
   if (!host.empty()) setenv("TUTTI_HOST_ID", host.c_str(), 1);
-  setenv("TUTTI_TRANSPORTS", host.empty() ? kTransportNames[world.transport] : "auto", 1);
+  setenv("TUTTI_TRANSPORTS", host.empty() ? transport_name(world.transport) : "auto", 1);
   setenv("TUTTI_ALGO", algorithm_setting(world).c_str(), 1);
   setenv("TUTTI_PROTO", kProtoNames[world.proto == kWindows ? static_cast<int>(kRma) : world.proto], 1);
 }
@@ -297,9 +298,9 @@ int run_large(bool elements, double stall_seconds) {
 
 int usage(const char* program) {
   std::fprintf(stderr,
-               "usage: %s [--seed S] [--cases C] [--shard I/K] [--stall SECONDS] [--list]\n"
+               "usage: %s [--rdma LIBRARY] [--seed S] [--cases C] [--shard I/K] [--stall SECONDS] [--list]\n"
                "       %s --hosts 2|3\n"
-               "       %s --full --n N --transport shm|inproc|tcp|two-hosts|three-hosts\n"
+               "       %s [--rdma LIBRARY] --full --n N --transport shm|inproc|tcp|rdma|two-hosts|three-hosts\n"
                "       %s --world W --case C\n"
                "       %s --large elements|bytes\n",
                program, program, program, program, program);
@@ -311,7 +312,7 @@ int run(int argc, char** argv) {
   size_t cases = 200, shard = 0, shards = 1;
   double stall = 60;
   int n = 0, transport = -1, hosts = 0;
-  bool full = false, list = false;
+  bool full = false, list = false, rdma = false;
   std::string world_text, case_text, large;
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i];
@@ -321,7 +322,11 @@ int run(int argc, char** argv) {
       list = true;
     else if (i + 1 == argc)
       return usage(argv[0]);
-    else if (option == "--seed")
+    else if (option == "--rdma") {
+      rdma = true;
+      take_rdma_for_tcp();
+      setenv("TUTTI_VERBS_LIBRARY", argv[++i], 1);
+    } else if (option == "--seed")
       seed = std::strtoull(argv[++i], nullptr, 10);
     else if (option == "--cases")
       cases = std::strtoull(argv[++i], nullptr, 10);
@@ -342,7 +347,7 @@ int run(int argc, char** argv) {
     else if (option == "--transport") {
       ++i;
       for (int t = 0; t < kTransports; ++t)
-        if (std::strcmp(argv[i], kTransportNames[t]) == 0) transport = t;
+        if (std::strcmp(argv[i], transport_name(t)) == 0) transport = t;
       if (transport < 0) return usage(argv[0]);
     } else
       return usage(argv[0]);
@@ -375,7 +380,8 @@ int run(int argc, char** argv) {
     product(n, transport, try_batch);
   } else {
     const Sample chosen = sample(seed, cases);
-    for (size_t i = shard; i < chosen.batches.size(); i += shards) try_batch(chosen.batches[i]);
+    for (size_t i = shard; i < chosen.batches.size(); i += shards)
+      if (!rdma || chosen.batches[i].world.transport == kTcp) try_batch(chosen.batches[i]);
     std::printf("sample with seed %llu: %zu pairs of values, in %zu worlds; shard %zu of %zu\n",
                 static_cast<unsigned long long>(seed), chosen.pairs, chosen.batches.size(), shard, shards);
   }

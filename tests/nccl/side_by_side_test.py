@@ -135,7 +135,7 @@ except b.Error as error:
         self.assertRegex(done.stderr, r"WARN init NCCL_NVLS_ENABLE=1 has no effect")
         self.assertRegex(done.stderr, r"WARN init NCCL_NO_SUCH_THING is set")
         self.assertRegex(done.stderr, r"WARN init NCCL_ALGO=NVLS,Ring: there is no NVLS here")
-        self.assertRegex(done.stderr, r"WARN init NCCL_IB_HCA=mlx5_0 has no effect")
+        self.assertRegex(done.stderr, r"INFO init NCCL_IB_HCA=mlx5_0 sets TUTTI_RDMA_HCA=mlx5_0")
         self.assertRegex(done.stderr, r"INFO init NCCL_SHM_DISABLE=1 sets TUTTI_TRANSPORTS=\^shm")
         self.assertNotIn("NCCL_COLLNET_ENABLE", done.stderr)
         self.assertEqual(len(re.findall("NCCL_NVLS_ENABLE", done.stderr)), 1)

@@ -99,9 +99,28 @@ TEST(NcclVariables, WhatWeLackWarnsUnlessItIsSwitchedOff) {
   ASSERT_EQ(one.size(), 1u);
   EXPECT_TRUE(one[0].warn);
   EXPECT_THAT(one[0].text, HasSubstr("NVLink SHARP"));
-  EXPECT_TRUE(told({{"NCCL_NET", "IB"}})[0].warn);
-  EXPECT_THAT(told({{"NCCL_NET", "socket"}}), IsEmpty());
-  EXPECT_FALSE(told({{"NCCL_IB_DISABLE", "1"}})[0].warn);
+}
+
+TEST(NcclVariables, InfiniBandIsRdma) {
+  EXPECT_EQ(translated("TUTTI_TRANSPORTS", {{"NCCL_IB_DISABLE", "1"}}), "^rdma");
+  EXPECT_EQ(translated("TUTTI_TRANSPORTS", {{"NCCL_IB_DISABLE", "0"}}), "(unset)");
+  EXPECT_EQ(translated("TUTTI_TRANSPORTS", {{"NCCL_NET", "socket"}}), "^rdma");
+  EXPECT_EQ(translated("TUTTI_TRANSPORTS", {{"NCCL_NET", "IB"}, {"NCCL_SHM_DISABLE", "1"}}), "^shm,inproc,shm,rdma");
+  EXPECT_TRUE(told({{"NCCL_NET", "AWS"}})[0].warn);
+  EXPECT_EQ(translated("TUTTI_RDMA_HCA", {{"NCCL_IB_HCA", "^=mlx5_3:1,mlx5_5"}}), "^=mlx5_3:1,mlx5_5");
+  EXPECT_EQ(translated("TUTTI_RDMA_HCA", {{"NCCL_IB_HCA", "mlx5_3:x"}}), "(unset)");
+  EXPECT_THAT(told({{"NCCL_IB_HCA", "mlx5_3:x"}})[0].text, HasSubstr("'mlx5_3:x' is not NAME or NAME:PORT"));
+  EXPECT_EQ(translated("TUTTI_RDMA_GID_INDEX", {{"NCCL_IB_GID_INDEX", "-1"}}), "auto");
+  EXPECT_EQ(translated("TUTTI_RDMA_GID_INDEX", {{"NCCL_IB_GID_INDEX", "3"}}), "3");
+  const Variables numbers = {{"NCCL_IB_TC", "106"},      {"NCCL_IB_SL", "3"},       {"NCCL_IB_TIMEOUT", "22"},
+                             {"NCCL_IB_RETRY_CNT", "6"}, {"NCCL_IB_QPS_PER_CONNECTION", "4"}};
+  Env env;
+  ASSERT_TRUE(parse_env([&](const char* name) { return translate(name, reader(numbers)); }, env).ok());
+  EXPECT_EQ(env.rdma_traffic_class, 106);
+  EXPECT_EQ(env.rdma_service_level, 3);
+  EXPECT_EQ(env.rdma_timeout, 22);
+  EXPECT_EQ(env.rdma_retry_count, 6);
+  EXPECT_EQ(env.rdma_queue_pairs, 4);
 }
 
 TEST(NcclVariables, UnknownNamesWarnAndThoseOfOtherProgramsDoNot) {

@@ -76,7 +76,7 @@ TEST(FabricCost, GrowsWithHostsForRingsAndHardlyForTrees) {
   const auto time = [&](const Fabric& fabric, Algo algo) {
     Plan plan;
     plan.proto = Proto::Simple;
-    return predict_fabric_us(fabric, shape, *find_row(Coll::AllReduce, algo), plan);
+    return predict_fabric_us(fabric, fabric.ranks, shape, *find_row(Coll::AllReduce, algo), plan);
   };
   const Fabric few = many_hosts(4), many = many_hosts(64);
   EXPECT_GT(time(many, Algo::Ring), 10 * time(few, Algo::Ring));

@@ -16,7 +16,7 @@ class EveryTransport : public ::testing::TestWithParam<Kind> {
   Setting setting(int ranks, ArenaShape shape = {}) const {
     return {.kind = GetParam(), .ranks = ranks, .shape = shape, .members = {}};
   }
-  bool mapped() const { return GetParam().medium != Medium::Tcp; }
+  bool mapped() const { return maps(GetParam().medium); }
 };
 INSTANTIATE_TEST_SUITE_P(Transports, EveryTransport, ::testing::ValuesIn(kinds()),
                          [](const auto& row) { return std::string(row.param.name); });
@@ -330,7 +330,7 @@ class EveryMappedTransport : public EveryTransport {};
 std::vector<Kind> mapped_kinds() {
   std::vector<Kind> some;
   for (const Kind& kind : kinds())
-    if (kind.medium != Medium::Tcp) some.push_back(kind);
+    if (maps(kind.medium)) some.push_back(kind);
   return some;
 }
 INSTANTIATE_TEST_SUITE_P(Transports, EveryMappedTransport, ::testing::ValuesIn(mapped_kinds()),

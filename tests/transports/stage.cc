@@ -9,6 +9,7 @@
 #include <cstring>
 #include <thread>
 
+#include "tests/transports/rdma_stage.h"
 #include "tests/transports/tcp_stage.h"
 #include "transports/inproc/inproc_transport.h"
 #include "transports/shm/shm_transport.h"
@@ -24,6 +25,10 @@ const std::vector<Kind>& kinds() {
       {"shm_named_file_processes", Medium::ShmNamedFile, Ranks::Processes},
       {"tcp_threads", Medium::Tcp, Ranks::Threads},
       {"tcp_processes", Medium::Tcp, Ranks::Processes},
+#if TUTTI_HAVE_VERBS
+      {"rdma_threads", Medium::Rdma, Ranks::Threads},
+      {"rdma_processes", Medium::Rdma, Ranks::Processes},
+#endif
   };
   return all;
 }
@@ -171,6 +176,9 @@ Result<std::unique_ptr<Transport>> make_transport(Player& player, const Setting&
     return std::unique_ptr<Transport>(std::move(made));
   }
   if (setting.kind.medium == Medium::Tcp) return make_tcp(player, group.ranks, first, setting);
+#if TUTTI_HAVE_VERBS
+  if (setting.kind.medium == Medium::Rdma) return make_rdma(player, group.ranks, first, setting);
+#endif
 
   ShmKey key{};
   std::memcpy(key.secret.data(), first.data(), first.size());

@@ -24,7 +24,9 @@
 
 namespace tutti::test {
 
-enum class Medium : uint8_t { Inproc, Shm, ShmNamelessFile, ShmNamedFile, Tcp };
+enum class Medium : uint8_t { Inproc, Shm, ShmNamelessFile, ShmNamedFile, Tcp, Rdma };
+// Peers map the slots.
+constexpr bool maps(Medium medium) { return medium != Medium::Tcp && medium != Medium::Rdma; }
 enum class Ranks : uint8_t { Threads, Processes };
 
 struct Kind {

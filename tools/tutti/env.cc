@@ -29,6 +29,7 @@ constexpr TypeText kTypes[] = {
     {"ProtocolList", "list of words"},
     {"TransportList", "list of words"},
     {"NcclVersion", "version, e.g. 2.27.7"},
+    {"GidIndex", "auto or a place, e.g. 3"},
 };
 
 const char* type_text(const std::string& type) {

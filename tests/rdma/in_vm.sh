@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The RDMA transport over a kernel's software devices (RoCE v2), in a virtual machine of several nodes.
+#
+#   in_vm.sh RUNNER PROGRAMS PART
+#
+# RUNNER is called as `RUNNER --nics N --nodes N --timeout S -- COMMAND...`; it runs COMMAND in a machine with the RDMA
+# devices rxe0, rxe1, ... and with `on-node I COMMAND`, which runs a command on node I (host name, network 10.78.0.(I+1),
+# /dev/shm and boot id of its own), and passes on its output and status. Empty: skipped (status 77). PROGRAMS is the
+# build's folder of programs. PART:
+#
+#   transports   the conformance suite of transports, over the real libibverbs
+#   perf         all_reduce_perf, alltoall_perf, sendrecv_perf on 2 and on 4 nodes, each with its own device: nobody says
+#                that rdma is to be used, and all values are checked
+#   collectives  the conformance suite of collectives, rdma forced: 10 cases of every fourth world (RDMA_VM_SHARD: others)
+#   faults       a cable is pulled: the other port goes on, or an error names device, port and peer; a killed rank
+#   bandwidth    ib_write_bw (perftest), and what the library makes of the same two devices
+set -euo pipefail
+runner=$1 programs=$2 part=$3
+here=$(cd "$(dirname "$0")" && pwd)
+if [ -z "$runner" ]; then
+  echo "skipped: no runner for virtual machines is named; configure with -D TUTTI_VM_RUNNER=PATH"
+  exit 77
+fi
+if [ ! -x "$runner" ]; then
+  echo "skipped: TUTTI_VM_RUNNER=$runner is not there or cannot be executed"
+  exit 77
+fi
+exec "$runner" --nics 4 --nodes 4 --memory 3072 --timeout "${RDMA_VM_TIMEOUT:-570}" -- bash "$here/parts.sh" "$programs" "$part"

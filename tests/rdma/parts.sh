@@ -1,0 +1,123 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The parts of in_vm.sh, inside the machine: parts.sh PROGRAMS PART
+set -euo pipefail
+programs=$1 part=$2
+export TUTTI_JOB_SECRET=in-vm TUTTI_INIT_TIMEOUT=60s TUTTI_TIMEOUT=60s
+port=29500
+
+# on_nodes N COMMAND: a rank on each of N nodes, each with its own device. Their output; the worst status.
+on_nodes() {
+  local nodes=$1 rank status=0 ranks=()
+  shift
+  port=$((port + 1))
+  for ((rank = 0; rank < nodes; ++rank)); do
+    RANK=$rank WORLD_SIZE=$nodes MASTER_ADDR=10.78.0.1 MASTER_PORT=$port TUTTI_RDMA_HCA="=rxe$rank" \
+      on-node "$rank" "$@" &
+    ranks+=($!)
+  done
+  for rank in "${ranks[@]}"; do wait "$rank" || status=$?; done
+  return "$status"
+}
+
+fail() {
+  echo "FAILED: $*"
+  exit 1
+}
+
+transports() {
+  RDMA_TEST_LIBRARY=libibverbs.so.1 RDMA_TEST_HCA=rxe0,rxe1 \
+    "$programs/tests/transports_test" --gtest_filter='*rdma_threads*:*rdma_processes*'
+}
+
+perf() {
+  local nodes program
+  for nodes in 2 4; do
+    for program in all_reduce_perf alltoall_perf sendrecv_perf; do
+      echo "== $program on $nodes nodes"
+      TUTTI_DEBUG=info TUTTI_DEBUG_SUBSYS=transport on_nodes "$nodes" "$programs/$program" -b 8 -e 1M -f 16 -n 3 -w 1 -c 1 \
+        >/tmp/perf.out 2>&1 || { cat /tmp/perf.out; fail "$program on $nodes nodes"; }
+      grep -E '^ +[0-9]+ ' /tmp/perf.out
+      [ "$(grep -c "rdma to $((nodes - 1)) rank(s)" /tmp/perf.out)" = "$nodes" ] || { cat /tmp/perf.out; fail "not all over rdma"; }
+      grep -q 'Out of bounds values : 0 OK' /tmp/perf.out || { cat /tmp/perf.out; fail "wrong values"; }
+    done
+  done
+}
+
+collectives() {
+  TUTTI_RDMA_HCA=rxe0,rxe1 "$programs/tests/conformance" --rdma libibverbs.so.1 --cases 10 --stall 120 --shard "${RDMA_VM_SHARD:-0/4}"
+}
+
+# Long enough for what happens to it meanwhile.
+busy() { on_nodes 2 "$programs/sendrecv_perf" -b 64K -e 64K -n "$1" -w 0 -c 1; }
+
+faults() {
+  export TUTTI_RDMA_TIMEOUT=14 TUTTI_RDMA_RETRY_COUNT=6 TUTTI_DEBUG=info TUTTI_DEBUG_SUBSYS=transport
+  echo "== the only cable is pulled"
+  busy 100000 >/tmp/fault.out 2>&1 &
+  local job=$!
+  until grep -q 'is up' /tmp/fault.out; do sleep 0.1; done
+  ip link set port0 down
+  wait "$job" && fail "the ranks did not notice"
+  ip link set port0 up
+  grep -E 'can no longer be reached over RDMA: rxe[01] port 1 to rxe[01] port 1: ' /tmp/fault.out | head -4 ||
+    { cat /tmp/fault.out; fail "no error that names device, port and peer"; }
+
+  echo "== one of two cables is pulled"
+  until grep -q ACTIVE /sys/class/infiniband/rxe0/ports/1/state; do sleep 0.1; done
+  two_devices 300 >/tmp/fault.out 2>&1 &
+  job=$!
+  until [ "$(grep -c 'is up' /tmp/fault.out)" -ge 4 ]; do sleep 0.1; done
+  ip link set port0 down
+  wait "$job" || { cat /tmp/fault.out; fail "the ranks did not go on over the other port"; }
+  ip link set port0 up
+  grep 'goes on without' /tmp/fault.out || { cat /tmp/fault.out; fail "the port was not in use"; }
+  grep -q 'Out of bounds values : 0 OK' /tmp/fault.out || { cat /tmp/fault.out; fail "wrong values"; }
+
+  echo "== a rank is killed"
+  unset TUTTI_RDMA_TIMEOUT TUTTI_RDMA_RETRY_COUNT
+  : >/tmp/fault.out
+  busy 100000 >/tmp/fault.out 2>&1 &
+  job=$!
+  until grep -q 'is up' /tmp/fault.out; do sleep 0.1; done
+  local victim killed
+  victim=$(pgrep -f -n "$programs/sendrecv_perf")
+  killed=$(date +%s%N)
+  kill -9 "$victim"
+  wait "$job" && fail "the other rank did not notice"
+  echo "noticed within $((($(date +%s%N) - killed) / 1000000)) ms, the end of both processes included"
+  grep -E 'rank [01] .*(its process|has died|is lost|was killed|ended)' /tmp/fault.out | head -2 || { cat /tmp/fault.out; fail "no error that names the rank"; }
+}
+
+# Both ranks use rxe0 and rxe1, so that each has two ways to the other.
+two_devices() {
+  local rank status=0 ranks=()
+  port=$((port + 1))
+  for rank in 0 1; do
+    RANK=$rank WORLD_SIZE=2 MASTER_ADDR=10.78.0.1 MASTER_PORT=$port TUTTI_RDMA_HCA="rxe0,rxe1" \
+      on-node "$rank" "$programs/sendrecv_perf" -b 64K -e 64K -n "$1" -w 0 -c 1 &
+    ranks+=($!)
+  done
+  for rank in "${ranks[@]}"; do wait "$rank" || status=$?; done
+  return "$status"
+}
+
+bandwidth() {
+  command -v ib_write_bw >/dev/null || fail "ib_write_bw is not installed (package perftest)"
+  local size=1048576 round direction program server
+  for round in 1 2 3; do
+    for direction in "" -b; do
+      ib_write_bw -d rxe0 -x 1 -u 20 -s $size -n 60 $direction >/dev/null 2>&1 &
+      server=$!
+      sleep 1
+      ib_write_bw -d rxe1 -x 1 -u 20 -s $size -n 60 $direction 127.0.0.1 2>&1 | grep -E "^ $size|Failed status" |
+        sed "s/^/ib_write_bw $direction (MiB\/s) /" || true
+      wait "$server" || true
+    done
+    for program in broadcast_perf sendrecv_perf all_reduce_perf; do
+      on_nodes 2 "$programs/$program" -b 1M -e 16M -f 4 -n 3 -w 1 -c 0 2>&1 | grep -E '^ +[0-9]+ ' | sed "s/^/$program /"
+    done
+  done
+}
+
+"$part"

@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+// What only RDMA devices can do to a transport: ports that go down and come back, address tables that change, keys that
+// are no longer good, memory that cannot be registered, peers that send what cannot be. Over the look-alike devices,
+// whose cables and tables the tests have in their hands (tests/fakes/fake_rdma.h).
+#include "transports/rdma/rdma_transport.h"
+
+#include <gmock/gmock.h>
+#include <sys/socket.h>
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "net/dialer.h"
+#include "net/socket.h"
+#include "tests/fakes/fake_rdma.h"
+#include "tests/transports/rdma_stage.h"
+#include "transports/rdma/rdma_connection.h"
+#include "transports/rdma/rdma_devices.h"
+
+namespace tutti::test {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::AnyOf;
+using ::testing::HasSubstr;
+
+const Setting kTwo{.kind = {"rdma_threads", Medium::Rdma, Ranks::Threads}, .ranks = 2};
+constexpr SlotCut kCut{4096, 4};
+
+class Rdma : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (on_real_devices()) GTEST_SKIP() << "needs the look-alike devices";
+    fake_ = fakes::fake_rdma(FAKE_RDMA);
+    objects_ = fake_.live_objects();
+  }
+  void TearDown() override {
+    if (on_real_devices()) return;
+    for (const int device : {0, 1, 2, 3}) fake_.set_port(device, 1, true, true);
+    fake_.refuse_memory(0);
+    EXPECT_EQ(fake_.live_objects(), objects_) << "something of libibverbs was not given back";
+  }
+
+  // A way that is silent has failed after 8 x 67 ms: soon for a test, and long for a thread that waits for a processor.
+  static RdmaSettings quick(const char* devices = "fake0,fake1") {
+    RdmaSettings settings = rdma_settings();
+    settings.devices = devices;
+    settings.timeout = 14;
+    settings.retry_count = 7;
+    return settings;
+  }
+  static void between_two(const RdmaSettings& settings, const Body& body) { between(settings, settings, body); }
+  static void between(const RdmaSettings& of_rank_0, const RdmaSettings& of_rank_1, const Body& body) {
+    perform_bare(kTwo, [&](Player& p) {
+      Result<RdmaSetup> setup = meet_over_rdma(p, {0, 1}, "rdma test", p.me == 0 ? of_rank_0 : of_rank_1);
+      ASSERT_TRUE(setup.ok()) << setup.status().message();
+      Result<std::unique_ptr<Transport>> made = make_rdma(std::move(*setup));
+      ASSERT_TRUE(made.ok()) << made.status().message();
+      p.transport = std::move(*made);
+      p.barrier();
+      body(p);
+      p.barrier();
+    });
+  }
+  static SendEnd& out(Player& p) { return **p.transport->send_end(1 - p.me, 0, Use::Collective); }
+  static ReceiveEnd& in(Player& p) { return **p.transport->receive_end(1 - p.me, 0, Use::Collective); }
+  // So many messages from rank 0 to rank 1, of which some are small and some are not.
+  static void carry_messages(Player& p, uint64_t first, uint64_t count) {
+    for (uint64_t m = first; m < first + count; ++m) {
+      const uint64_t bytes = m % 3 == 0 ? 100 : 4096;
+      if (p.me == 0)
+        ASSERT_TRUE(p.send(out(p), kCut, bytes, m)) << m;
+      else
+        ASSERT_TRUE(p.receive(in(p), kCut, bytes, m)) << m;
+    }
+    ASSERT_TRUE(p.flush());
+  }
+
+  fakes::FakeRdma fake_{};
+  int objects_ = 0;
+};
+
+TEST_F(Rdma, GoesOnOverTheOtherPortWhenOneGoesDown) {
+  between_two(quick(), [&](Player& p) {
+    carry_messages(p, 0, 20);
+    p.barrier();
+    if (p.me == 0) fake_.set_port(0, 1, false, true);
+    p.barrier();
+    carry_messages(p, 20, 50);
+    p.barrier();
+    // And with nothing left but the one that had been down.
+    if (p.me == 0) fake_.set_port(0, 1, true, true);
+    p.barrier();
+    carry_messages(p, 70, 2000);  // meanwhile the first port is made use of again
+    p.barrier();
+    if (p.me == 0) fake_.set_port(1, 1, false, true);
+    p.barrier();
+    carry_messages(p, 2070, 50);
+  });
+}
+
+// Nobody reports anything: what was on its way when the cable went is written again.
+TEST_F(Rdma, GoesOnOverTheOtherPortWhenOneFallsSilentInTheMiddle) {
+  between_two(quick(), [&](Player& p) {
+    std::thread cutter;
+    if (p.me == 0)
+      cutter = std::thread([&] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        fake_.set_port(0, 1, false, false);
+      });
+    carry_messages(p, 0, 500);
+    if (cutter.joinable()) cutter.join();
+    carry_messages(p, 500, 50);
+    p.barrier();
+    if (p.me == 0) fake_.set_port(0, 1, true, false);
+  });
+}
+
+TEST_F(Rdma, NamesDevicePortAndPeerWhenNoWayIsLeft) {
+  between_two(quick("fake1"), [&](Player& p) {
+    carry_messages(p, 0, 5);
+    p.barrier();
+    if (p.me == 0) fake_.set_port(1, 1, false, false);
+    p.barrier();
+    if (p.me == 0) {
+      ASSERT_TRUE(out(p).simple.cut(kCut) && out(p).simple.has_room());
+      out(p).simple.publish(100, 7);
+    }
+    const Status status = p.failure_within(kPatienceMs);
+    EXPECT_EQ(status.code(), Code::RemoteError);
+    // Either may be the first to notice, and tells the other.
+    EXPECT_THAT(status.message(),
+                AllOf(HasSubstr(p.me == 0 ? "rank 1 (process " : "rank 0 (process "), HasSubstr("127.0.0.1:"),
+                      HasSubstr("can no longer be reached over RDMA: fake1 port 1 to fake1 port 1: "),
+                      HasSubstr("transport retry counter exceeded"), HasSubstr("TUTTI_RDMA_TIMEOUT")));
+    EXPECT_EQ(p.transport->progress().status().message(), status.message());
+    p.barrier();
+    if (p.me == 0) fake_.set_port(1, 1, true, false);
+  });
+}
+
+TEST_F(Rdma, APortThatComesBackInTimeIsNoFailure) {
+  RdmaSettings patient = quick("fake0");
+  patient.timeout = 18;
+  between_two(patient, [&](Player& p) {
+    carry_messages(p, 0, 5);
+    p.barrier();
+    if (p.me == 0) fake_.set_port(0, 1, false, true);
+    p.barrier();
+    EXPECT_TRUE(p.failure_within(50).ok());
+    p.barrier();
+    if (p.me == 0) fake_.set_port(0, 1, true, true);
+    p.barrier();
+    carry_messages(p, 5, 20);
+  });
+}
+
+TEST_F(Rdma, ARemoteAccessErrorIsNamed) {
+  between_two(quick("fake0"), [&](Player& p) {
+    carry_messages(p, 0, 5);
+    p.barrier();
+    if (p.me == 0) {
+      fake_.forget_keys(0);
+      ASSERT_TRUE(out(p).simple.cut(kCut) && out(p).simple.has_room());
+      out(p).simple.publish(100, 7);
+    }
+    const Status status = p.failure_within(kPatienceMs);
+    EXPECT_EQ(status.code(), Code::RemoteError);
+    EXPECT_THAT(status.message(), AllOf(HasSubstr(p.me == 0 ? "rank 1 (process " : "rank 0 (process "),
+                                        AnyOf(HasSubstr("remote access error"), HasSubstr("local access violation"),
+                                              HasSubstr("port is down, or its device has failed"))));
+    EXPECT_THAT(status.message(), HasSubstr("fake0 port 1 to fake0 port 1"));
+  });
+}
+
+// The address of a port moves in its table (an interface was set up anew) while the port is down: the same address is
+// found at its new place when the port is made use of again.
+TEST_F(Rdma, FindsAnAddressAgainThatHasMoved) {
+  between_two(quick(), [&](Player& p) {
+    carry_messages(p, 0, 10);
+    p.barrier();
+    if (p.me == 0) fake_.set_port(0, 1, false, true);
+    p.barrier();
+    carry_messages(p, 10, 10);
+    p.barrier();
+    if (p.me == 0) {
+      fake_.move_gid(0, 1, 3, 6);
+      fake_.set_port(0, 1, true, true);
+    }
+    p.barrier();
+    carry_messages(p, 20, 2000);
+    p.barrier();
+    if (p.me == 0) fake_.set_port(1, 1, false, true);
+    p.barrier();
+    carry_messages(p, 2020, 50);  // over the port whose address has moved
+    p.barrier();
+    if (p.me == 0) fake_.move_gid(0, 1, 6, 3);
+  });
+}
+
+// The peer's port comes and goes while mine is down: what it offers meanwhile is not taken up, and both agree on it.
+TEST_F(Rdma, APortThatFlapsIsUsedAgainInTheEnd) {
+  between(quick("fake0,fake1"), quick("fake2,fake3"), [&](Player& p) {
+    const auto change = [&](int device, bool up) {
+      p.barrier();
+      if (p.me == 0) fake_.set_port(device, 1, up, true);
+      p.barrier();
+      EXPECT_TRUE(p.failure_within(20).ok());
+    };
+    carry_messages(p, 0, 10);
+    change(0, false);
+    change(2, false);
+    change(2, true);
+    change(2, false);
+    carry_messages(p, 10, 10);
+    change(0, true);
+    change(2, true);
+    carry_messages(p, 20, 10);
+    change(1, false);  // what is left is the way that had been down
+    carry_messages(p, 30, 50);
+  });
+}
+
+TEST_F(Rdma, ALimitOnLockedMemoryIsNamedBeforeThereIsATransport) {
+  fake_.refuse_memory(-1);
+  const auto opened = open_rdma_devices(quick());
+  ASSERT_FALSE(opened.ok());
+  EXPECT_THAT(opened.status().message(), AllOf(HasSubstr("fake0 cannot register"), HasSubstr("ulimit -l")));
+}
+
+TEST_F(Rdma, PortsThatCannotBeUsedAreNamedWithTheReason) {
+  fake_.set_port(0, 1, false, true);
+  RdmaSettings settings = quick("fake0");
+  auto opened = open_rdma_devices(settings);
+  ASSERT_FALSE(opened.ok());
+  EXPECT_THAT(opened.status().message(),
+              AllOf(HasSubstr("fake0 port 1 is PORT_DOWN"), HasSubstr("fake1 port 1 is not in TUTTI_RDMA_HCA")));
+  settings = quick("fake1");
+  settings.gid_index = 5;
+  opened = open_rdma_devices(settings);
+  ASSERT_FALSE(opened.ok());
+  EXPECT_THAT(opened.status().message(), HasSubstr("fake1 port 1 has no GID 5 (TUTTI_RDMA_GID_INDEX)"));
+}
+
+TEST_F(Rdma, SeveralQueuePairsBetweenTwoPortsCarryOneConnection) {
+  RdmaSettings several = quick();
+  several.queue_pairs = 3;
+  between_two(several, [](Player& p) { carry_messages(p, 0, 300); });
+}
+
+TEST_F(Rdma, SlotsOfManyWritesArrive) {
+  // 40 MiB in one slot: more than one write may have.
+  perform_bare(kTwo, [&](Player& p) {
+    Result<RdmaSetup> setup = meet_over_rdma(p, {0, 1}, "large", quick());
+    ASSERT_TRUE(setup.ok()) << setup.status().message();
+    setup->options.buffer_bytes = 40 << 20;
+    p.transport = std::move(*make_rdma(std::move(*setup)));
+    p.barrier();
+    const uint64_t capacity = p.transport->limits().capacity;
+    for (uint64_t m = 0; m < 2; ++m) {
+      if (p.me == 0)
+        ASSERT_TRUE(p.send(out(p), {capacity, 1}, capacity - m, m));
+      else
+        ASSERT_TRUE(p.receive(in(p), {capacity, 1}, capacity - m, m));
+    }
+    p.flush();
+    p.barrier();
+  });
+}
+
+// Rank 1 with a real transport; rank 0 is whatever says `words` on a proven socket to it.
+void against_a_forger(const RdmaSettings& settings, const std::vector<RdmaWord>& words, const char* answer) {
+  perform_bare(kTwo, [&](Player& p) {
+    Result<RdmaSetup> setup = meet_over_rdma(p, {0, 1}, "forger", settings);
+    ASSERT_TRUE(setup.ok()) << setup.status().message();
+    if (p.me == 0) {
+      Dialer::Options dial;
+      dial.addresses = setup->options.peers[1].addresses;
+      dial.secret = setup->options.secret;
+      dial.tag = setup->options.tag;
+      dial.claim = {.from = 0, .to = 1, .purpose = kFirstFreePurpose + (1u << 16)};
+      dial.deadline = Deadline::in_ms(kPatienceMs);
+      Dialer dialer(dial);
+      Result<Poll> dialed = dialer.advance();
+      for (; dialed.ok() && *dialed == Poll::Pending; dialed = dialer.advance())
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      ASSERT_TRUE(dialed.ok()) << dialed.status().message();
+      const UniqueFd socket = dialer.take();
+      ASSERT_TRUE(
+          write_full(socket.get(), std::as_bytes(std::span(words)), Deadline::in_ms(kPatienceMs), "rank 1").ok());
+      ::shutdown(socket.get(), SHUT_WR);
+      p.barrier();
+      return;
+    }
+    p.transport = std::move(*make_rdma(std::move(*setup)));
+    ASSERT_TRUE(p.transport->receive_end(0, 0, Use::Collective).ok());
+    const Status status = p.failure_within(kPatienceMs);
+    EXPECT_EQ(status.code(), Code::RemoteError);
+    EXPECT_THAT(status.message(), AllOf(HasSubstr("rank 0 (process "), HasSubstr(answer)));
+    p.barrier();
+  });
+}
+
+TEST_F(Rdma, BelievesNoWordThatCannotBe) {
+  using Kind = RdmaWord::Kind;
+  const RailOffer offer{.generation = 1, .queue_pair = 1, .mtu = 1024};
+  const std::vector<std::vector<RdmaWord>> forged = {
+      {{.kind = static_cast<Kind>(0)}},
+      {{.kind = static_cast<Kind>(77)}},
+      {{.kind = Kind::Offer, .rail = 2, .offer = offer}},             // of a rail that there is not
+      {{.kind = Kind::Offer, .offer = {.generation = 1, .mtu = 7}}},  // a packet size that there is not
+      {{.kind = Kind::Ready, .offer = {.generation = 1}}},            // before its offer
+      {{.kind = Kind::Closed, .offer = {.generation = 9}}},
+      {{.kind = Kind::Memory, .address = 1 << 20, .bytes = 4096}},  // smaller than its slots
+      {{.kind = Kind::Lost, .rank = 2}},
+  };
+  for (size_t i = 0; i < forged.size(); ++i) {
+    SCOPED_TRACE(i);
+    against_a_forger(quick(), forged[i], "impossible word");
+  }
+}
+
+TEST_F(Rdma, APeerThatIsGoneWithoutAGoodbyeIsNamed) {
+  against_a_forger(quick(), {}, "closed its RDMA connection without a goodbye");
+}
+
+TEST_F(Rdma, ARankThatSendsToOneThatLeftIsTold) {
+  between_two(quick(), [](Player& p) {
+    carry_messages(p, 0, 3);
+    if (p.me == 1) {
+      p.transport.reset();
+      p.barrier();
+      return;
+    }
+    p.barrier();
+    EXPECT_TRUE(p.failure_within(20).ok());  // it has left in order
+    ASSERT_TRUE(out(p).simple.cut(kCut) && out(p).simple.has_room());
+    out(p).simple.publish(10, 1);
+    const Status status = p.failure_within(kPatienceMs);
+    EXPECT_THAT(status.message(), AllOf(HasSubstr("rank 1 (process "), HasSubstr("has left the communicator")));
+  });
+}
+
+}  // namespace
+}  // namespace tutti::test

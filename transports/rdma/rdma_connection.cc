@@ -1,0 +1,633 @@
+// SPDX-License-Identifier: Apache-2.0
+// The set-up of a connection, the movement of its slots, and what becomes of them when a rail fails
+// (rdma_connection.h).
+#include "transports/rdma/rdma_connection.h"
+
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "base/log.h"
+
+namespace tutti {
+namespace {
+
+constexpr size_t kMostRails = 8;  // chosen: as many as a host has ports
+constexpr uint32_t kCreditBit = 1u << 31, kNumberMask = kCreditBit - 1;
+// RdmaWord::status beside ibv_wc_status.
+constexpr uint32_t kClosedByEvent = 1000, kClosedFollowing = 1001;
+
+// The 64-bit number next to `near` whose low 31 bits these are.
+uint64_t widen(uint32_t low, uint64_t near) {
+  constexpr uint64_t kSpan = uint64_t{1} << 31;
+  const auto ahead = static_cast<uint32_t>((low - near) & kNumberMask);
+  return ahead < kSpan / 2 ? near + ahead : near + ahead - kSpan;
+}
+
+std::string cause_of(const verbs::VerbsApi& api, uint32_t status, uint32_t vendor) {
+  const char* const words = api.wc_status_str(static_cast<ibv_wc_status>(status));
+  switch (status) {
+    case IBV_WC_RETRY_EXC_ERR:
+      return fmt::format(
+          "{}: nothing came back in time (TUTTI_RDMA_TIMEOUT, TUTTI_RDMA_RETRY_COUNT); is the cable or a "
+          "switch down, or is the address of another network (TUTTI_RDMA_GID_INDEX)?",
+          words);
+    case IBV_WC_REM_ACCESS_ERR:
+      return fmt::format("{}: the memory there is no longer registered; has that process failed?", words);
+    default:
+      return fmt::format("{} (status {}, vendor's {})", words, status, vendor);
+  }
+}
+
+}  // namespace
+
+Result<RdmaFifo> RdmaFifo::create(uint64_t capacity, const std::deque<RdmaRail>& rails) {
+  RdmaFifo fifo;
+  TUTTI_ASSIGN_OR_RETURN(fifo.mapping_, Mapping::anonymous(kPageBytes + kLettersBytes + capacity));
+  std::byte* const base = fifo.mapping_.base();
+  // Counters and descriptors are this process's alone; what devices reach begins with the letters.
+  fifo.memory_ = {.tail = reinterpret_cast<TailLine*>(base),
+                  .heads = reinterpret_cast<CounterLine*>(base + sizeof(TailLine)),
+                  .readers = 1,
+                  .descriptors = reinterpret_cast<SlotDescriptor*>(base + sizeof(TailLine) + sizeof(CounterLine)),
+                  .slots = base + kPageBytes + kLettersBytes,
+                  .capacity = capacity};
+  static_assert(sizeof(TailLine) + sizeof(CounterLine) + SimpleMemory::kMaxSlots * sizeof(SlotDescriptor) <=
+                kPageBytes);
+  // A forked child must not share the pages: the parent's next write would move it to copies that no device knows.
+  if (::madvise(fifo.letters(), fifo.registered_bytes(), MADV_DONTFORK) != 0)
+    return errno_status("madvise(MADV_DONTFORK)", "the slots of a connection");
+  for (const RdmaRail& rail : rails) {
+    const bool known = std::any_of(fifo.regions_.begin(), fifo.regions_.end(),
+                                   [&](const auto& region) { return region.first == &rail.nic(); });
+    if (known) continue;
+    TUTTI_ASSIGN_OR_RETURN(verbs::MemoryRegion region,
+                           rail.nic().register_memory(fifo.letters(), fifo.registered_bytes()));
+    fifo.regions_.emplace_back(&rail.nic(), std::move(region));
+  }
+  return fifo;
+}
+
+const ibv_mr& RdmaFifo::region(const RdmaNic& nic) const {
+  return *std::find_if(regions_.begin(), regions_.end(), [&](const auto& one) { return one.first == &nic; })->second;
+}
+
+RdmaConnection::RdmaConnection(Role role, std::optional<Dialer> dialer, Deadline deadline)
+    : role_(std::move(role)),
+      phase_(dialer ? Phase::Dialing : Phase::Accepting),
+      deadline_(deadline),
+      dialer_(std::move(dialer)) {
+  const std::vector<RdmaPort>& mine = role_.devices->ports();
+  const std::vector<RdmaPort>& theirs = (*role_.peers)[static_cast<size_t>(role_.peer)].ports;
+  const bool lower = role_.me < role_.peer;
+  const std::vector<PortPair> pairs = lower ? pair_ports(mine, theirs) : pair_ports(theirs, mine);
+  const size_t each = static_cast<size_t>(role_.settings->queue_pairs);
+  const size_t count = std::min(pairs.size() * each, kMostRails);
+  // Connections begin with different pairs, so that few of them use all ports.
+  for (size_t i = 0; i < count; ++i) {
+    const PortPair& pair = pairs[(role_.turn + i) % pairs.size()];
+    rails_.emplace_back(RdmaRail::Place{.devices = role_.devices,
+                                        .settings = role_.settings,
+                                        .port = lower ? pair.lower : pair.higher,
+                                        .theirs = theirs[static_cast<size_t>(lower ? pair.higher : pair.lower)],
+                                        .connection = role_.index,
+                                        .number = static_cast<uint8_t>(i),
+                                        .capacity = role_.capacity});
+  }
+  far_.resize(rails_.size());
+}
+
+Result<SendEnd*> RdmaConnection::send_end() {
+  if (out_ == nullptr) {
+    TUTTI_ASSIGN_OR_RETURN(RdmaFifo fifo, RdmaFifo::create(role_.capacity, rails_));
+    const SimpleMemory memory = fifo.memory();
+    out_ = std::make_unique<Out>(Out{.fifo = std::move(fifo),
+                                     .end = {.simple = SimpleSender(memory), .ll = {}, .capacity = role_.capacity},
+                                     .drain = SimpleReceiver(memory, 0)});
+  }
+  return &out_->end;
+}
+
+Result<ReceiveEnd*> RdmaConnection::receive_end() {
+  if (in_ == nullptr) {
+    TUTTI_ASSIGN_OR_RETURN(RdmaFifo fifo, RdmaFifo::create(role_.capacity, rails_));
+    const SimpleMemory memory = fifo.memory();
+    in_ = std::make_unique<In>(In{.fifo = std::move(fifo),
+                                  .end = {.simple = SimpleReceiver(memory, 0), .ll = {}, .capacity = role_.capacity},
+                                  .fill = SimpleSender(memory)});
+    tell_memory();
+  }
+  return &in_->end;
+}
+
+// --- set-up ---
+
+Result<bool> RdmaConnection::advance_setup(PeerListener& listener) {
+  if (phase_ == Phase::Dialing) {
+    const Result<Poll> dialed = dialer_->advance();
+    if (!dialed.ok()) return dialed.status();
+    if (*dialed == Poll::Pending) return false;
+    socket_ = dialer_->take();
+    dialer_.reset();
+  } else {
+    std::optional<UniqueFd> caller = listener.take(role_.peer, role_.purpose);
+    if (!caller) {
+      TUTTI_TRY(check_deadline());
+      return false;
+    }
+    socket_ = std::move(*caller);
+  }
+  phase_ = Phase::Open;
+  readable_ = true;
+  TUTTI_TRY(begin_rails());
+  tell_memory();
+  return true;
+}
+
+Status RdmaConnection::check_deadline() const {
+  if (!deadline_.passed()) return {};
+  return remote_error("{} did not connect over RDMA in time; raise TUTTI_TIMEOUT if it is only late", role_.label);
+}
+
+// Those whose port is up; the others wait for that (device_event).
+Status RdmaConnection::begin_rails() {
+  Status refused;
+  for (size_t which = 0; which < rails_.size(); ++which)
+    if (Status offered = offer_rail(which); !offered.ok()) refused = std::move(offered);
+  const bool any = std::any_of(rails_.begin(), rails_.end(), [](const RdmaRail& rail) { return rail.alive(); });
+  return any ? Status() : no_way_left(refused.message());
+}
+
+Status RdmaConnection::offer_rail(size_t which) {
+  TUTTI_ASSIGN_OR_RETURN(const RailOffer offer, rails_[which].offer());
+  far_[which].closed = far_[which].revive = false;
+  say({.kind = RdmaWord::Kind::Offer, .rail = static_cast<uint32_t>(which), .offer = offer});
+  return connect_rail(which);
+}
+
+// Once both have offered.
+Status RdmaConnection::connect_rail(size_t which) {
+  RdmaRail& rail = rails_[which];
+  Far& far = far_[which];
+  if (rail.phase() != RdmaRail::Phase::Offered || !far.offer) return {};
+  if (far.offer->generation != rail.generation())
+    return error(Code::InternalError, "rdma: {} counts {} queue pairs of {}, this rank {}", role_.label,
+                 far.offer->generation, rail.text(), rail.generation());
+  const Status connected = rail.connect(*far.offer);
+  far.offer.reset();
+  if (!connected.ok()) return close_rail(which, connected.message(), kClosedFollowing);
+  say({.kind = RdmaWord::Kind::Ready,
+       .rail = static_cast<uint32_t>(which),
+       .offer = {.generation = rail.generation()}});
+  return {};
+}
+
+void RdmaConnection::tell_memory() {
+  if (in_ == nullptr || phase_ != Phase::Open || told_memory_) return;
+  told_memory_ = true;
+  for (size_t which = 0; which < rails_.size(); ++which)
+    say({.kind = RdmaWord::Kind::Memory,
+         .rail = static_cast<uint32_t>(which),
+         .key = in_->fifo.region(rails_[which].nic()).rkey,
+         .address = reinterpret_cast<uint64_t>(in_->fifo.letters()),
+         .bytes = in_->fifo.registered_bytes()});
+}
+
+// --- rails that fail ---
+
+Status RdmaConnection::close_rail(size_t which, std::string cause, uint32_t status) {
+  RdmaRail& rail = rails_[which];
+  if (!rail.alive()) return {};
+  rail.close();
+  if (ended_) return flushed() ? Status() : left_too_early();  // nobody is there to write it to again
+  say({.kind = RdmaWord::Kind::Closed,
+       .rail = static_cast<uint32_t>(which),
+       .offer = {.generation = rail.generation()},
+       .status = status});
+  if (far_[which].closed) settle_rail(which);
+  const auto left = std::count_if(rails_.begin(), rails_.end(), [](const RdmaRail& one) { return one.alive(); });
+  if (left == 0) return no_way_left(fmt::format("{}: {}", rail.text(), cause));
+  log_warn(Subsystem::Transport, "RDMA to {} goes on without {} ({} of {} ways are left): {}", role_.label, rail.text(),
+           left, rails_.size(), cause);
+  return {};
+}
+
+// Both ends are closed: what was on its way on this rail may be written again.
+void RdmaConnection::settle_rail(size_t which) {
+  rails_[which].settle();
+  if (in_ != nullptr) in_->credited = 0;  // a credit may be lost: tell all again
+  if (out_ == nullptr) return;
+  for (uint64_t position = out_->released; position < out_->posted; ++position) {
+    Flight& flight = out_->flights[position % SimpleMemory::kMaxSlots];
+    if (flight.state != Flight::State::Posted || flight.rail != which) continue;
+    flight.state = Flight::State::Lost;
+    ++out_->lost;
+  }
+}
+
+// Offers again what is down, once nothing of the last queue pairs is to be heard of at both ends.
+void RdmaConnection::revive_rails() {
+  for (size_t which = 0; which < rails_.size(); ++which) {
+    Far& far = far_[which];
+    if (!far.revive || !rails_[which].can_offer() || (rails_[which].generation() != 0 && !far.closed)) continue;
+    far.revive = false;
+    if (const Status offered = offer_rail(which); !offered.ok())  // its port is down here: until that comes up
+      log_info(Subsystem::Transport, "RDMA to {}: {}", role_.label, offered.message());
+  }
+}
+
+Status RdmaConnection::no_way_left(const std::string& cause) {
+  // Perhaps the peer has ended: its last words, or the end of its socket, say more than a queue pair can.
+  if (phase_ == Phase::Open) {
+    readable_ = true;
+    const Result<bool> heard = take_words();
+    if (!heard.ok() && culprit_ != role_.me) return heard.status();
+    if (heard.ok() && ended_) return flushed() ? Status() : left_too_early();
+    culprit_ = role_.peer;  // which cannot reach this rank either, and says so: the cause says more
+  }
+  return remote_error("{} can no longer be reached over RDMA: {}", role_.label, cause);
+}
+
+Status RdmaConnection::device_event(const RdmaNic& nic, int port, const ibv_qp* queue_pair, std::string_view what,
+                                    bool down) {
+  for (size_t which = 0; which < rails_.size(); ++which) {
+    RdmaRail& rail = rails_[which];
+    if (&rail.nic() != &nic || (queue_pair != nullptr && rail.queue_pair() != queue_pair)) continue;
+    if (queue_pair == nullptr && port != 0 && rail.port().number != port) continue;
+    if (!down) {
+      far_[which].revive = true;  // also of one that has not yet failed for it
+      continue;
+    }
+    // A port that is down may come back before the device gives up: only with another way left is it not waited for.
+    const auto others = std::count_if(rails_.begin(), rails_.end(), [&](const RdmaRail& one) {
+      return &one != &rail && one.phase() == RdmaRail::Phase::Up;
+    });
+    if (others > 0 || queue_pair != nullptr || port == 0)
+      TUTTI_TRY(close_rail(which, std::string(what), kClosedByEvent));
+  }
+  return {};
+}
+
+// --- words ---
+
+void RdmaConnection::say(const RdmaWord& word) {
+  if (phase_ != Phase::Open || ended_) return;
+  const auto* const raw = reinterpret_cast<const std::byte*>(&word);
+  unsaid_.insert(unsaid_.end(), raw, raw + sizeof word);
+  (void)flush_words();  // a failure shows when the socket is read
+}
+
+Status RdmaConnection::flush_words() {
+  while (!unsaid_.empty()) {
+    const ssize_t sent = ::send(socket_.get(), unsaid_.data(), unsaid_.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent < 0) return errno == EAGAIN ? Status() : gone();
+    unsaid_.erase(unsaid_.begin(), unsaid_.begin() + sent);
+  }
+  return {};
+}
+
+Status RdmaConnection::gone() const {
+  return remote_error(
+      "{} closed its RDMA connection without a goodbye: its process ended or failed; see its own output", role_.label);
+}
+
+Result<bool> RdmaConnection::take_words() {
+  bool moved = false;
+  while (readable_ && !ended_) {
+    const ssize_t got = ::recv(socket_.get(), word_.data() + word_got_, word_.size() - word_got_, MSG_DONTWAIT);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && errno == EAGAIN) {
+      readable_ = false;
+      break;
+    }
+    if (got <= 0) return gone();
+    word_got_ += static_cast<size_t>(got);
+    if (word_got_ < word_.size()) continue;
+    word_got_ = 0;
+    RdmaWord word;
+    std::memcpy(&word, word_.data(), sizeof word);
+    TUTTI_TRY(take_word(word));
+    moved = true;
+  }
+  if (ended_) socket_.reset();  // it would stay readable for ever
+  return moved;
+}
+
+// Nothing in it is believed before it is checked.
+Status RdmaConnection::take_word(const RdmaWord& word) {
+  const Status impossible = remote_error(
+      "{} sent an impossible word over RDMA's socket (kind {}, rail {} of {}, generation {}, {} bytes): do "
+      "both run the same version with the same TUTTI_BUFFER_BYTES?",
+      role_.label, static_cast<uint32_t>(word.kind), word.rail, rails_.size(), word.offer.generation, word.bytes);
+  const bool about_a_rail = word.kind != RdmaWord::Kind::Goodbye && word.kind != RdmaWord::Kind::Lost;
+  if (about_a_rail && word.rail >= rails_.size()) return impossible;
+  RdmaRail* const rail = about_a_rail ? &rails_[word.rail] : nullptr;
+  Far* const far = about_a_rail ? &far_[word.rail] : nullptr;
+  switch (word.kind) {
+    case RdmaWord::Kind::Offer:
+      if (far->offer || word.offer.mtu < 256) return impossible;
+      far->offer = word.offer;
+      // Its port has come back: an offer of mine makes it a rail, if my port is up as well.
+      far->revive = true;
+      return connect_rail(word.rail);
+    case RdmaWord::Kind::Ready:
+      if (word.offer.generation != rail->generation()) return impossible;
+      if (rail->phase() != RdmaRail::Phase::Connected) return rail->alive() ? impossible : Status();
+      rail->peer_ready();
+      made_ = true;
+      log_info(Subsystem::Transport, "RDMA to {}: {} is up", role_.label, rail->text());
+      return {};
+    case RdmaWord::Kind::Memory:
+      if (far->known || word.bytes != RdmaFifo::kLettersBytes + role_.capacity) return impossible;
+      far->known = true;
+      far->letters = word.address;
+      far->key = word.key;
+      return {};
+    case RdmaWord::Kind::Closed: {
+      if (far->offer && word.offer.generation == rail->generation() + 1 && !rail->alive()) {
+        // An offer that this rank could not take up, its own port being down, and that is withdrawn.
+        far->offer.reset();
+        far->closed = true;
+        rail->skip_generation();
+        say({.kind = RdmaWord::Kind::Closed,
+             .rail = word.rail,
+             .offer = {.generation = rail->generation()},
+             .status = kClosedFollowing});
+        return {};
+      }
+      if (word.offer.generation != rail->generation() || far->closed) return impossible;
+      far->closed = true;
+      far->offer.reset();
+      if (rail->phase() == RdmaRail::Phase::Closing) {
+        settle_rail(word.rail);
+        return {};
+      }
+      return close_rail(word.rail,
+                        word.status < kClosedByEvent
+                            ? "the peer's device says: " + cause_of(rail->nic().api(), word.status, 0)
+                            : std::string("the peer's port is down, or its device has failed"),
+                        kClosedFollowing);
+    }
+    case RdmaWord::Kind::Goodbye:
+      ended_ = true;
+      return {};
+    case RdmaWord::Kind::Lost:
+      if (word.rank >= role_.peers->size()) return impossible;
+      ended_ = true;
+      return lost(word.rank);
+  }
+  return impossible;
+}
+
+// The peer has failed, and says because of whom.
+Status RdmaConnection::lost(uint32_t rank) {
+  culprit_ = static_cast<int>(rank);
+  if (culprit_ == role_.peer) return remote_error("{} has failed; see its own output", role_.label);
+  if (culprit_ == role_.me)
+    return remote_error("{} says that rank {} (this one) is lost: a connection of this rank was cut", role_.label,
+                        role_.me);
+  return remote_error("{} is lost, says {}: its process ended or failed; see its own output",
+                      (*role_.peers)[rank].label, role_.label);
+}
+
+void RdmaConnection::say_goodbye() {
+  if (flushed()) say({.kind = RdmaWord::Kind::Goodbye});
+}
+
+void RdmaConnection::say_lost(int rank) { say({.kind = RdmaWord::Kind::Lost, .rank = static_cast<uint32_t>(rank)}); }
+
+// --- messages out ---
+
+bool RdmaConnection::expects_word() const {
+  const bool unsettled = std::any_of(rails_.begin(), rails_.end(), [](const RdmaRail& rail) {
+    return rail.phase() == RdmaRail::Phase::Closing || rail.phase() == RdmaRail::Phase::Offered ||
+           rail.phase() == RdmaRail::Phase::Connected;
+  });
+  return !ended_ && (unsettled || !made_ || (!flushed() && !far_.front().known));
+}
+
+Result<bool> RdmaConnection::carry() {
+  if (!unsaid_.empty() && !ended_) TUTTI_TRY(flush_words());
+  TUTTI_ASSIGN_OR_RETURN(const bool heard, take_words());
+  if (!ended_) revive_rails();
+  TUTTI_ASSIGN_OR_RETURN(const bool pushed, push());
+  TUTTI_ASSIGN_OR_RETURN(const bool credited, push_credit());
+  return heard || pushed || credited;
+}
+
+bool RdmaConnection::can_carry() {
+  if (readable_ && !ended_) return true;
+  if (out_ == nullptr || next_rail(true) < 0) return false;
+  const uint64_t tail = load_acquire(out_->fifo.memory().tail->value);
+  return out_->lost > 0 || (out_->posted < tail && has_room(out_->posted, out_->end.simple.current_cut()));
+}
+
+int RdmaConnection::next_rail(bool for_message) {
+  for (size_t tries = 0; tries < rails_.size(); ++tries) {
+    const size_t which = turn_++ % rails_.size();
+    if (rails_[which].phase() != RdmaRail::Phase::Up) continue;
+    if (for_message ? far_[which].known : rails_[which].can_post_credit()) return static_cast<int>(which);
+  }
+  return -1;
+}
+
+// The peer's slots obey the same rule as a FIFO's own: a new cut when all of the last are free.
+bool RdmaConnection::has_room(uint64_t position, const SlotCut& cut) {
+  if (out_->peer_cut != cut) {
+    if (out_->credited != position) return false;
+    out_->peer_cut = cut;
+  }
+  return position - out_->credited < cut.count;
+}
+
+Status RdmaConnection::left_too_early() const {
+  return remote_error(
+      "{} has left the communicator while this rank still sends to it: do all ranks call the same operations?",
+      role_.label);
+}
+
+Result<bool> RdmaConnection::push() {
+  if (out_ == nullptr) return false;
+  Out& out = *out_;
+  // What is on its way may have arrived: its completion tells.
+  if (ended_ && (out.lost > 0 || out.posted < load_acquire(out.fifo.memory().tail->value))) return left_too_early();
+  bool moved = false;
+  // Slots that are not released yet are all of the sender's current cut: it drains before it cuts anew.
+  const SlotCut cut = out.end.simple.current_cut();
+  for (uint64_t position = out.released; out.lost > 0 && position < out.posted; ++position) {
+    Flight& flight = out.flights[position % SimpleMemory::kMaxSlots];
+    if (flight.state != Flight::State::Lost) continue;
+    if (position < out.credited) {  // it had arrived, and has been used
+      flight.state = Flight::State::Done;
+      --out.lost;
+      continue;
+    }
+    const int which = next_rail(true);
+    if (which < 0) return moved;
+    --out.lost;
+    TUTTI_TRY(post(static_cast<size_t>(which), position, cut));
+    moved = true;
+  }
+  release_done();
+  out.drain.cut(cut);
+  for (uint64_t tail = out.released + out.drain.readable(); out.posted < tail && has_room(out.posted, cut);) {
+    const int which = next_rail(true);
+    if (which < 0) return moved;
+    TUTTI_TRY(post(static_cast<size_t>(which), out.posted++, cut));
+    moved = true;
+  }
+  return moved;
+}
+
+Status RdmaConnection::post(size_t which, uint64_t position, const SlotCut& cut) {
+  Out& out = *out_;
+  out.drain.cut(cut);
+  const uint64_t ahead = position - out.released;
+  const SlotDescriptor& slot = out.drain.descriptor(ahead);
+  RdmaHeader header{.bytes = slot.bytes, .flag = slot.flag, .cut = cut};
+  if (in_ != nullptr) header.credit = in_->credited = in_->freed();
+  std::byte* const letter = out.fifo.letter(position);
+  std::byte* const payload = const_cast<std::byte*>(out.drain.slot(ahead));
+  std::memcpy(letter, &header, sizeof header);
+  const bool small = slot.bytes <= kLetterPayload;
+  if (small) std::memcpy(letter + sizeof header, payload, slot.bytes);
+
+  RdmaRail& rail = rails_[which];
+  const Far& far = far_[which];
+  const auto at_peer = [&](const std::byte* mine) {
+    return far.letters + static_cast<uint64_t>(mine - out.fifo.letters());
+  };
+  const Status posted = rail.post({.payload = payload,
+                                   .payload_bytes = small ? 0 : slot.bytes,
+                                   .remote_payload = at_peer(payload),
+                                   .letter = letter,
+                                   .letter_bytes = static_cast<uint32_t>(sizeof header + (small ? slot.bytes : 0)),
+                                   .remote_letter = at_peer(letter),
+                                   .local_key = out.fifo.region(rail.nic()).lkey,
+                                   .remote_key = far.key,
+                                   .immediate = static_cast<uint32_t>(position) & kNumberMask,
+                                   .slot = static_cast<uint8_t>(position % SimpleMemory::kMaxSlots)});
+  out.flights[position % SimpleMemory::kMaxSlots] = {Flight::State::Posted, static_cast<uint8_t>(which)};
+  if (posted.ok()) return {};
+  return close_rail(which, posted.message(), kClosedByEvent);  // and the message is among what was on its way
+}
+
+void RdmaConnection::release_done() {
+  while (out_->released < out_->posted &&
+         out_->flights[out_->released % SimpleMemory::kMaxSlots].state == Flight::State::Done) {
+    out_->drain.release();
+    ++out_->released;
+  }
+}
+
+// --- messages in ---
+
+// Credit is told when half of the slots are free, or all: the sender may wait for all, to cut anew. Between two ranks
+// that answer each other it rides in the answer.
+Result<bool> RdmaConnection::push_credit() {
+  if (in_ == nullptr || ended_) return false;
+  In& in = *in_;
+  const uint64_t freed = in.freed();
+  if (freed == in.credited) return false;
+  if (freed != in.published && freed - in.credited < std::max<uint64_t>(in.fill.current_cut().count / 2, 1))
+    return false;
+  const int which = next_rail(false);
+  if (which < 0) return false;
+  const Status posted =
+      rails_[static_cast<size_t>(which)].post_credit(kCreditBit | (static_cast<uint32_t>(freed) & kNumberMask));
+  in.credited = freed;
+  if (!posted.ok()) TUTTI_TRY(close_rail(static_cast<size_t>(which), posted.message(), kClosedByEvent));
+  return true;
+}
+
+void RdmaConnection::take_credit(uint64_t credit) {
+  if (out_ != nullptr && credit > out_->credited && credit <= out_->posted) out_->credited = credit;
+}
+
+Status RdmaConnection::complete(const ibv_wc& completion) {
+  const RdmaTicket ticket = RdmaTicket::decode(completion.wr_id);
+  if (ticket.rail >= rails_.size()) return {};
+  RdmaRail& rail = rails_[ticket.rail];
+  const bool current = ticket.generation == (rail.generation() & 0xff);
+  Status closed;
+  if (completion.status != IBV_WC_SUCCESS && current)
+    closed = close_rail(ticket.rail, cause_of(rail.nic().api(), completion.status, completion.vendor_err),
+                        completion.status);
+  if (ticket.kind == RdmaTicket::Kind::Receive) {
+    const Status posted = rail.receive_done(ticket.generation);
+    if (!posted.ok() && closed.ok()) closed = close_rail(ticket.rail, posted.message(), kClosedByEvent);
+  }
+  if (completion.status != IBV_WC_SUCCESS) return closed;
+  TUTTI_TRY(closed);
+  switch (ticket.kind) {
+    case RdmaTicket::Kind::Receive:  // of an earlier generation as well: the peer holds it for delivered
+      return take_immediate(__builtin_bswap32(completion.imm_data));
+    case RdmaTicket::Kind::Credit:
+      if (current) rail.credit_done();
+      return {};
+    case RdmaTicket::Kind::Letter: {
+      Flight& flight = out_->flights[ticket.slot];
+      if (!current || flight.state != Flight::State::Posted || flight.rail != ticket.rail) return {};
+      flight.state = Flight::State::Done;
+      release_done();
+      return {};
+    }
+    case RdmaTicket::Kind::Payload:
+      return {};
+  }
+  return {};
+}
+
+Status RdmaConnection::take_immediate(uint32_t immediate) {
+  const uint32_t number = immediate & kNumberMask;
+  if ((immediate & kCreditBit) != 0) {
+    if (out_ != nullptr) take_credit(widen(number, out_->credited));
+    return {};
+  }
+  if (in_ == nullptr)
+    return remote_error("{} sent a message over RDMA before it was told where to: do both run the same version?",
+                        role_.label);
+  const uint64_t position = widen(number, in_->published);
+  if (position < in_->published) return {};  // written again, and had arrived all the same
+  return take_message(position);
+}
+
+Status RdmaConnection::take_message(uint64_t position) {
+  if (position - in_->published < SimpleMemory::kMaxSlots) {
+    in_->arrived[position % SimpleMemory::kMaxSlots] = true;
+    return publish_arrived();
+  }
+  return remote_error("{} sent message {} over RDMA, when {} was the next: do both run the same version?", role_.label,
+                      position, in_->published);
+}
+
+Status RdmaConnection::publish_arrived() {
+  In& in = *in_;
+  for (; in.arrived[in.published % SimpleMemory::kMaxSlots]; ++in.published) {
+    RdmaHeader header;
+    const std::byte* const letter = in.fifo.letter(in.published);
+    std::memcpy(&header, letter, sizeof header);
+    const SlotCut& cut = header.cut;
+    const bool fits = cut.count >= 1 && cut.count <= SimpleMemory::kMaxSlots && cut.bytes >= 1 &&
+                      cut.bytes <= role_.capacity / cut.count && header.bytes <= cut.bytes;
+    const bool in_turn = header.flag == make_flag(in.published, identity_of(header.flag));
+    if (!fits || !in_turn || !in.fill.cut(cut) || !in.fill.has_room())
+      return remote_error(
+          "{} sent an impossible letter over RDMA ({} bytes in {} slots of {} at position {}; this rank has {} bytes "
+          "of "
+          "slots and expects position {}): do both run the same version with the same TUTTI_BUFFER_BYTES?",
+          role_.label, header.bytes, cut.count, cut.bytes, (header.flag & kPositionMask) - 1, role_.capacity,
+          in.published);
+    if (header.bytes <= kLetterPayload) std::memcpy(in.fill.slot(), letter + sizeof header, header.bytes);
+    in.fill.publish(header.bytes, identity_of(header.flag));
+    in.arrived[in.published % SimpleMemory::kMaxSlots] = false;
+    take_credit(header.credit);
+  }
+  return {};
+}
+
+}  // namespace tutti

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+// RdmaConnection: two ranks, the FIFOs at this end, and the rails between them (rdma_transport.h, rdma_rail.h).
+//
+// Registered memory of a FIFO, the same at both ends:
+//
+//   letters   one per slot position:  header {bytes, flag, cut, credit}, then the payload of a small message
+//   slots     `capacity` bytes, cut as the lanes have agreed
+//
+// A message at position p goes on one rail: its payload into slot p % cut.count, then, behind it on the same queue
+// pair, letter p % 64 with the immediate p. The completion of the immediate at the receiver says that both are in
+// place. A credit is an immediate alone (or rides in a letter): the number of messages whose slots are free again.
+//
+//   immediate   bit 31: a credit     bits 0 .. 30: position, or number of messages, of which the low bits are enough
+//
+// Rails may overtake each other: messages are published in the order of their positions. When a rail has failed at both
+// ends, what was on its way is written again on another; a message that had arrived all the same is known by its
+// position.
+//
+// On the socket: RdmaWord, in either direction, and last a farewell (as tcp_connection.h).
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/deadline.h"
+#include "base/handle.h"
+#include "net/dialer.h"
+#include "net/peer_listener.h"
+#include "proto/slots.h"
+#include "transports/arena.h"
+#include "transports/rdma/rdma_rail.h"
+#include "transports/rdma/rdma_transport.h"
+#include "transports/transport.h"
+
+namespace tutti {
+
+struct RdmaHeader {
+  uint64_t bytes = 0;
+  uint64_t flag = 0;
+  SlotCut cut;
+  uint64_t credit = 0;  // messages of the other direction whose slots are free again
+};
+inline constexpr uint64_t kLetterBytes = 256;
+inline constexpr uint64_t kLetterPayload = kLetterBytes - sizeof(RdmaHeader);
+static_assert(sizeof(RdmaHeader) == 40);
+
+struct RdmaWord {
+  enum class Kind : uint32_t {
+    Offer = 1,  // a queue pair of this rail
+    Ready,      // my queue pair is connected to yours
+    Memory,     // where my FIFO is, and its key for this rail
+    Closed,     // my queue pair has failed (`status`) or followed yours: it places nothing any more
+    Goodbye,    // all is sent: an end in order
+    Lost,       // I have failed, because of `rank`
+  };
+  Kind kind = Kind::Goodbye;
+  uint32_t rail = 0;
+  RailOffer offer{};     // Offer; Ready, Closed: its generation
+  uint32_t key = 0;      // Memory
+  uint64_t address = 0;  // Memory
+  uint64_t bytes = 0;    // Memory
+  uint32_t status = 0;   // Closed: an ibv_wc_status, or one of kClosed*
+  uint32_t rank = 0;     // Lost
+};
+static_assert(sizeof(RdmaWord) == 72);
+
+// A FIFO between a lane and progress(), whose letters and slots devices may reach.
+class RdmaFifo {
+ public:
+  static Result<RdmaFifo> create(uint64_t capacity, const std::deque<RdmaRail>& rails);
+  const SimpleMemory& memory() const { return memory_; }
+  std::byte* letter(uint64_t position) const { return letters() + position % SimpleMemory::kMaxSlots * kLetterBytes; }
+  bool empty() const { return load_relaxed(memory_.tail->value) == load_relaxed(memory_.heads->value); }
+  std::byte* letters() const { return mapping_.base() + kPageBytes; }
+  static constexpr uint64_t kLettersBytes = SimpleMemory::kMaxSlots * kLetterBytes;
+  uint64_t registered_bytes() const { return kLettersBytes + memory_.capacity; }
+  const ibv_mr& region(const RdmaNic& nic) const;
+
+ private:
+  Mapping mapping_;
+  SimpleMemory memory_;
+  std::vector<std::pair<const RdmaNic*, verbs::MemoryRegion>> regions_;
+};
+
+class RdmaConnection {
+ public:
+  // Dialing -> Open, or Accepting -> Open.
+  enum class Phase : uint8_t { Dialing, Accepting, Open };
+
+  struct Role {
+    int peer = 0;
+    uint32_t purpose = 0;  // of the handshake; tells the connections of a pair apart
+    uint32_t index = 0;    // of the connection in the transport (RdmaTicket)
+    uint32_t turn = 0;     // which pair of ports is the first; equal at both ends
+    std::string label;     // "rank 3 (node7, process 4242) at 192.0.2.1:4000"
+    uint64_t capacity = 0;
+    int me = 0;
+    const std::vector<RdmaPeer>* peers = nullptr;  // of the transport
+    RdmaDevices* devices = nullptr;
+    const RdmaSettings* settings = nullptr;
+  };
+  // Dials, or (no dialer) waits for the peer to come in.
+  RdmaConnection(Role role, std::optional<Dialer> dialer, Deadline deadline);
+
+  Result<SendEnd*> send_end();
+  Result<ReceiveEnd*> receive_end();
+
+  Phase phase() const { return phase_; }
+  // A rail has been up: messages have a way. Or the peer has left already.
+  bool made() const { return made_ || ended_; }
+  // Dialing, Accepting: carries that. True: it has got its socket.
+  Result<bool> advance_setup(PeerListener& listener);
+  // Open, not made: an error when the deadline has passed.
+  Status check_deadline() const;
+  const Dialer* dialer() const { return phase_ == Phase::Dialing ? &*dialer_ : nullptr; }
+  int socket() const { return socket_.get(); }
+
+  void note_readable() { readable_ = true; }
+  // Takes words, and moves slots and credits as far as room and credit allow. True: something moved.
+  Result<bool> carry();
+  // carry() has something to do without waiting for an event.
+  bool can_carry();
+  // It has something to send and waits for a word of the peer first.
+  bool expects_word() const;
+  Status complete(const ibv_wc& completion);
+  // What a device reports of a port, or of one queue pair (null: of all on that port; port 0: of the whole device).
+  Status device_event(const RdmaNic& nic, int port, const ibv_qp* queue_pair, std::string_view what, bool down);
+  bool flushed() const { return out_ == nullptr || out_->fifo.empty(); }
+  // The last words to the peer, as far as they can be said at once: an end in order, or the rank that was lost.
+  void say_goodbye();
+  void say_lost(int rank);
+  // After an error: the rank that it is about.
+  int culprit() const { return culprit_; }
+
+ private:
+  struct Flight {
+    enum class State : uint8_t { Done, Posted, Lost } state = State::Done;
+    uint8_t rail = 0;
+  };
+  struct Out {
+    RdmaFifo fifo;
+    SendEnd end;
+    SimpleReceiver drain;   // progress() takes the slots here
+    uint64_t released = 0;  // positions below have been written, and are free for the lane
+    uint64_t posted = 0;    // positions below are written or on their way
+    uint64_t credited = 0;  // positions below are free at the peer
+    SlotCut peer_cut{};     // of what is at the peer
+    std::array<Flight, SimpleMemory::kMaxSlots> flights{};  // of the positions from `released` to `posted`
+    int lost = 0;                                           // of them in State::Lost
+  };
+  struct In {
+    RdmaFifo fifo;
+    ReceiveEnd end;
+    SimpleSender fill;  // progress() publishes here what devices have put in place
+    uint64_t published = 0;
+    uint64_t credited = 0;                                                       // told to the peer
+    std::array<bool, SimpleMemory::kMaxSlots> arrived{};                         // positions from `published` on
+    uint64_t freed() const { return load_acquire(fifo.memory().heads->value); }  // pairs with SimpleReceiver::release
+  };
+  // The peer's side of a rail.
+  struct Far {
+    std::optional<RailOffer> offer;  // not connected to yet
+    bool closed = false;             // of the current generation
+    bool revive = false;             // the port has come back, or the peer's: worth an offer when this is down
+    bool known = false;              // its FIFO, which follows
+    uint64_t letters = 0;
+    uint32_t key = 0;
+  };
+
+  Result<SendEnd*> make_out();
+  Status begin_rails();
+  Status offer_rail(size_t which);
+  Status connect_rail(size_t which);
+  void tell_memory();
+  // The rail has failed here, or the peer's end has. An error: no way is left.
+  Status close_rail(size_t which, std::string cause, uint32_t status);
+  void settle_rail(size_t which);
+  void revive_rails();
+  Status no_way_left(const std::string& cause);
+  Status left_too_early() const;
+
+  Result<bool> take_words();
+  Status take_word(const RdmaWord& word);
+  Status lost(uint32_t rank);
+  void say(const RdmaWord& word);
+  Status flush_words();
+  Status gone() const;
+
+  Result<bool> push();
+  bool has_room(uint64_t position, const SlotCut& cut);
+  Status post(size_t which, uint64_t position, const SlotCut& cut);
+  Result<bool> push_credit();
+  // The next rail in turn that is up and that can reach the peer's memory; -1: none.
+  int next_rail(bool for_message);
+  void release_done();
+
+  Status take_immediate(uint32_t immediate);
+  Status take_message(uint64_t position);
+  Status publish_arrived();
+  void take_credit(uint64_t credit);
+
+  Role role_;
+  int culprit_ = role_.peer;
+  Phase phase_;
+  Deadline deadline_;  // of the set-up
+  std::optional<Dialer> dialer_;
+  UniqueFd socket_;
+  bool readable_ = false;
+  bool made_ = false;
+  bool ended_ = false;  // the peer has said farewell
+  bool told_memory_ = false;
+  std::vector<std::byte> unsaid_;  // words that the socket had no room for
+  std::array<std::byte, sizeof(RdmaWord)> word_;
+  size_t word_got_ = 0;
+
+  std::unique_ptr<Out> out_;
+  std::unique_ptr<In> in_;
+  std::deque<RdmaRail> rails_;  // after the memory that they write: queue pairs go first
+  std::vector<Far> far_;        // by rail
+  size_t turn_ = 0;             // of the rails, for messages
+};
+
+}  // namespace tutti

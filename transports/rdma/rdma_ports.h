@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ports of RDMA devices: which of them a rank uses, what it tells the others about them, and which of two ranks' ports
+// go together. Pure: no device is touched here (rdma_devices.h does).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "net/wire.h"
+#include "verbs/verbs.h"
+
+namespace tutti {
+
+// TUTTI_RDMA_* (src/base/env_vars.def).
+struct RdmaSettings {
+  std::string verbs_library;
+  std::string devices;    // DeviceList
+  int gid_index = -1;     // -1: by address and type
+  int traffic_class = 0;  // of the network layer; RoCE: DSCP and ECN bits
+  int service_level = 0;  // of the link layer
+  int timeout = 18;       // for an acknowledgement: 4.096 us * 2^timeout
+  int retry_count = 7;    // after as many time-outs a queue pair fails
+  int queue_pairs = 1;    // between two ports, for each connection
+
+  static Result<RdmaSettings> from_environment();
+};
+
+// Which devices and ports: names as prefixes, or whole with a leading =; a leading ^ means all but these (^= both);
+// NAME:PORT is one port of a device. Empty: all. The same language as NCCL_IB_HCA.
+class DeviceList {
+ public:
+  static Result<DeviceList> parse(std::string_view text);
+  bool admits(std::string_view device, int port) const;
+
+ private:
+  struct Item {
+    std::string name;
+    int port = 0;  // 0: all
+  };
+  std::vector<Item> items_;
+  bool exact_ = false, exclude_ = false;
+};
+
+// One port, as its rank offers it to the others.
+struct RdmaPort {
+  std::string device;
+  int number = 1;
+  verbs::LinkLayer layer = verbs::LinkLayer::Unknown;
+  verbs::Gid gid;  // the one to be reached at
+  uint32_t lid = 0;
+  double gbit_per_second = 0;
+
+  std::string text() const { return fmt::format("{} port {}", device, number); }
+};
+
+// The address to be reached at: `wanted` by its index; else of RoCE v2, IPv4 before global before link-local addresses;
+// else the first. Null: none.
+const verbs::Gid* choose_gid(const verbs::Port& port, int wanted);
+// The same address again, wherever it is now: by bytes and type. Null: the port has it no longer.
+const verbs::Gid* find_gid(const verbs::Port& port, const verbs::Gid& gid);
+
+// What a rank says about its ports at initialisation. At most kMostPorts.
+inline constexpr size_t kMostPorts = 16;
+Bytes encode_ports(std::span<const RdmaPort> ports);
+// Nothing of it is believed before it is checked.
+Result<std::vector<RdmaPort>> decode_ports(std::span<const std::byte> bytes);
+
+struct PortPair {
+  int lower = 0, higher = 0;  // index of a port of the lower rank, of the higher rank
+  bool operator==(const PortPair&) const = default;
+};
+// Ports that can reach each other, in turn, until each port of both ranks is used once: both of one InfiniBand subnet,
+// or both Ethernet with addresses of one type and family. The same on both ranks; empty: there is no way between them.
+std::vector<PortPair> pair_ports(std::span<const RdmaPort> lower, std::span<const RdmaPort> higher);
+
+}  // namespace tutti
