@@ -122,7 +122,9 @@ Advance Batch::advance(Communicator& comm, Strand& strand, Status& status) {
     const Request& call = strand.calls[strand.next];
     const bool first = strand.lanes == nullptr;
     if (first) {
-      Result<LaneSet*> started = call.point_to_point() ? comm.start_point_to_point(call) : comm.start_collective(call);
+      const bool lends = strand.calls.size() == 1;  // a later one may write what this one reads
+      Result<LaneSet*> started =
+          call.point_to_point() ? comm.start_point_to_point(call, lends) : comm.start_collective(call, lends);
       if (!started.ok()) {
         status = started.status();
         return Advance::Done;

@@ -102,7 +102,10 @@ class CpuLane {
         if (!end.ll.ready(call_->identity)) return false;
       } else {
         end.simple.cut(cut_);
-        if (!end.simple.ready()) return false;
+        if (!end.simple.ready()) {
+          if (end.landing != nullptr) ask_to_land(step, cursor, end);
+          return false;
+        }
         // Once per call and peer: the first slot says what its sender was asked to do.
         if (cursor.round == 0 && cursor.slice == 0 && !end.simple.matches(call_->identity)) {
           mismatched_ = peer;
@@ -158,11 +161,15 @@ class CpuLane {
     const bool scale_in = call_->has_pre && step.src == Buffer::Input;
     const bool combines = step.reduce || scale_in;
     SlotStores& stores = *call_->slot_stores;
+    const int slots = to - lend(step, combines, what);
+    if (slots < to && destinations > 0) streamed = 0;  // it is read again at once
     const uint32_t stream_slots =
-        to > 0 && (combines ? stores.stream_reduced(what.bytes) : stores.stream(what.bytes)) ? 1 : 0;
+        slots > 0 && (combines ? stores.stream_reduced(what.bytes) : stores.stream(what.bytes)) ? 1 : 0;
     for (int i = 0; i < to; ++i) {
+      SendEnd& end = send_end(step, i);
+      if (lent(end)) continue;
       if (destinations < kMostDestinations) streamed |= stream_slots << destinations;
-      destinations_[destinations++] = outgoing(send_end(step, i));
+      destinations_[destinations++] = outgoing(end);
     }
 
     if (combines) {
@@ -177,7 +184,7 @@ class CpuLane {
     }
     for (; destinations > 0; first += kMostDestinations, destinations -= kMostDestinations, streamed = 0)
       copy_bytes(first, std::min(destinations, kMostDestinations), streamed, sources_[0], what.bytes);
-    if (to > 0) stores.settle(what.bytes);
+    if (slots > 0) stores.settle(what.bytes);
   }
 
   void post(const Step& step, const Cursor&) {
@@ -281,11 +288,53 @@ class CpuLane {
   }
   static const std::byte* received(const ReceiveEnd& end) {
     if constexpr (kProto == Proto::LL) return end.ll.payload();
+    if (end.landing != nullptr && end.landing->landed[end.simple.place()] != nullptr)
+      return end.landing->landed[end.simple.place()];
     return end.simple.slot();
   }
   static std::byte* outgoing(const SendEnd& end) {
     if constexpr (kProto == Proto::LL) return end.ll.payload();
     return end.simple.slot();
+  }
+
+  // Networks (transport.h): the ends to which this slice goes from where it lies, without a copy to their slots. It may
+  // where it stays as it is until it has left: in an input that the call does not overwrite, or in its final place.
+  // Returns how many.
+  int lend(const Step& step, bool combines, const Piece& what) {
+    if constexpr (kProto == Proto::LL) return 0;
+    const std::byte* bytes = nullptr;
+    if (call_->lends && what.bytes >= kLendFrom) {
+      const bool only_copies = call_->reduce == nullptr;
+      if (!combines && step.src == Buffer::Input && call_->input_stays) bytes = local_address(step, what);
+      if (!combines && step.src == Buffer::Output && only_copies) bytes = local_address(step, what);
+      if (bytes == nullptr && step.dst_block >= 0 && (step.last || only_copies) &&
+          (only_copies ? step.src == Buffer::None : true))
+        bytes = static_cast<const std::byte*>(destinations_[0]);
+    }
+    int count = 0;
+    for (int i = 0; i < send_count(step); ++i) {
+      SendEnd& end = send_end(step, i);
+      if (end.loans == nullptr) continue;
+      end.loans->lend(end.simple.place(), bytes);
+      count += bytes != nullptr;
+    }
+    return count;
+  }
+  static bool lent(const SendEnd& end) {
+    if constexpr (kProto == Proto::LL) return false;
+    return end.loans != nullptr && end.loans->at[end.simple.place()] != nullptr;
+  }
+  // Networks: a slice that is only kept shall go there at once.
+  void ask_to_land(const Step& step, const Cursor& cursor, ReceiveEnd& end) {
+    Landing& landing = *end.landing;
+    const uint64_t flag = end.simple.awaited_flag(call_->identity);
+    if (landing.flag == flag) return;  // asked before
+    landing.flag = flag;
+    landing.to = nullptr;
+    if (step.reduce || step.src != Buffer::None || step.dst_block < 0 || piece_.bytes < kLendFrom) return;
+    landing.to = call_->output +
+                 call_->layout.output.piece(tiling_, step.dst_block, step.blocks, cursor.round, cursor.slice).offset;
+    landing.bytes = piece_.bytes;
   }
 
   // The slice on the wire: of the source block where there is one, else of the block it is kept in.

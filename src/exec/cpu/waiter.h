@@ -6,6 +6,8 @@
 //   ranks > cores    The peer may be waiting for this very core: at most 20 polls, then sched_yield. A yield costs
 //                    0.65 us with somebody to run and 0.19 us without; polling on costs a scheduler slice
 //                    (milliseconds).
+//   network          What comes, comes by the kernel, which can wake a sleeper at once. A yield that took long says that
+//                    somebody else wants this core, and the next will take as long: sleep in the transport instead.
 //   idle for long    kSleepAfterMs after the last movement the wait is not latency critical any more: sleep, a little
 //                    longer each time, up to kLongestSleepUs. A futex would need a system call of the peer on its fast
 //                    path; measured 10 to 30 times slower under oversubscription.
@@ -31,6 +33,7 @@ class Waiter {
   static constexpr uint64_t kSpinRounds = 4;           // idle rounds of kPollsDedicated before the first yield
   static constexpr uint64_t kSpinRoundsNetwork = 100;  // each a system call of about a microsecond
   static constexpr uint64_t kWaitingAfterNetwork = 50;
+  static constexpr int kLongYieldUs = 50;  // nobody there: 0.2 us; a scheduler's slice: milliseconds
   static constexpr int kSleepAfterMs = 20;
   static constexpr int kShortestSleepUs = 50;
   static constexpr int kLongestSleepUs = 1000;
@@ -41,6 +44,7 @@ class Waiter {
                : polls > 0      ? polls
                : oversubscribed ? kPollsOversubscribed
                                 : kPollsDedicated),
+        network_(network),
         waiting_after_(network ? kWaitingAfterNetwork : 1),
         spin_rounds_(oversubscribed ? 0
                      : network      ? kSpinRoundsNetwork
@@ -71,8 +75,13 @@ class Waiter {
       --idle_rounds_;  // stay in this state until something moves
       return true;
     }
+    if (!network_) {
+      sched_yield();
+      return false;
+    }
+    const Clock::time_point before = Clock::now();
     sched_yield();
-    return false;
+    return Clock::now() - before > std::chrono::microseconds(kLongYieldUs);
   }
   void sleep() {
     timespec pause{0, sleep_us_ * 1000};
@@ -87,6 +96,7 @@ class Waiter {
 
  private:
   const int polls_;
+  const bool network_;
   const uint64_t waiting_after_;
   const uint64_t spin_rounds_;
   uint64_t idle_rounds_ = 0;
