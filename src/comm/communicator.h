@@ -102,6 +102,9 @@ class Communicator {
   // Any thread: every wait in this communicator ends, and every call returns that it was aborted.
   void abort();
 
+  // What waiting over a network has learnt; for the thread that works for the communicator.
+  CoreDemand& core_demand() { return core_demand_; }
+
   // Binds the next collective call. The returned lanes stay valid until the next call of this kind.
   // `lends`: until everything has left this rank, no other call writes its buffers.
   Result<LaneSet*> start_collective(const Request& request, bool lends);
@@ -203,6 +206,7 @@ class Communicator {
   CancelFlag cancelled_;
   Summary summary_;
   JobGraph job_graph_;
+  CoreDemand core_demand_;
   int poll_count_ = 0;
   SlotStores slot_stores_;
   // Destroyed in reverse: plans before connections, connections before the sockets of the bootstrap.

@@ -9,6 +9,7 @@ namespace tutti::tool {
 
 void add_doctor(CLI::App& app);
 void add_env(CLI::App& app);
+void add_run(CLI::App& app);
 void add_status(CLI::App& app);
 void add_topo(CLI::App& app);
 void add_trace(CLI::App& app);

@@ -23,6 +23,11 @@
 
 namespace tutti {
 
+// What a communicator's waits over a network have learnt: so many of the next ones sleep rather than yield.
+struct CoreDemand {
+  int sleeps = 0;
+};
+
 class Waiter {
  public:
   using Clock = std::chrono::steady_clock;
@@ -33,18 +38,20 @@ class Waiter {
   static constexpr uint64_t kSpinRounds = 4;           // idle rounds of kPollsDedicated before the first yield
   static constexpr uint64_t kSpinRoundsNetwork = 100;  // each a system call of about a microsecond
   static constexpr uint64_t kWaitingAfterNetwork = 50;
-  static constexpr int kLongYieldUs = 50;  // nobody there: 0.2 us; a scheduler's slice: milliseconds
+  static constexpr int kLongYieldUs = 50;      // nobody there: 0.2 us; a scheduler's slice: milliseconds
+  static constexpr int kSleepsInstead = 1000;  // until the next yield tries again
   static constexpr int kSleepAfterMs = 20;
   static constexpr int kShortestSleepUs = 50;
   static constexpr int kLongestSleepUs = 1000;
 
   // `network`: nothing arrives but by the progress function, so there is one poll between two calls of it.
-  Waiter(bool oversubscribed, int polls, bool network)
-      : polls_(network          ? 1
+  // `demand` outlives it; null: it learns nothing.
+  Waiter(bool oversubscribed, int polls, bool network, CoreDemand* demand = nullptr)
+      : demand_(network ? demand : nullptr),
+        polls_(network          ? 1
                : polls > 0      ? polls
                : oversubscribed ? kPollsOversubscribed
                                 : kPollsDedicated),
-        network_(network),
         waiting_after_(network ? kWaitingAfterNetwork : 1),
         spin_rounds_(oversubscribed ? 0
                      : network      ? kSpinRoundsNetwork
@@ -75,13 +82,18 @@ class Waiter {
       --idle_rounds_;  // stay in this state until something moves
       return true;
     }
-    if (!network_) {
+    if (demand_ == nullptr) {
       sched_yield();
       return false;
     }
+    if (demand_->sleeps > 0) {
+      --demand_->sleeps;
+      return true;
+    }
     const Clock::time_point before = Clock::now();
     sched_yield();
-    return Clock::now() - before > std::chrono::microseconds(kLongYieldUs);
+    if (Clock::now() - before > std::chrono::microseconds(kLongYieldUs)) demand_->sleeps = kSleepsInstead;
+    return false;
   }
   void sleep() {
     timespec pause{0, sleep_us_ * 1000};
@@ -95,8 +107,8 @@ class Waiter {
   bool looks_due() const { return (idle_rounds_ & 63) == 63; }
 
  private:
+  CoreDemand* const demand_;
   const int polls_;
-  const bool network_;
   const uint64_t waiting_after_;
   const uint64_t spin_rounds_;
   uint64_t idle_rounds_ = 0;
