@@ -71,6 +71,7 @@ Job::Job(const std::vector<std::string>& hosts, int per_host, std::vector<std::s
   void* memory = ::mmap(nullptr, sizeof(Board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   board_ = new (memory) Board;
   const int ranks = static_cast<int>(hosts.size()) * per_host;
+  std::fflush(nullptr);  // or each child says again what waits in the buffers
   const pid_t parent = ::getpid();
   for (int rank = 0; rank < ranks; ++rank) {
     const pid_t child = ::fork();

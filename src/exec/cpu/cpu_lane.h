@@ -161,8 +161,9 @@ class CpuLane {
     const bool scale_in = call_->has_pre && step.src == Buffer::Input;
     const bool combines = step.reduce || scale_in;
     SlotStores& stores = *call_->slot_stores;
-    const int slots = to - lend(step, combines, what);
-    if (slots < to && destinations > 0) streamed = 0;  // it is read again at once
+    const std::byte* const loan = on_loan(step, combines, what);
+    const int slots = to - lend(step, loan);
+    if (slots < to && loan != local && destinations > 0) streamed = 0;  // the output: it is read again at once
     const uint32_t stream_slots =
         slots > 0 && (combines ? stores.stream_reduced(what.bytes) : stores.stream(what.bytes)) ? 1 : 0;
     for (int i = 0; i < to; ++i) {
@@ -297,20 +298,19 @@ class CpuLane {
     return end.simple.slot();
   }
 
-  // Networks (transport.h): the ends to which this slice goes from where it lies, without a copy to their slots. It may
-  // where it stays as it is until it has left: in an input that the call does not overwrite, or in its final place.
-  // Returns how many.
-  int lend(const Step& step, bool combines, const Piece& what) {
+  // Networks (transport.h): from where this slice may leave without a copy to slots, which is where it stays as it is until
+  // it has left: in an input that the call does not overwrite, or in its final place. Null: from nowhere.
+  const std::byte* on_loan(const Step& step, bool combines, const Piece& what) const {
+    if (kProto == Proto::LL || !call_->lends || what.bytes < kLendFrom) return nullptr;
+    const bool only_copies = call_->reduce == nullptr;
+    if (!combines && step.src == Buffer::Input && call_->input_stays) return local_address(step, what);
+    if (!combines && step.src == Buffer::Output && only_copies) return local_address(step, what);
+    const bool final = step.last || (only_copies && step.src == Buffer::None);
+    return final && step.dst_block >= 0 ? static_cast<const std::byte*>(destinations_[0]) : nullptr;
+  }
+  // Lends it to the ends that take loans; how many these are.
+  int lend(const Step& step, const std::byte* bytes) {
     if constexpr (kProto == Proto::LL) return 0;
-    const std::byte* bytes = nullptr;
-    if (call_->lends && what.bytes >= kLendFrom) {
-      const bool only_copies = call_->reduce == nullptr;
-      if (!combines && step.src == Buffer::Input && call_->input_stays) bytes = local_address(step, what);
-      if (!combines && step.src == Buffer::Output && only_copies) bytes = local_address(step, what);
-      if (bytes == nullptr && step.dst_block >= 0 && (step.last || only_copies) &&
-          (only_copies ? step.src == Buffer::None : true))
-        bytes = static_cast<const std::byte*>(destinations_[0]);
-    }
     int count = 0;
     for (int i = 0; i < send_count(step); ++i) {
       SendEnd& end = send_end(step, i);
