@@ -33,8 +33,8 @@ struct Launch {
   int local_rank = 0;
   std::string master_host;
   uint16_t master_port = 0;
-  bool by_address = false;         // not by MASTER_ADDR, for messages
-  std::optional<Meeting> meeting;  // told by rank 0: instead of the host, port and TUTTI_JOB_SECRET
+  bool by_address = false;              // not by MASTER_ADDR, for messages
+  std::optional<Meeting> meeting = {};  // told by rank 0: instead of the host, port and TUTTI_JOB_SECRET
 
   using Lookup = std::function<std::optional<std::string>(const char* name)>;
   // `lookup` is getenv, or a test's. RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT.
