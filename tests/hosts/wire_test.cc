@@ -115,6 +115,20 @@ TEST(Wire, CarriesWhatTheScheduleOfEachAllReduceSays) {
   EXPECT_GE(tried, 3);
 }
 
+// Two cables: two channels use both.
+TEST(Cables, TwoChannelsUseTwoInterfaces) {
+  const std::vector<std::string> hosts = hosts::names();
+  if (hosts.size() != 2) GTEST_SKIP() << "needs two hosts with two cables: tools/hosts run 2 --cables 2 -- hosts_test";
+  hosts::Job job(hosts, 1, {"TUTTI_SOCKET_IFNAME==eth0,=eth1", "TUTTI_SOCKET_FAMILY=ipv4", "TUTTI_MIN_CHANNELS=2", "TUTTI_ALGO=all_reduce:ring"},
+                 all_reduce);
+  constexpr int kLimitMs = 120'000;
+  for (const int status : job.wait_all(kLimitMs)) ASSERT_EQ(status, 0);
+  // n = 2: each rank sends the buffer once, half of it on each channel.
+  const uint64_t on_first = job.board().rank[0].number.load();
+  EXPECT_GE(on_first, kCalls * kBytes * 45 / 100);
+  EXPECT_LE(on_first, kCalls * kBytes * 60 / 100 + kMostChatter);
+}
+
 // The enumeration above, against the formula everybody knows.
 TEST(Wire, TheoryOfARing) {
   const CatalogRow& ring = *find_row(Coll::AllReduce, Algo::Ring);

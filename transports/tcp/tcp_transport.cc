@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/env.h"
 #include "transports/tcp/tcp_connection.h"
 
 namespace tutti {
@@ -21,6 +22,18 @@ constexpr int kEventsPerCall = 64;
 // Up to so many sockets are read and written at once, without asking the event set which of them are ready: a look at an
 // idle socket costs about what the question costs, and the answer saves nothing.
 constexpr size_t kFewSockets = 2;
+
+// Channels begin with different ones of the peer's addresses, where these are equally good: those that TUTTI_SOCKET_IFNAME
+// chose, of the family of the first. So several channels use several interfaces.
+std::vector<SocketAddress> turned(std::vector<SocketAddress> addresses, int channel) {
+  if (env().socket_interface.empty() || env().socket_interface.starts_with('^')) return addresses;
+  const auto other = std::find_if(addresses.begin(), addresses.end(), [&](const SocketAddress& address) {
+    return address.family() != addresses.front().family() || address.loopback();
+  });
+  const auto equals = other - addresses.begin();
+  if (equals > 1) std::rotate(addresses.begin(), addresses.begin() + channel % equals, other);
+  return addresses;
+}
 
 }  // namespace
 
@@ -73,7 +86,7 @@ Result<TcpConnection*> TcpTransport::connection(int peer, int channel, Use use) 
   std::optional<Dialer> dialer;
   if (options_.me < peer) {
     Dialer::Options dial;
-    dial.addresses = there.addresses;
+    dial.addresses = turned(there.addresses, channel);
     dial.secret = options_.secret;
     dial.tag = options_.tag;
     dial.claim = {.from = options_.me, .to = peer, .purpose = purpose};
