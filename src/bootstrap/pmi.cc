@@ -3,6 +3,7 @@
 #include "bootstrap/pmi.h"
 
 #include <poll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -21,7 +22,9 @@ class Talk {
   Result<std::string> ask(std::string command, std::string_view answer) {
     command += '\n';
     for (size_t sent = 0; sent < command.size();) {
-      const ssize_t count = ::write(fd_, command.data() + sent, command.size() - sent);
+      // A socket: one that the launcher has closed must be an error, not a signal.
+      ssize_t count = ::send(fd_, command.data() + sent, command.size() - sent, MSG_NOSIGNAL);
+      if (count < 0 && errno == ENOTSOCK) count = ::write(fd_, command.data() + sent, command.size() - sent);
       if (count < 0 && (errno == EAGAIN || errno == EINTR)) {
         TUTTI_TRY(wait(POLLOUT));
         continue;
