@@ -204,7 +204,7 @@ Status Communicator::run(const Request& request) {
   if (failed_.load(std::memory_order_relaxed)) [[unlikely]]
     return failure();
   const uint64_t ticket = issue();
-  Waiter waiter(oversubscribed(), poll_count_, connections_.has_network(), &core_demand_);
+  Waiter waiter(oversubscribed(), poll_count_, connections_.has_network(), core_demand());
   while (!turn(ticket)) {  // calls on streams come first
     if (waiter.idle()) waiter.sleep();
   }

@@ -231,7 +231,7 @@ Status Batch::run() {
     oversubscribed |= work.comm->oversubscribed();
     network |= work.comm->connections().has_network();
   }
-  Waiter waiter(oversubscribed, 0, network, works_.empty() ? nullptr : &works_.front().comm->core_demand());
+  Waiter waiter(oversubscribed, 0, network, works_.size() == 1 ? works_.front().comm->core_demand() : nullptr);
   size_t left = works_.size();
   const auto move = [&] {
     const bool moved = advance_all(left);
