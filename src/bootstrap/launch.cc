@@ -115,15 +115,18 @@ Result<Launch> find_by_pmi(const Lookup& lookup) {
 }  // namespace
 
 std::string first_of_host_list(std::string_view list) {
-  const size_t bracket = list.find('['), comma = list.find(',');
-  if (bracket == list.npos || comma < bracket) return std::string(list.substr(0, comma));
-  const size_t end = list.find_first_of(",-]", bracket + 1);
-  const size_t close = list.find(']', bracket);
-  if (end == list.npos || close == list.npos) return {};
-  const size_t after = list.find_first_of(",[", close + 1);
-  std::string name(list.substr(0, bracket));
-  name += list.substr(bracket + 1, end - bracket - 1);
-  name += list.substr(close + 1, after == list.npos ? after : after - close - 1);
+  std::string name;
+  for (size_t at = 0; at < list.size() && list[at] != ','; ++at) {
+    if (list[at] != '[') {
+      name += list[at];
+      continue;
+    }
+    // Of a range or list the first number, as it is written.
+    const size_t end = list.find_first_of(",-]", at + 1), close = list.find(']', at);
+    if (end == list.npos || close == list.npos) return {};
+    name += list.substr(at + 1, end - at - 1);
+    at = close;
+  }
   return name;
 }
 

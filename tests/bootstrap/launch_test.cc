@@ -135,15 +135,19 @@ TEST(Launch, AMeetingSurvivesItsText) {
 }
 
 // The launcher's side of PMI-1 for some ranks: a store, and a barrier. `rc` is what it answers to get.
-void serve_pmi(const std::vector<int>& ranks, const char* rc) {
+void serve_pmi(std::vector<int> ranks, const char* rc) {
   std::map<std::string, std::string> store;
   std::vector<std::string> received(ranks.size());
   size_t waiting = 0, left = ranks.size();
   while (left > 0) {
     for (size_t i = 0; i < ranks.size(); ++i) {
+      if (ranks[i] < 0) continue;
       char piece[256];
       const ssize_t count = ::recv(ranks[i], piece, sizeof piece, MSG_DONTWAIT);
-      if (count == 0) --left;
+      if (count == 0) {
+        ranks[i] = -1;  // gone; who made it closes it
+        --left;
+      }
       if (count <= 0) continue;
       received[i].append(piece, static_cast<size_t>(count));
       for (size_t end; (end = received[i].find('\n')) != std::string::npos; received[i].erase(0, end + 1)) {
@@ -160,7 +164,8 @@ void serve_pmi(const std::vector<int>& ranks, const char* rc) {
           answer = std::string("cmd=get_result rc=") + rc + " value=" + store[std::string(pmi_value(line, "key"))] + "\n";
         if (command == "finalize") answer = "cmd=finalize_ack\n";
         if (command == "barrier_in" && ++waiting == ranks.size()) {
-          for (const int rank : ranks) (void)::send(rank, "cmd=barrier_out\n", 16, MSG_NOSIGNAL);
+          for (const int rank : ranks)
+            (void)::send(rank, "cmd=barrier_out\n", 16, MSG_NOSIGNAL);
         }
         // In two pieces: a line may come as it likes.
         if (!answer.empty()) {
