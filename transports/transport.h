@@ -46,7 +46,9 @@ struct Landing {
   uint64_t bytes = 0, flag = 0;
   std::array<const std::byte*, SimpleMemory::kMaxSlots> landed{};  // by SimpleReceiver::place(); null: in the slot
 
-  bool takes(uint64_t arriving, uint64_t its_flag) const { return to != nullptr && arriving == bytes && its_flag == flag; }
+  bool takes(uint64_t arriving, uint64_t its_flag) const {
+    return to != nullptr && arriving == bytes && its_flag == flag;
+  }
 };
 // Shorter slices are copied: that costs less than looking after them.
 inline constexpr uint64_t kLendFrom = 8 << 10;
@@ -54,7 +56,7 @@ inline constexpr uint64_t kLendFrom = 8 << 10;
 struct SendEnd {
   SimpleSender simple;
   LLSender ll;            // mapped transports only
-  uint64_t capacity = 0;   // bytes of Simple slots
+  uint64_t capacity = 0;  // bytes of Simple slots
   Loans* loans = nullptr;  // networks only
 };
 struct ReceiveEnd {

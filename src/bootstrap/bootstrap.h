@@ -2,9 +2,9 @@
 // Bootstrap: a rank among its peers, before there is any transport: who they are, and an all-gather and a barrier out
 // of band.
 //
-// join() asks the rendezvous (rendezvous.h) for its place, then connects to the neighbours in a binary tree (the parent of
-// rank r is (r - 1) / 2), through which the table of all ranks comes. From then on the rendezvous is not needed. Setting up, splitting and
-// tearing down use the tree; data never does.
+// join() asks the rendezvous (rendezvous.h) for its place, then connects to the neighbours in a binary tree (the parent
+// of rank r is (r - 1) / 2), through which the table of all ranks comes. From then on the rendezvous is not needed.
+// Setting up, splitting and tearing down use the tree; data never does.
 //
 // Threads: one at a time. Calls block, at most until their deadline.
 #pragma once

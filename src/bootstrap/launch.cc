@@ -107,7 +107,8 @@ Result<Launch> find_by_pmi(const Lookup& lookup) {
   if (place.rank == 0) {
     TUTTI_ASSIGN_OR_RETURN(mine, my_meeting());
   }
-  TUTTI_ASSIGN_OR_RETURN(const std::string text, share_by_pmi(fd, place.rank, mine, Deadline::in_ms(env().init_timeout)));
+  TUTTI_ASSIGN_OR_RETURN(const std::string text,
+                         share_by_pmi(fd, place.rank, mine, Deadline::in_ms(env().init_timeout)));
   TUTTI_ASSIGN_OR_RETURN(Meeting meeting, Meeting::parse(text));
   return at_meeting(place, std::move(meeting));
 }
@@ -139,7 +140,8 @@ Result<Launch> Launch::of_slurm(const Lookup& lookup) {
   const std::string hosts = lookup("SLURM_STEP_NODELIST").value_or(lookup("SLURM_JOB_NODELIST").value_or(""));
   launch.master_host = first_of_host_list(hosts);
   if (launch.master_host.empty())
-    return invalid_usage("SLURM_STEP_NODELIST='{}' names no host: set MASTER_ADDR and MASTER_PORT, RANK and WORLD_SIZE", hosts);
+    return invalid_usage("SLURM_STEP_NODELIST='{}' names no host: set MASTER_ADDR and MASTER_PORT, RANK and WORLD_SIZE",
+                         hosts);
   // A port of the step's own, so that steps which share a host do not meet; below the range the kernel hands out.
   constexpr int kFirst = 20'000, kPorts = 12'000;
   const std::string step = lookup("SLURM_JOB_ID").value_or("0") + "." + lookup("SLURM_STEP_ID").value_or("0");

@@ -2,15 +2,15 @@
 // Launch: the job as a launcher describes it, and the way from there to JoinOptions. The innermost launcher counts, so
 // these are looked at in turn:
 //
-//   what                                  set by                                   where the ranks meet, and the secret
-//   RANK WORLD_SIZE MASTER_ADDR, _PORT    torchrun, Kubernetes, `tutti run`        MASTER_ADDR:MASTER_PORT, TUTTI_JOB_SECRET
-//   PMIX_NAMESPACE PMIX_RANK              Open MPI's mpirun, srun --mpi=pmix       rank 0 tells through the store of PMIx
-//   PMI_FD PMI_RANK PMI_SIZE              MPICH's mpirun, srun --mpi=pmi2          rank 0 tells through the store of PMI-1
-//   SLURM_STEP_ID SLURM_PROCID ...        srun                                     first host of the step, TUTTI_JOB_SECRET
+//   variables                            set by                               where the ranks meet, and the secret
+//   RANK WORLD_SIZE MASTER_ADDR, _PORT   torchrun, `tutti run`, Kubernetes    there, TUTTI_JOB_SECRET
+//   PMIX_NAMESPACE PMIX_RANK             Open MPI's mpirun, srun --mpi=pmix   told by rank 0 through PMIx
+//   PMI_FD PMI_RANK PMI_SIZE             MPICH's mpirun, srun --mpi=pmi2      told by rank 0 through PMI-1
+//   SLURM_STEP_ID SLURM_PROCID ...       srun                                 the step's first host, TUTTI_JOB_SECRET
 //
 // Rank 0 holds the rendezvous at the port. Launchers that keep a store of their own on that very port are common, so it
-// takes the next free one of kLaunchPorts ports, and the others look at all of them. Where no store carries a secret and
-// there is no TUTTI_JOB_SECRET, it is made of address and port, which any stranger knows as well: one warning.
+// takes the next free one of kLaunchPorts ports, and the others look at all of them. Where no store carries a secret
+// and there is no TUTTI_JOB_SECRET, it is made of address and port, which any stranger knows as well: one warning.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Meeting: where a job's ranks meet and what only they know, as rank 0 tells it to the others through the launcher's own
-// store (pmix.h, pmi.h). Text of the digits and letters a to f, so that every store carries it.
+// Meeting: where a job's ranks meet and what only they know, as rank 0 tells it to the others through the launcher's
+// own store (pmix.h, pmi.h). Text of the digits and letters a to f, so that every store carries it.
 #pragma once
 
 #include <string>

@@ -52,9 +52,9 @@ struct TableEntry {
   std::vector<SocketAddress> addresses;
   Bytes info;
 };
-// The answer to rank 0: the table of all ranks in rank order. To any other: its parent in the tree, which passes the table
-// on. So the rendezvous sends n entries once and n places, and no rank more than two tables. To all, if so: why there is
-// none.
+// The answer to rank 0: the table of all ranks in rank order. To any other: its parent in the tree, which passes the
+// table on. So the rendezvous sends n entries once and n places, and no rank more than two tables. To all, if so: why
+// there is none.
 Bytes encode_table(std::span<const JoinRequest> by_rank);
 Bytes encode_place(const JoinRequest& parent, size_t ranks);
 Bytes encode_refusal(const Status& why);

@@ -42,7 +42,8 @@ class Talk {
  private:
   Status wait(short events) {
     if (deadline_.passed())
-      return remote_error("the launcher (PMI_FD) does not answer: have all ranks been started? TUTTI_INIT_TIMEOUT sets the wait");
+      return remote_error(
+          "the launcher (PMI_FD) does not answer: have all ranks been started? TUTTI_INIT_TIMEOUT sets the wait");
     pollfd item{fd_, events, 0};
     constexpr int kLookMs = 1000;
     (void)::poll(&item, 1, deadline_.poll_ms(kLookMs));
@@ -92,9 +93,11 @@ Result<std::string> share_by_pmi(int fd, int rank, const std::string& mine, cons
   TUTTI_TRY(talk.ask("cmd=init pmi_version=1 pmi_subversion=1", "response_to_init"));
   TUTTI_ASSIGN_OR_RETURN(const std::string named, talk.ask("cmd=get_my_kvsname", "my_kvsname"));
   const std::string space(pmi_value(named, "kvsname"));
-  if (rank == 0) TUTTI_TRY(talk.ask(fmt::format("cmd=put kvsname={} key={} value={}", space, kKey, mine), "put_result"));
+  if (rank == 0)
+    TUTTI_TRY(talk.ask(fmt::format("cmd=put kvsname={} key={} value={}", space, kKey, mine), "put_result"));
   TUTTI_TRY(talk.ask("cmd=barrier_in", "barrier_out"));
-  TUTTI_ASSIGN_OR_RETURN(const std::string got, talk.ask(fmt::format("cmd=get kvsname={} key={}", space, kKey), "get_result"));
+  TUTTI_ASSIGN_OR_RETURN(const std::string got,
+                         talk.ask(fmt::format("cmd=get kvsname={} key={}", space, kKey), "get_result"));
   TUTTI_TRY(talk.ask("cmd=finalize", "finalize_ack"));
   return std::string(pmi_value(got, "value"));
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// PMI-1: the line protocol in which launchers such as MPICH's (and Slurm's, with --mpi=pmi2) talk to their processes over
-// the descriptor PMI_FD. Enough of it for one exchange: rank 0's text to all.
+// PMI-1: the line protocol in which launchers such as MPICH's (and Slurm's, with --mpi=pmi2) talk to their processes
+// over the descriptor PMI_FD. Enough of it for one exchange: rank 0's text to all.
 //
 //   > cmd=init pmi_version=1 pmi_subversion=1    < cmd=response_to_init ... rc=0
 //   > cmd=get_my_kvsname                         < cmd=my_kvsname kvsname=NAME

@@ -68,7 +68,8 @@ class Session {
     session.open_ = true;
     return session;
   }
-  Session(Session&& other) noexcept : functions_(other.functions_), me_(other.me_), open_(std::exchange(other.open_, false)) {}
+  Session(Session&& other) noexcept
+      : functions_(other.functions_), me_(other.me_), open_(std::exchange(other.open_, false)) {}
   Session& operator=(Session&&) = delete;
   ~Session() {
     if (open_) (void)functions_.finalize(nullptr, 0);

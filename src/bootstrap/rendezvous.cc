@@ -183,7 +183,8 @@ void Rendezvous::answer(Visitor& visitor) {
   const int rank = visitor.guest.claim.from;
   const bool passed_on = phase_ == Phase::Answering && rank > 0;
   visitor.writer.emplace(
-      passed_on ? make_frame(encode_place(requests_[static_cast<size_t>(tree_parent(rank))], requests_.size())) : answer_);
+      passed_on ? make_frame(encode_place(requests_[static_cast<size_t>(tree_parent(rank))], requests_.size()))
+                : answer_);
   visitor.ready = true;
   visitor.phase = Visitor::Phase::Answering;
   visitor.deadline = Deadline::in_ms(kVisitorMs);

@@ -102,8 +102,8 @@ class Communicator {
   // Any thread: every wait in this communicator ends, and every call returns that it was aborted.
   void abort();
 
-  // What waiting over a network has learnt; for the thread that works for the communicator. Null: it does not wait for one
-  // alone.
+  // What waiting over a network has learnt; for the thread that works for the communicator. Null: it does not wait for
+  // one alone.
   CoreDemand* core_demand() { return connections_.only_network() ? &core_demand_ : nullptr; }
 
   // Binds the next collective call. The returned lanes stay valid until the next call of this kind.

@@ -212,7 +212,8 @@ Status Communicator::run(const Request& request) {
     complete(ticket);
     return failure();
   }
-  Result<LaneSet*> started = request.point_to_point() ? start_point_to_point(request, true) : start_collective(request, true);
+  Result<LaneSet*> started =
+      request.point_to_point() ? start_point_to_point(request, true) : start_collective(request, true);
   Status status = started.status();
   if (status.ok()) {
     LaneSet& lanes = **started;

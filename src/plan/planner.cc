@@ -34,8 +34,8 @@ constexpr uint64_t kRmaSlice = 1 << 20;
 constexpr uint64_t kRaggedSlice = 64 << 10;
 
 // Over a network each channel has a socket of its own, and with it slices in flight while another's are waited for: two
-// ranks on veth, 64 MiB, medians of two runs on a busy machine with 1, 2, 4 channels: AllReduce 229, 161, 139 ms, AllGather
-// 110, 87, 69 ms, Broadcast 82, 59, 56 ms; 1 MiB: likewise; 64 KiB and below: no gain.
+// ranks on veth, 64 MiB, medians of two runs on a busy machine with 1, 2, 4 channels: AllReduce 229, 161, 139 ms,
+// AllGather 110, 87, 69 ms, Broadcast 82, 59, 56 ms; 1 MiB: likewise; 64 KiB and below: no gain.
 constexpr uint64_t kNetworkShare = 64 << 10;  // bytes of a block that are worth a channel
 constexpr uint64_t kNetworkChannels = 4;
 constexpr int kNetworkFewRanks = 16;  // with more, sockets would outgrow what they gain
@@ -73,7 +73,8 @@ uint64_t slots_wanted(const Summary& summary, Coll coll, uint64_t slice_bytes) {
 int channels_wanted(const Summary& summary, const Shape& shape, const CatalogRow& row) {
   const int balanced = (row.needs & kEvenChannels) && summary.n > 2 ? 2 : 1;
   if (summary.mapped || summary.n > kNetworkFewRanks || shape.coll == Coll::SendRecv) return balanced;
-  const uint64_t shares = std::clamp<uint64_t>(block_bytes(shape, row, summary.n, 1) / kNetworkShare, 1, kNetworkChannels);
+  const uint64_t shares =
+      std::clamp<uint64_t>(block_bytes(shape, row, summary.n, 1) / kNetworkShare, 1, kNetworkChannels);
   return std::max(balanced, static_cast<int>(std::bit_floor(shares)));
 }
 

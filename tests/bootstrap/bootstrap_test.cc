@@ -156,8 +156,8 @@ TEST(Bootstrap, NobodyLeavesTheBarrierBeforeTheLastComes) {
   });
 }
 
-// Each rank is a thread with its sockets: what many ranks cost a machine when they start. The table that each rank gets is
-// n entries long, so bytes grow as n squared in all; what one process has to do and keep grows as n.
+// Each rank is a thread with its sockets: what many ranks cost a machine when they start. The table that each rank gets
+// is n entries long, so bytes grow as n squared in all; what one process has to do and keep grows as n.
 TEST(Bootstrap, ManyRanksJoinAndExchange) {
   for (const int ranks : {128, 256, 512}) {
     ShortRendezvous rendezvous;

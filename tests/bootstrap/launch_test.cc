@@ -92,8 +92,8 @@ TEST(Launch, FindsTheFirstOfSlurmsHosts) {
     EXPECT_EQ(first_of_host_list(list), first) << list;
 }
 
-const Variables kStep{{"SLURM_JOB_ID", "77"},     {"SLURM_STEP_ID", "0"},       {"SLURM_PROCID", "3"},
-                      {"SLURM_LOCALID", "1"},     {"SLURM_STEP_NUM_TASKS", "4"}, {"SLURM_STEP_NODELIST", "n[1-2]"},
+const Variables kStep{{"SLURM_JOB_ID", "77"}, {"SLURM_STEP_ID", "0"},        {"SLURM_PROCID", "3"},
+                      {"SLURM_LOCALID", "1"}, {"SLURM_STEP_NUM_TASKS", "4"}, {"SLURM_STEP_NODELIST", "n[1-2]"},
                       {"SLURM_NTASKS", "9"}};
 
 TEST(Launch, ReadsWhatSrunSets) {
@@ -117,7 +117,8 @@ TEST(Launch, TheInnermostLauncherCounts) {
   // A batch script's own environment is no step.
   Variables batch = kStep;
   batch.erase("SLURM_STEP_ID");
-  EXPECT_NE(Launch::find(lookup_in(batch)).status().message().find("start the ranks with a launcher"), std::string::npos);
+  EXPECT_NE(Launch::find(lookup_in(batch)).status().message().find("start the ranks with a launcher"),
+            std::string::npos);
 }
 
 TEST(Launch, AMeetingSurvivesItsText) {
@@ -161,11 +162,11 @@ void serve_pmi(std::vector<int> ranks, const char* rc) {
           answer = "cmd=put_result rc=0 msg=success\n";
         }
         if (command == "get")
-          answer = std::string("cmd=get_result rc=") + rc + " value=" + store[std::string(pmi_value(line, "key"))] + "\n";
+          answer =
+              std::string("cmd=get_result rc=") + rc + " value=" + store[std::string(pmi_value(line, "key"))] + "\n";
         if (command == "finalize") answer = "cmd=finalize_ack\n";
         if (command == "barrier_in" && ++waiting == ranks.size()) {
-          for (const int rank : ranks)
-            (void)::send(rank, "cmd=barrier_out\n", 16, MSG_NOSIGNAL);
+          for (const int rank : ranks) (void)::send(rank, "cmd=barrier_out\n", 16, MSG_NOSIGNAL);
         }
         // In two pieces: a line may come as it likes.
         if (!answer.empty()) {
@@ -211,14 +212,16 @@ TEST(Pmi, EveryRankGetsTheTextOfTheFirst) {
 
 TEST(Pmi, ARefusalIsToldAsItCame) {
   for (const auto& text : share_among(2, "-1")) {
-    EXPECT_NE(text.status().message().find("answers 'cmd=get_result rc=-1"), std::string::npos) << text.status().message();
+    EXPECT_NE(text.status().message().find("answers 'cmd=get_result rc=-1"), std::string::npos)
+        << text.status().message();
   }
 }
 
 TEST(Pmi, ALauncherThatSaysNothingOrGoesIsAnError) {
   int ends[2];
   ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-  EXPECT_NE(share_by_pmi(ends[1], 0, "x", Deadline::in_ms(50)).status().message().find("does not answer"), std::string::npos);
+  EXPECT_NE(share_by_pmi(ends[1], 0, "x", Deadline::in_ms(50)).status().message().find("does not answer"),
+            std::string::npos);
   ::close(ends[0]);
   EXPECT_FALSE(share_by_pmi(ends[1], 0, "x", Deadline::in_ms(20'000)).ok());
   ::close(ends[1]);

@@ -5,7 +5,8 @@
 //   conformance --shard I/K            every K-th world of the sample, from the I-th on
 //   conformance --full --n N --transport shm|inproc|tcp    the product, for this n and transport
 //   conformance --world W --case C     one case, as a failure names it
-//   conformance --on-hosts R           the sample's worlds of processes over TCP, spread over the hosts in HOSTS (tools/hosts)
+//   conformance --on-hosts R           the sample's worlds of processes over TCP, spread over the hosts in HOSTS
+//   (tools/hosts)
 //                                      with R ranks on each: shared memory on a host, TCP between
 //   conformance --large elements|bytes one call above 2^31 elements, or 2^32 bytes (ends with 77 where memory is short)
 //   --seed S  --cases C (per world)  --stall S (seconds without movement)  --list
@@ -395,8 +396,8 @@ int run(int argc, char** argv) {
     const std::vector<std::string> hosts = hosts_of_environment();
     const int ranks = static_cast<int>(hosts.size()) * on_hosts;
     if (ranks < 2 || ranks > kMaxRanks) {
-      std::fprintf(stderr, "HOSTS names %zu hosts, with %d ranks each: 2 to %d ranks are needed\n", hosts.size(), on_hosts,
-                   kMaxRanks);
+      std::fprintf(stderr, "HOSTS names %zu hosts, with %d ranks each: 2 to %d ranks are needed\n", hosts.size(),
+                   on_hosts, kMaxRanks);
       return 2;
     }
     for (Batch& batch : sample(seed, cases).batches) {

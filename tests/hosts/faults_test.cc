@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What may go wrong between hosts: a cable is pulled, for a while or for good, a rank dies, its host falls silent, strangers
-// call, packets are lost or late. The job recovers, or every rank that is left gets an error that names a rank beyond the
-// fault, within the deadline; nobody hangs.
+// What may go wrong between hosts: a cable is pulled, for a while or for good, a rank dies, its host falls silent,
+// strangers call, packets are lost or late. The job recovers, or every rank that is left gets an error that names a
+// rank beyond the fault, within the deadline; nobody hangs.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -141,7 +141,8 @@ std::set<uint16_t> listening_ports() {
       std::istringstream fields(line);
       std::string number, local, remote, state;
       fields >> number >> local >> remote >> state;
-      if (state == "0A") ports.insert(static_cast<uint16_t>(std::stoul(local.substr(local.rfind(':') + 1), nullptr, 16)));
+      if (state == "0A")
+        ports.insert(static_cast<uint16_t>(std::stoul(local.substr(local.rfind(':') + 1), nullptr, 16)));
     }
   }
   return ports;

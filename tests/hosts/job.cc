@@ -52,7 +52,8 @@ int main_of_rank(int rank, int ranks, Board& board, const Job::Body& body) {
 }  // namespace
 
 int64_t now_us() {
-  return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 std::vector<std::string> names() {

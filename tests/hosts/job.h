@@ -27,9 +27,9 @@ struct Board {
   tuttiUniqueId id{};
   struct Rank {
     std::atomic<uint64_t> calls{0};
-    std::atomic<uint64_t> number{0};     // whatever the body reports
-    std::atomic<int64_t> ended_us{0};    // on the clock of now_us(), when the body returned
-    char text[1024] = {};                // its error
+    std::atomic<uint64_t> number{0};   // whatever the body reports
+    std::atomic<int64_t> ended_us{0};  // on the clock of now_us(), when the body returned
+    char text[1024] = {};              // its error
   } rank[kMostRanks];
 };
 int64_t now_us();
@@ -37,8 +37,8 @@ int64_t now_us();
 class Job {
  public:
   using Body = std::function<int(int rank, tuttiComm_t comm, Board& board)>;
-  // Starts `per_host` ranks on each host, with these variables ("NAME=value"); each joins and runs the body, whose result
-  // is its exit status. An initialisation that fails is status 90.
+  // Starts `per_host` ranks on each host, with these variables ("NAME=value"); each joins and runs the body, whose
+  // result is its exit status. An initialisation that fails is status 90.
   Job(const std::vector<std::string>& hosts, int per_host, std::vector<std::string> variables, Body body);
   // Ends what is left.
   ~Job();

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// What goes over the wire, counted on the interface of each host, is what the schedule of the algorithm says: the bytes of
-// its steps whose peer is on another host, and little more (headers, acknowledgements).
+// What goes over the wire, counted on the interface of each host, is what the schedule of the algorithm says: the bytes
+// of its steps whose peer is on another host, and little more (headers, acknowledgements).
 //
-// Every AllReduce of the catalog that a network can carry is tried, so that a new one is measured without a change here.
+// Every AllReduce of the catalog that a network can carry is tried, so that a new one is measured without a change
+// here.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -19,8 +20,8 @@ using namespace tutti;
 constexpr int kPerHost = 2;
 constexpr uint64_t kBytes = 8 << 20;
 constexpr int kCalls = 3;
-// Beyond the payload: 32 bytes of ours per slice of 4 KiB or more, 66 of TCP per segment of 1448 if nothing is offloaded,
-// acknowledgements of what comes in; and what the tree of sockets says meanwhile.
+// Beyond the payload: 32 bytes of ours per slice of 4 KiB or more, 66 of TCP per segment of 1448 if nothing is
+// offloaded, acknowledgements of what comes in; and what the tree of sockets says meanwhile.
 constexpr double kMostOverhead = 1.12;
 constexpr uint64_t kMostChatter = 256 << 10;
 
@@ -73,7 +74,9 @@ int all_reduce(int rank, tuttiComm_t comm, hosts::Board& board) {
   tuttiCommCount(comm, &ranks);
   const size_t count = kBytes / sizeof(float);
   std::vector<float> send(count, static_cast<float>(rank + 1)), recv(count);
-  const auto call = [&] { return tuttiAllReduce(send.data(), recv.data(), count, TUTTI_FLOAT32, TUTTI_SUM, comm, nullptr); };
+  const auto call = [&] {
+    return tuttiAllReduce(send.data(), recv.data(), count, TUTTI_FLOAT32, TUTTI_SUM, comm, nullptr);
+  };
   if (call() != TUTTI_SUCCESS) return 1;  // makes the connections
   meet(board, ranks);
   const uint64_t before = sent_by_interface();
@@ -90,23 +93,27 @@ int all_reduce(int rank, tuttiComm_t comm, hosts::Board& board) {
 
 TEST(Wire, CarriesWhatTheScheduleOfEachAllReduceSays) {
   const std::vector<std::string> hosts = hosts::names();
-  if (hosts.size() < 2) GTEST_SKIP() << "needs two hosts: tools/hosts run 2 -- " << "hosts_test";
+  if (hosts.size() < 2)
+    GTEST_SKIP() << "needs two hosts: tools/hosts run 2 -- "
+                 << "hosts_test";
   const int ranks = static_cast<int>(hosts.size()) * kPerHost;
   int tried = 0;
   for (const CatalogRow& row : catalog()) {
     if (row.coll != Coll::AllReduce || !row.has(Proto::Simple) || !row.fits(ranks)) continue;
     const std::vector<uint64_t> expected = theory(row, ranks);
     SCOPED_TRACE(std::string(name(row.algo)));
-    hosts::Job job(hosts, kPerHost,
-                   {"TUTTI_ALGO=all_reduce:" + std::string(name(row.algo)), "TUTTI_TRANSPORTS=shm,tcp", "TUTTI_MAX_CHANNELS=1"},
-                   all_reduce);
+    hosts::Job job(
+        hosts, kPerHost,
+        {"TUTTI_ALGO=all_reduce:" + std::string(name(row.algo)), "TUTTI_TRANSPORTS=shm,tcp", "TUTTI_MAX_CHANNELS=1"},
+        all_reduce);
     constexpr int kLimitMs = 120'000;
     for (const int status : job.wait_all(kLimitMs)) ASSERT_EQ(status, 0);
     for (size_t host = 0; host < hosts.size(); ++host) {
       const uint64_t theory = expected[host] * kCalls;
       const uint64_t counted = job.board().rank[host * kPerHost].number.load();
-      std::printf("%-18s host %zu: %.2f times the buffer by theory, %.2f counted\n", std::string(name(row.algo)).c_str(), host,
-                  static_cast<double>(theory) / kCalls / kBytes, static_cast<double>(counted) / kCalls / kBytes);
+      std::printf("%-18s host %zu: %.2f times the buffer by theory, %.2f counted\n",
+                  std::string(name(row.algo)).c_str(), host, static_cast<double>(theory) / kCalls / kBytes,
+                  static_cast<double>(counted) / kCalls / kBytes);
       EXPECT_GE(counted, theory);
       EXPECT_LE(static_cast<double>(counted), static_cast<double>(theory) * kMostOverhead + kMostChatter);
     }
@@ -119,7 +126,9 @@ TEST(Wire, CarriesWhatTheScheduleOfEachAllReduceSays) {
 TEST(Cables, TwoChannelsUseTwoInterfaces) {
   const std::vector<std::string> hosts = hosts::names();
   if (hosts.size() != 2) GTEST_SKIP() << "needs two hosts with two cables: tools/hosts run 2 --cables 2 -- hosts_test";
-  hosts::Job job(hosts, 1, {"TUTTI_SOCKET_IFNAME==eth0,=eth1", "TUTTI_SOCKET_FAMILY=ipv4", "TUTTI_MIN_CHANNELS=2", "TUTTI_ALGO=all_reduce:ring"},
+  hosts::Job job(hosts, 1,
+                 {"TUTTI_SOCKET_IFNAME==eth0,=eth1", "TUTTI_SOCKET_FAMILY=ipv4", "TUTTI_MIN_CHANNELS=2",
+                  "TUTTI_ALGO=all_reduce:ring"},
                  all_reduce);
   constexpr int kLimitMs = 120'000;
   for (const int status : job.wait_all(kLimitMs)) ASSERT_EQ(status, 0);

@@ -197,7 +197,10 @@ TEST(Tcp, ASliceLandsWhereItIsWanted) {
       in.simple.cut(kLongCut);
       fill(mine, 77);
       // As a lane asks: before it has come. The third is not as long as it says, the fourth of another call.
-      *in.landing = {.to = mine.data(), .bytes = 50'000, .flag = in.simple.awaited_flag(i == 3 ? 8 : 7), .landed = in.landing->landed};
+      *in.landing = {.to = mine.data(),
+                     .bytes = 50'000,
+                     .flag = in.simple.awaited_flag(i == 3 ? 8 : 7),
+                     .landed = in.landing->landed};
       ASSERT_TRUE(p.until([&] { return in.simple.ready(); }, "a slice"));
       const std::byte* landed = in.landing->landed[in.simple.place()];
       const uint64_t bytes = in.simple.descriptor().bytes;

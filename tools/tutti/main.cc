@@ -13,13 +13,8 @@
 namespace {
 
 constexpr void (*kCommands[])(CLI::App&) = {
-    tutti::tool::add_doctor,
-    tutti::tool::add_env,
-    tutti::tool::add_run,
-    tutti::tool::add_status,
-    tutti::tool::add_topo,
-    tutti::tool::add_trace,
-    tutti::tool::add_tune,
+    tutti::tool::add_doctor, tutti::tool::add_env,   tutti::tool::add_run,  tutti::tool::add_status,
+    tutti::tool::add_topo,   tutti::tool::add_trace, tutti::tool::add_tune,
 };
 
 }  // namespace

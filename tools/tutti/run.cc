@@ -91,12 +91,15 @@ void add_run(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   constexpr int kMostRanks = 65536, kMostPort = 65531;
   command->add_option("-n,--ranks", options->ranks, "Number of ranks")->required()->check(CLI::Range(1, kMostRanks));
-  command->add_option("--hosts", options->hosts, "Over ssh, e.g. a,b or a:4,b:2; hosts without a number share the rest");
-  command->add_option("--master", options->master, "Address of rank 0 as the others reach it; else the first host's name");
+  command->add_option("--hosts", options->hosts,
+                      "Over ssh, e.g. a,b or a:4,b:2; hosts without a number share the rest");
+  command->add_option("--master", options->master,
+                      "Address of rank 0 as the others reach it; else the first host's name");
   command->add_option("--port", options->port, "Port of the rendezvous there; else one that is free, or at random")
       ->check(CLI::Range(1, kMostPort));
   command->add_option("--ssh", options->ssh, "The remote shell and its options")->capture_default_str();
-  command->add_option("-x,--env", options->forward, "Variable that ranks on other hosts get as well (TUTTI_* they get)");
+  command->add_option("-x,--env", options->forward,
+                      "Variable that ranks on other hosts get as well (TUTTI_* they get)");
   command->add_option("--grace", options->grace_s, "Seconds between asking ranks to end and ending them")
       ->capture_default_str();
   command->add_flag("--prefix", options->prefix, "Begin each line of output with its rank");

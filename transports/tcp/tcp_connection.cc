@@ -302,8 +302,9 @@ Result<size_t> TcpConnection::receive(std::byte* payload, uint64_t payload_bytes
   message.msg_iov = parts;
   message.msg_iovlen = 2;
   ssize_t got = 0;
-  do got = payload_bytes == 0 ? ::recv(socket_.get(), parts[1].iov_base, parts[1].iov_len, MSG_DONTWAIT)
-                              : ::recvmsg(socket_.get(), &message, MSG_DONTWAIT);
+  do
+    got = payload_bytes == 0 ? ::recv(socket_.get(), parts[1].iov_base, parts[1].iov_len, MSG_DONTWAIT)
+                             : ::recvmsg(socket_.get(), &message, MSG_DONTWAIT);
   while (got < 0 && errno == EINTR);
   if (got < 0 && errno == EAGAIN) {
     readable_ = false;

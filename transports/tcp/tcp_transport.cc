@@ -19,12 +19,12 @@ constexpr uint64_t KiB = 1024, MiB = 1024 * KiB;
 constexpr int kFewRanks = 16;
 constexpr uint64_t kCapacityFew = 1 * MiB, kCapacityMany = 256 * KiB;
 constexpr int kEventsPerCall = 64;
-// Up to so many sockets are read and written at once, without asking the event set which of them are ready: a look at an
-// idle socket costs about what the question costs, and the answer saves nothing.
+// Up to so many sockets are read and written at once, without asking the event set which of them are ready: a look at
+// an idle socket costs about what the question costs, and the answer saves nothing.
 constexpr size_t kFewSockets = 2;
 
-// Channels begin with different ones of the peer's addresses, where these are equally good: those that TUTTI_SOCKET_IFNAME
-// chose, of the family of the first. So several channels use several interfaces.
+// Channels begin with different ones of the peer's addresses, where these are equally good: those that
+// TUTTI_SOCKET_IFNAME chose, of the family of the first. So several channels use several interfaces.
 std::vector<SocketAddress> turned(std::vector<SocketAddress> addresses, int channel) {
   if (env().socket_interface.empty() || env().socket_interface.starts_with('^')) return addresses;
   const auto other = std::find_if(addresses.begin(), addresses.end(), [&](const SocketAddress& address) {

@@ -298,8 +298,8 @@ class CpuLane {
     return end.simple.slot();
   }
 
-  // Networks (transport.h): from where this slice may leave without a copy to slots, which is where it stays as it is until
-  // it has left: in an input that the call does not overwrite, or in its final place. Null: from nowhere.
+  // Networks (transport.h): from where this slice may leave without a copy to slots, which is where it stays as it is
+  // until it has left: in an input that the call does not overwrite, or in its final place. Null: from nowhere.
   const std::byte* on_loan(const Step& step, bool combines, const Piece& what) const {
     if (kProto == Proto::LL || !call_->lends || what.bytes < kLendFrom) return nullptr;
     const bool only_copies = call_->reduce == nullptr;

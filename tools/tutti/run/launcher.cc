@@ -35,7 +35,8 @@ constexpr const char* kRemote =
     "IFS= read -r TUTTI_JOB_SECRET <&3 || exit 1\n"
     "export TUTTI_JOB_SECRET\n"
     "\"$@\" 3<&- & rank=$!\n"
-    "(while IFS= read -r signal <&3; do kill -s \"$signal\" $rank; done; kill -s TERM $rank; sleep 5; kill -s KILL $rank) "
+    "(while IFS= read -r signal <&3; do kill -s \"$signal\" $rank; done; kill -s TERM $rank; sleep 5; kill -s KILL "
+    "$rank) "
     ">/dev/null 2>&1 & watcher=$!\n"
     "wait $rank; status=$?\n"
     "kill $watcher 2>/dev/null\n"
@@ -85,12 +86,12 @@ class Launcher {
 
  private:
   size_t running() const {
-    return static_cast<size_t>(std::count_if(ranks_.begin(), ranks_.end(), [](const Rank& rank) { return rank.running; }));
+    return static_cast<size_t>(
+        std::count_if(ranks_.begin(), ranks_.end(), [](const Rank& rank) { return rank.running; }));
   }
   bool streaming() const {
-    return std::any_of(ranks_.begin(), ranks_.end(), [](const Rank& rank) {
-      return rank.streams[0].from >= 0 || rank.streams[1].from >= 0;
-    });
+    return std::any_of(ranks_.begin(), ranks_.end(),
+                       [](const Rank& rank) { return rank.streams[0].from >= 0 || rank.streams[1].from >= 0; });
   }
   std::string who(size_t rank) const {
     const std::string& host = plan_.ranks[rank].host;
@@ -105,15 +106,19 @@ class Launcher {
 
   std::vector<std::string> variables_of(size_t rank) const {
     const RankPlan& place = plan_.ranks[rank];
-    return {fmt::format("RANK={}", rank), fmt::format("WORLD_SIZE={}", ranks_.size()),
-            fmt::format("LOCAL_RANK={}", place.local_rank), fmt::format("LOCAL_WORLD_SIZE={}", place.local_ranks),
-            fmt::format("MASTER_ADDR={}", plan_.master_address), fmt::format("MASTER_PORT={}", plan_.master_port)};
+    return {fmt::format("RANK={}", rank),
+            fmt::format("WORLD_SIZE={}", ranks_.size()),
+            fmt::format("LOCAL_RANK={}", place.local_rank),
+            fmt::format("LOCAL_WORLD_SIZE={}", place.local_ranks),
+            fmt::format("MASTER_ADDR={}", plan_.master_address),
+            fmt::format("MASTER_PORT={}", plan_.master_port)};
   }
 
   // ssh HOST 'cd DIR && exec env RANK=... sh -c PROGRAM sh COMMAND...'
   std::vector<std::string> remote_command(size_t rank) const {
     char folder[4096];
-    std::string line = "cd " + quoted_for_shell(::getcwd(folder, sizeof folder) != nullptr ? folder : "/") + " && exec env";
+    std::string line =
+        "cd " + quoted_for_shell(::getcwd(folder, sizeof folder) != nullptr ? folder : "/") + " && exec env";
     for (const std::string& variable : variables_of(rank)) line += " " + quoted_for_shell(variable);
     for (const std::string& name : plan_.forward)
       if (const auto value = environment_variable(name.c_str())) line += " " + quoted_for_shell(name + "=" + *value);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Starts the ranks of `tutti run`, here or over ssh, and looks after them until all have ended.
 //
-// A rank gets RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT and TUTTI_JOB_SECRET. Over ssh the
-// secret travels on standard input, never on a command line, and so do signals: a small shell program at the other end
-// reads their names and ends its rank when the connection is gone, so that nothing stays behind on a host that lost us.
+// A rank gets RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT and TUTTI_JOB_SECRET. Over ssh
+// the secret travels on standard input, never on a command line, and so do signals: a small shell program at the other
+// end reads their names and ends its rank when the connection is gone, so that nothing stays behind on a host that lost
+// us.
 #pragma once
 
 #include <string>
@@ -24,8 +25,8 @@ struct RunPlan {
   std::string master_address;
   int master_port = 0;
   std::string secret;
-  bool prefix = false;    // each line of output begins with "[rank] "
-  int grace_ms = 5000;    // between asking ranks to end and ending them
+  bool prefix = false;  // each line of output begins with "[rank] "
+  int grace_ms = 5000;  // between asking ranks to end and ending them
 };
 
 // "a,b:2" and n ranks: b takes 2, hosts without a number share what is left evenly, the first ones taking one more.
