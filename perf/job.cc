@@ -5,9 +5,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <initializer_list>
 #include <string>
 
 #include "perf/library.h"
@@ -65,7 +67,7 @@ class LocalJob : public Job {
   int socket_;
 };
 
-// RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT: the library joins, and its communicator carries what we exchange.
+// A launcher's job: the library joins, and its communicator carries what we exchange.
 class EnvironmentJob : public Job {
  public:
   ~EnvironmentJob() override {
@@ -86,6 +88,15 @@ class EnvironmentJob : public Job {
   tuttiComm_t comm_ = nullptr;
 };
 
+// One of these sets is there: see tuttiCommInitEnv.
+bool launched() {
+  const auto all = [](std::initializer_list<const char*> names) {
+    return std::all_of(names.begin(), names.end(), [](const char* name) { return std::getenv(name) != nullptr; });
+  };
+  return all({"RANK", "WORLD_SIZE"}) || all({"PMIX_NAMESPACE", "PMIX_RANK"}) || all({"PMI_FD", "PMI_RANK"}) ||
+         all({"SLURM_STEP_ID", "SLURM_PROCID"});
+}
+
 }  // namespace
 
 Outcome join_job(std::unique_ptr<Job>* job) {
@@ -98,7 +109,7 @@ Outcome join_job(std::unique_ptr<Job>* job) {
     *job = std::make_unique<LocalJob>(process, processes, socket);
     return {};
   }
-  if (std::getenv("RANK") != nullptr && std::getenv("WORLD_SIZE") != nullptr) {
+  if (launched()) {
     auto environment = std::make_unique<EnvironmentJob>();
     const Outcome joined = environment->join();
     *job = std::move(environment);

@@ -9,6 +9,8 @@
 // Threads: one at a time per transport object. Ends live as long as the transport.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -29,15 +31,39 @@ struct TransportLimits {
   bool operator==(const TransportLimits&) const = default;
 };
 
+// Networks only: slices that travel without passing through the slots at either end. A slot still goes with each.
+//
+// A loan is a slice that is sent from where it lies. Its bytes stay as they are until the slot is released; flushed()
+// says so of all.
+struct Loans {
+  std::array<const std::byte*, SimpleMemory::kMaxSlots> at{};  // by SimpleSender::place(); null: in the slot
+
+  void lend(uint64_t place, const std::byte* bytes) { at[place] = bytes; }
+};
+// A landing is where the next slice shall go, if it is of this length and call. Asked for by a lane that waits for it.
+struct Landing {
+  std::byte* to = nullptr;
+  uint64_t bytes = 0, flag = 0;
+  std::array<const std::byte*, SimpleMemory::kMaxSlots> landed{};  // by SimpleReceiver::place(); null: in the slot
+
+  bool takes(uint64_t arriving, uint64_t its_flag) const {
+    return to != nullptr && arriving == bytes && its_flag == flag;
+  }
+};
+// Shorter slices are copied: that costs less than looking after them.
+inline constexpr uint64_t kLendFrom = 8 << 10;
+
 struct SendEnd {
   SimpleSender simple;
   LLSender ll;            // mapped transports only
   uint64_t capacity = 0;  // bytes of Simple slots
+  Loans* loans = nullptr;  // networks only
 };
 struct ReceiveEnd {
   SimpleReceiver simple;
   LLReceiver ll;
   uint64_t capacity = 0;
+  Landing* landing = nullptr;  // networks only
 };
 
 class Transport {

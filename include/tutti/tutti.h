@@ -212,12 +212,15 @@ TUTTI_API tuttiResult_t tuttiCommInitRankConfig(tuttiComm_t* comm, int nranks, t
                                                 const tuttiConfig_t* config);
 
 /**
- * Joins the communicator of all processes of a launcher (torchrun and others that set the same variables).
+ * Joins the communicator of all processes of a launcher: tutti run, torchrun, Open MPI's and MPICH's mpirun, srun.
  *
- * Shape     RANK and WORLD_SIZE say who we are, MASTER_ADDR and MASTER_PORT where rank 0 listens, LOCAL_RANK (optional)
- *           which rank of this host we are. TUTTI_JOB_SECRET, the same text on all ranks, authenticates the rendezvous;
- *           without it one warning says that strangers could join. config NULL: the defaults.
- * Order     Collective: returns when all ranks have called. Call it once at a time per MASTER_PORT.
+ * Shape     The innermost launcher counts. RANK and WORLD_SIZE say who we are, MASTER_ADDR and MASTER_PORT where rank 0
+ *           listens, LOCAL_RANK (optional) which rank of this host we are; else PMIx, PMI-1 or srun's own variables say
+ *           so. Without a store of the launcher's (PMIx, PMI-1) TUTTI_JOB_SECRET, the same text on all ranks,
+ *           authenticates the rendezvous; without it one warning says that strangers could join. config NULL: the
+ *           defaults.
+ * Order     Collective: returns when all ranks have called; through a launcher's store the first call of a process does
+ *           so even with config->blocking 0. Call it once at a time per job.
  * Threads   As tuttiCommInitRank.
  * Errors    As tuttiCommInitRankConfig; the text names the variable that does not parse (TUTTI_INVALID_ARGUMENT) or is
  *           missing (TUTTI_INVALID_USAGE).

@@ -9,6 +9,7 @@
 #ifndef TUTTI_PERF_COMPARE_CONTROL_H_
 #define TUTTI_PERF_COMPARE_CONTROL_H_
 
+#include <fcntl.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -151,8 +152,20 @@ inline void pin_evenly(int rank) {
 // A rank must not outlive whoever started it.
 inline void die_with_parent() { prctl(PR_SET_PDEATHSIG, SIGKILL); }
 
-// Starts `ranks` processes that run rank_main and waits for them. The first failure ends the others.
-inline int run_forked(int ranks, bool pin, const std::function<int(Control&)>& rank_main) {
+// The calling process moves to the network namespace `host` (tools/hosts).
+inline void enter_host(const std::string& host) {
+  const int fd = open(("/run/netns/" + host).c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0 || setns(fd, CLONE_NEWNET) != 0) {
+    std::perror(("network namespace " + host).c_str());
+    std::_Exit(1);
+  }
+  close(fd);
+}
+
+// Starts `ranks` processes that run rank_main and waits for them. The first failure ends the others. With hosts, each
+// gets an equal run of ranks.
+inline int run_forked(int ranks, bool pin, const std::vector<std::string>& hosts,
+                      const std::function<int(Control&)>& rank_main) {
   ControlBlock* block = Control::map_block(-1);
   std::vector<pid_t> children;
   for (int rank = 0; rank < ranks; ++rank) {
@@ -160,6 +173,7 @@ inline int run_forked(int ranks, bool pin, const std::function<int(Control&)>& r
     if (child == 0) {
       die_with_parent();
       if (pin) pin_evenly(rank);
+      if (!hosts.empty()) enter_host(hosts[static_cast<size_t>(rank) * hosts.size() / static_cast<size_t>(ranks)]);
       Control control(block, ranks, rank);
       const int status = rank_main(control);
       std::fflush(nullptr);

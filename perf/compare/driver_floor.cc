@@ -281,7 +281,7 @@ int main(int argc, char** argv) {
   if (options.kind != "memcpy" && options.ranks != 2) usage_error("these floors are of 2 ranks");
   Shared* shared = map_shared();
   const int memory = static_cast<int>(syscall(SYS_memfd_create, "compare-mapped", 0));
-  return run_forked(options.ranks, options.pin, [&](Control& control) {
+  return run_forked(options.ranks, options.pin, options.hosts, [&](Control& control) {
     if (options.kind == "lines") {
       measure_lines(control, options, shared);
     } else if (options.kind == "memcpy") {

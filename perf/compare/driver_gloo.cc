@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The Gloo driver: TCP over the loopback interface (Gloo has no shared memory transport). Starts its own ranks.
+// The Gloo driver: TCP, over the loopback interface or between hosts (Gloo has no shared memory transport). Starts its
+// own ranks.
 #include <gloo/allgather.h>
 #include <gloo/allreduce.h>
 #include <gloo/alltoall.h>
@@ -27,9 +28,12 @@ void sum_floats(void* out, const void* a, const void* b, size_t count) { gloo::s
 
 class GlooPeer : public OrdinaryPeer {
  public:
-  GlooPeer(const Control& control, const std::string& store_folder) {
+  GlooPeer(const Control& control, const Options& options, const std::string& store_folder) {
     gloo::transport::tcp::attr where;
-    where.hostname = "127.0.0.1";
+    if (options.hosts.empty())
+      where.hostname = "127.0.0.1";
+    else
+      where.iface = "eth0";
     std::shared_ptr<gloo::transport::Device> device = gloo::transport::tcp::CreateDevice(where);
     gloo::rendezvous::FileStore store(store_folder);
     auto context = std::make_shared<gloo::rendezvous::Context>(control.rank(), control.ranks());
@@ -128,7 +132,7 @@ class GlooPeer : public OrdinaryPeer {
 
 int main_of_rank(Control& control, const Options& options, const std::string& store_folder) {
   try {
-    GlooPeer peer(control, store_folder);
+    GlooPeer peer(control, options, store_folder);
     run_cells(peer, control, options);
     return 0;
   } catch (const std::exception& error) {
@@ -147,8 +151,8 @@ int main(int argc, char** argv) {
     std::perror(folder.c_str());
     return 1;
   }
-  const int status =
-      run_forked(options.ranks, options.pin, [&](Control& control) { return main_of_rank(control, options, folder); });
+  const int status = run_forked(options.ranks, options.pin, options.hosts,
+                                [&](Control& control) { return main_of_rank(control, options, folder); });
   std::filesystem::remove_all(folder);
   return status;
 }

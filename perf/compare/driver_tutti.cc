@@ -105,7 +105,7 @@ class TuttiPeer : public OrdinaryPeer {
 int main(int argc, char** argv) {
   using namespace tutti::compare;
   const Options options = parse_options(argc, argv);
-  return run_forked(options.ranks, options.pin, [&](Control& control) {
+  return run_forked(options.ranks, options.pin, options.hosts, [&](Control& control) {
     TuttiPeer peer(control, options.windows);
     run_cells(peer, control, options);
     return 0;

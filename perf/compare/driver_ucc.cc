@@ -122,7 +122,7 @@ class UccPeer : public OrdinaryPeer {
 int main(int argc, char** argv) {
   using namespace tutti::compare;
   const Options options = parse_options(argc, argv);
-  return run_forked(options.ranks, options.pin, [&](Control& control) {
+  return run_forked(options.ranks, options.pin, options.hosts, [&](Control& control) {
     UccPeer peer(control);
     control.set_progress([&] { peer.progress(); });
     run_cells(peer, control, options);

@@ -21,6 +21,7 @@ struct Options {
   bool rewritten = false;  // the input is written before and the output read after each call
   bool windows = false;    // buffers from the library, registered as windows
   bool pin = true;
+  std::vector<std::string> hosts;  // network namespaces that the ranks are spread over; none: this one
   double batch_us = 8e3;
   double budget_us = 80e3;  // time to spend on the timed batches of a cell
   std::string scratch = "/tmp";
@@ -29,7 +30,7 @@ struct Options {
 
 inline constexpr char kUsage[] =
     "options: --ranks N  --collectives a,b  --sizes 8,1K,64M  --buffers untouched|rewritten  --windows  --pin "
-    "even|none\n"
+    "even|none  --hosts a,b\n"
     "         --batch-ms X  --budget-ms X  --scratch DIR  --kind lines|memcpy|staged|mapped (driver_floor)\n";
 
 [[noreturn]] inline void usage_error(const std::string& what) {
@@ -87,6 +88,8 @@ inline Options parse_options(int argc, char** argv) {
       buffers = value;
     else if (name == "--pin")
       pin = value;
+    else if (name == "--hosts")
+      o.hosts = split_list(value);
     else if (name == "--batch-ms")
       o.batch_us = std::atof(value) * 1e3;
     else if (name == "--budget-ms")

@@ -5,6 +5,7 @@ A row per peer; a new way of running a library is a new row. Called by `run`. No
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 OPEN_MPI = ["mpirun.openmpi", "--oversubscribe", "--bind-to", "none", "-np", "{ranks}"]
 # What Open MPI chooses by itself on one host, said aloud so that a network card in the machine changes nothing.
@@ -15,13 +16,21 @@ AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 # glibc returns large temporary buffers to the system after every call unless told not to; MPI libraries use such buffers.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "2147483648", "MALLOC_TRIM_THRESHOLD_": "8589934592", "MALLOC_MMAP_MAX_": "0"}
 
+# Between hosts: mpirun runs on the first one, a wrapper takes each rank to its own. The ranks look alike to the launcher,
+# so that shared memory has to be ruled out by name.
+ON_HOST = [str(Path(__file__).resolve().parent / "on-host"), "{hosts}", "{ranks}"]
+OPEN_MPI_TCP = ["ip", "netns", "exec", "{first_host}"] + OPEN_MPI + [
+    "--mca", "pml", "ob1", "--mca", "btl", "self,tcp", "--mca", "btl_tcp_if_include", "eth0", "--mca",
+    "oob_tcp_if_include", "eth0"]
+OPEN_MPI_THERE = {"PMIX_MCA_ptl_base_if_include": "eth0"}
+
 
 @dataclass(frozen=True)
 class Peer:
     name: str
     title: str
     driver: str  # CMake target and file name
-    launcher: list = field(default_factory=list)  # before the driver; "{ranks}" is replaced
+    launcher: list = field(default_factory=list)  # before the driver; "{ranks}", "{hosts}" and "{first_host}" are replaced
     arguments: list = field(default_factory=list)  # after the driver; likewise
     environment: dict = field(default_factory=dict)
     package: str = ""  # what to install when the driver cannot be built
@@ -30,9 +39,11 @@ class Peer:
     only_ranks: tuple = ()  # empty: any number
     only_collectives: tuple = ()
     once_per_round: bool = False  # does not depend on --buffers
+    between_hosts: bool = False  # takes part with --between-hosts, and only then
 
 
 OURS = ["--ranks", "{ranks}"]
+OVER_HOSTS = ["--hosts", "{hosts}"]
 
 PEERS = [
     Peer("tutti", "Tutti, ordinary buffers", "driver_tutti", arguments=OURS, role="subject"),
@@ -67,6 +78,15 @@ PEERS = [
          role="floor", only_ranks=(2,), only_collectives=("all_reduce",)),
     Peer("floor_mapped", "AllReduce of mapped buffers", "driver_floor", arguments=OURS + ["--kind", "mapped"],
          role="floor", only_ranks=(2,), only_collectives=("all_reduce",)),
+    Peer("tutti_tcp", "Tutti, TCP", "driver_tutti", arguments=OURS + OVER_HOSTS, role="subject", between_hosts=True),
+    Peer("openmpi_tcp", "Open MPI, TCP", "driver_openmpi", OPEN_MPI_TCP + ON_HOST, environment=AS_ROOT | OPEN_MPI_THERE,
+         package="openmpi-bin libopenmpi-dev", between_hosts=True),
+    Peer("openmpi_tcp2", "Open MPI, TCP, two sockets a pair", "driver_openmpi",
+         OPEN_MPI_TCP + ["--mca", "btl_tcp_links", "2"] + ON_HOST, environment=AS_ROOT | OPEN_MPI_THERE,
+         package="openmpi-bin libopenmpi-dev", between_hosts=True),
+    Peer("mpich_tcp", "MPICH, TCP by UCX", "driver_mpich", ["mpirun.mpich", "-bind-to", "none", "-np", "{ranks}"] + ON_HOST,
+         environment={"UCX_TLS": "self,tcp", "UCX_NET_DEVICES": "eth0"}, package="mpich libmpich-dev", between_hosts=True),
+    Peer("gloo_tcp", "Gloo, TCP", "driver_gloo", arguments=OURS + OVER_HOSTS, package="libgloo-dev", between_hosts=True),
 ]
 
 
@@ -77,23 +97,27 @@ def by_name(name):
     raise KeyError(name)
 
 
-def select(names):
+def select(names, between_hosts=False):
     """`names`: comma separated names, `default`, `all`, `floors`, with `-name` taking one out again."""
+    able = [p for p in PEERS if p.between_hosts == between_hosts]
     chosen = []
     for word in names.split(","):
         if word == "default":
-            chosen += [p for p in PEERS if p.by_default]
+            chosen += [p for p in able if p.by_default]
         elif word == "all":
-            chosen += PEERS
+            chosen += able
         elif word == "floors":
-            chosen += [p for p in PEERS if p.role == "floor"]
+            chosen += [p for p in able if p.role == "floor"]
         elif word.startswith("-"):
             chosen = [p for p in chosen if p is not by_name(word[1:])]
         elif word:
+            if by_name(word) not in able:
+                raise KeyError(f"{word} {'without' if between_hosts else 'but with'} --between-hosts")
             chosen.append(by_name(word))
     return [p for p in PEERS if p in chosen]  # table order, each once
 
 
-def command(peer, binary, ranks, options):
-    fill = lambda words: [w.replace("{ranks}", str(ranks)) for w in words]
+def command(peer, binary, ranks, options, hosts=()):
+    words = {"{ranks}": str(ranks), "{hosts}": ",".join(hosts), "{first_host}": hosts[0] if hosts else ""}
+    fill = lambda line: [words.get(word, word) for word in line]
     return fill(peer.launcher) + [str(binary)] + fill(peer.arguments) + options

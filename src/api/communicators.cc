@@ -157,7 +157,7 @@ tuttiResult_t tuttiCommInitEnv(tuttiComm_t* comm, const tuttiConfig_t* config) {
     *comm = nullptr;
     TUTTI_ASSIGN_OR_RETURN(const Wanted wanted, read_config(function, config));
     TUTTI_TRY(env_status());
-    TUTTI_ASSIGN_OR_RETURN(const Launch launch, Launch::parse(environment_variable));
+    TUTTI_ASSIGN_OR_RETURN(const Launch launch, Launch::find(environment_variable));
     return join_comm(comm, launch.ranks, launch.rank, wanted, [launch]() -> Result<JoinOptions> {
       return rendezvous_at(launch, launch_secret(launch, env().job_secret));
     });

@@ -37,7 +37,7 @@ JoinOptions JoinOptions::with(const UniqueId& id, int ranks, int rank) {
   return options;
 }
 
-// Dial -> SendRequest -> AwaitAnswer -> ConnectTree -> Done.
+// Dial -> SendRequest -> AwaitAnswer -> ConnectTree -> PassTable -> Done.
 class Join {
  public:
   static Result<Join> begin(const JoinOptions& options);
@@ -46,12 +46,13 @@ class Join {
   std::unique_ptr<Bootstrap> take() { return std::move(bootstrap_); }
 
  private:
-  enum class Phase : uint8_t { Dial, SendRequest, AwaitAnswer, ConnectTree, Done };
+  enum class Phase : uint8_t { Dial, SendRequest, AwaitAnswer, ConnectTree, PassTable, Done };
   static constexpr const char* kServer = "the rendezvous";
 
   Join(int64_t timeout_ms, Deadline deadline, Dialer dialer, FrameWriter request)
       : timeout_ms_(timeout_ms), deadline_(deadline), dialer_(std::move(dialer)), request_(std::move(request)) {}
   Status take_answer();
+  Result<Poll> pass_table();
   Status listen_to_server();
 
   Phase phase_ = Phase::Dial;
@@ -61,6 +62,9 @@ class Join {
   UniqueFd server_;
   FrameWriter request_;
   FrameReader answer_{kMaxAnswerBytes};
+  FrameReader from_parent_{kMaxAnswerBytes};
+  Frame table_;                           // PassTable: what goes to the children
+  std::vector<FrameWriter> to_children_;  // in the order of the neighbours
   std::unique_ptr<Bootstrap> bootstrap_;
 };
 
@@ -142,7 +146,12 @@ Result<Poll> Join::advance() {
   if (phase_ == Phase::ConnectTree) {
     TUTTI_TRY(listen_to_server());
     TUTTI_ASSIGN_OR_RETURN(const Poll connected, bootstrap_->advance_tree(dialer_));
-    if (connected == Poll::Done) {
+    if (connected == Poll::Done) phase_ = Phase::PassTable;
+  }
+  if (phase_ == Phase::PassTable) {
+    TUTTI_TRY(listen_to_server());
+    TUTTI_ASSIGN_OR_RETURN(const Poll passed, pass_table());
+    if (passed == Poll::Done) {
       // Best effort: a byte fits into the socket, and if the rendezvous is gone, the others will be told.
       (void)write_some(server_.get(), std::span(&kConnected, 1), kServer).ok();
       server_.reset();
@@ -153,21 +162,54 @@ Result<Poll> Join::advance() {
   if (!deadline_.passed()) return Poll::Pending;
   if (deadline_.cancelled()) return bootstrap_->cancelled_error();
   if (phase_ == Phase::ConnectTree) return bootstrap_->missing_neighbours();
+  if (phase_ == Phase::PassTable) {
+    return remote_error("the table of ranks was not passed on within {} ms, to {} or by it", timeout_ms_,
+                        bootstrap_->text_of(bootstrap_->rank_));
+  }
   return remote_error("{} did not answer within {} ms", kServer, with_grace(timeout_ms_));
 }
 
 Status Join::take_answer() {
   Bootstrap& bootstrap = *bootstrap_;
-  TUTTI_ASSIGN_OR_RETURN(std::vector<TableEntry> table, parse_answer(answer_.take(), bootstrap.size()));
+  const Bytes answer = answer_.take();
   answer_ = FrameReader(kMaxAnswerBytes);
-  for (size_t rank = 0; rank < table.size(); ++rank) {
-    bootstrap.members_[rank] = std::move(table[rank].member);
-    bootstrap.addresses_.push_back(std::move(table[rank].addresses));
-    bootstrap.infos_.push_back(std::move(table[rank].info));
+  bootstrap.addresses_.resize(bootstrap.members_.size());
+  if (bootstrap.rank_ == 0) {
+    TUTTI_ASSIGN_OR_RETURN(std::vector<TableEntry> table, parse_answer(answer, bootstrap.size()));
+    bootstrap.take_table(std::move(table));
+    table_ = make_frame(answer);
+  } else {
+    TUTTI_ASSIGN_OR_RETURN(TableEntry parent, parse_place(answer, bootstrap.size(), bootstrap.rank_));
+    const auto place = static_cast<size_t>(parent.member.rank);
+    bootstrap.members_[place] = std::move(parent.member);
+    bootstrap.addresses_[place] = std::move(parent.addresses);
   }
   deadline_ = bootstrap.deadline(timeout_ms_);
   bootstrap.begin_tree(dialer_, deadline_);
   return {};
+}
+
+// From the parent to the children, each of which gets it as it came.
+Result<Poll> Join::pass_table() {
+  Bootstrap& bootstrap = *bootstrap_;
+  const size_t first_child = bootstrap.rank_ > 0 ? 1 : 0;
+  if (table_ == nullptr) {
+    const std::string parent = bootstrap.text_of(tree_parent(bootstrap.rank_));
+    TUTTI_ASSIGN_OR_RETURN(const Poll received, from_parent_.advance(bootstrap.neighbours_[0].fd.get(), parent));
+    if (received == Poll::Pending) return Poll::Pending;
+    const Bytes bytes = from_parent_.take();
+    TUTTI_ASSIGN_OR_RETURN(std::vector<TableEntry> table, parse_answer(bytes, bootstrap.size()));
+    bootstrap.take_table(std::move(table));
+    table_ = make_frame(bytes);
+  }
+  while (to_children_.size() < bootstrap.neighbours_.size() - first_child) to_children_.emplace_back(table_);
+  Poll all = Poll::Done;
+  for (size_t i = 0; i < to_children_.size(); ++i) {
+    Bootstrap::Neighbour& child = bootstrap.neighbours_[first_child + i];
+    TUTTI_ASSIGN_OR_RETURN(const Poll sent, to_children_[i].advance(child.fd.get(), bootstrap.text_of(child.rank)));
+    if (sent == Poll::Pending) all = Poll::Pending;
+  }
+  return all;
 }
 
 // Until we say that we are connected it stays, and speaks only if another rank failed.
@@ -188,7 +230,15 @@ void Join::wait() {
     timeout_ms = dialer_->poll_ms(timeout_ms);
   }
   if (phase_ == Phase::SendRequest) items.push_back({server_.get(), POLLOUT, 0});
-  if (phase_ == Phase::AwaitAnswer || phase_ == Phase::ConnectTree) items.push_back({server_.get(), POLLIN, 0});
+  if (phase_ == Phase::AwaitAnswer || phase_ == Phase::ConnectTree || phase_ == Phase::PassTable)
+    items.push_back({server_.get(), POLLIN, 0});
+  if (phase_ == Phase::PassTable) {
+    std::vector<Bootstrap::Neighbour>& neighbours = bootstrap_->neighbours_;
+    if (table_ == nullptr) items.push_back({neighbours[0].fd.get(), POLLIN, 0});
+    const size_t first_child = neighbours.size() - to_children_.size();
+    for (size_t i = 0; i < to_children_.size(); ++i)
+      if (!to_children_[i].done()) items.push_back({neighbours[first_child + i].fd.get(), POLLOUT, 0});
+  }
   if (const Status waited = wait_on(items, timeout_ms); !waited.ok()) {
     log_warn(Subsystem::Bootstrap, "{}", waited.message());  // advance() then runs into its own error
   }
@@ -202,6 +252,15 @@ Result<std::unique_ptr<Bootstrap>> Bootstrap::join(const JoinOptions& options) {
     join.wait();
   }
   return join.take();
+}
+
+void Bootstrap::take_table(std::vector<TableEntry> table) {
+  infos_.resize(table.size());
+  for (size_t rank = 0; rank < table.size(); ++rank) {
+    members_[rank] = std::move(table[rank].member);
+    addresses_[rank] = std::move(table[rank].addresses);
+    infos_[rank] = std::move(table[rank].info);
+  }
 }
 
 void Bootstrap::begin_tree(std::optional<Dialer>& to_parent, const Deadline& deadline) {

@@ -2,9 +2,9 @@
 // Bootstrap: a rank among its peers, before there is any transport: who they are, and an all-gather and a barrier out
 // of band.
 //
-// join() asks the rendezvous (rendezvous.h) for the table of all ranks, then connects to the neighbours in a binary
-// tree (the parent of rank r is (r - 1) / 2). From then on the rendezvous is not needed. Setting up, splitting and
-// tearing down use the tree; data never does.
+// join() asks the rendezvous (rendezvous.h) for its place, then connects to the neighbours in a binary tree (the parent
+// of rank r is (r - 1) / 2), through which the table of all ranks comes. From then on the rendezvous is not needed.
+// Setting up, splitting and tearing down use the tree; data never does.
 //
 // Threads: one at a time. Calls block, at most until their deadline.
 #pragma once
@@ -109,6 +109,7 @@ class Bootstrap {
   void begin_tree(std::optional<Dialer>& to_parent, const Deadline& deadline);
   Result<Poll> advance_tree(std::optional<Dialer>& to_parent);
   Status connect_tree(const Deadline& deadline);
+  void take_table(std::vector<TableEntry> table);
   Status missing_neighbours() const;
   std::unique_ptr<Bootstrap> child_of(const std::vector<int>& ranks, const Secret& secret) const;
   Result<std::vector<Bytes>> gather_and_spread(std::span<const std::byte> mine);
@@ -130,8 +131,5 @@ class Bootstrap {
   Status failure_;
   CancelFlag cancelled_;
 };
-
-// The parent of a rank in the tree.
-constexpr int tree_parent(int rank) { return (rank - 1) / 2; }
 
 }  // namespace tutti

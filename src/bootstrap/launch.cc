@@ -4,23 +4,28 @@
 
 #include <algorithm>
 #include <charconv>
+#include <initializer_list>
+#include <mutex>
 
 #include "base/env.h"
+#include "base/fork.h"
 #include "base/log.h"
+#include "bootstrap/pmi.h"
+#include "bootstrap/pmix.h"
 #include "bootstrap/rendezvous.h"
 
 namespace tutti {
 namespace {
 
-using Lookup = std::function<std::optional<std::string>(const char* name)>;
+using Lookup = Launch::Lookup;
 
 Result<int> number_of(const Lookup& lookup, const char* name, std::optional<int> fallback, int least, int most) {
   const auto text = lookup(name);
   if (!text) {
     if (fallback) return *fallback;
     return invalid_usage(
-        "{} is not set: start the ranks with a launcher that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT "
-        "(e.g. torchrun), or use tuttiCommInitRank",
+        "{} is not set: start the ranks with a launcher (tutti run, mpirun, srun, torchrun), set RANK, WORLD_SIZE, "
+        "MASTER_ADDR and MASTER_PORT, or use tuttiCommInitRank",
         name);
   }
   int value = 0;
@@ -61,7 +66,112 @@ Status start_at(const Launch& launch, const std::vector<SocketAddress>& resolved
   return first;
 }
 
+bool set(const Lookup& lookup, std::initializer_list<const char*> names) {
+  return std::ranges::all_of(names, [&](const char* name) { return lookup(name).has_value(); });
+}
+
+Launch at_meeting(const LaunchPlace& place, Meeting meeting) {
+  Launch launch;
+  launch.rank = place.rank;
+  launch.ranks = place.ranks;
+  launch.local_rank = place.local_rank;
+  launch.by_address = true;
+  launch.master_port = meeting.addresses.front().port();
+  launch.master_host = meeting.addresses.front().text();
+  launch.meeting = std::move(meeting);
+  return launch;
+}
+
+Result<std::string> my_meeting() {
+  TUTTI_ASSIGN_OR_RETURN(const Meeting meeting, Meeting::here());
+  return meeting.text();
+}
+
+Result<Launch> find_by_pmix() {
+  TUTTI_ASSIGN_OR_RETURN(const PmixAnswer answer, share_by_pmix(env().pmix_library, my_meeting));
+  TUTTI_ASSIGN_OR_RETURN(Meeting meeting, Meeting::parse(answer.text));
+  return at_meeting(answer.place, std::move(meeting));
+}
+
+Result<Launch> find_by_pmi(const Lookup& lookup) {
+  constexpr int kMostDescriptors = 1 << 20;
+  LaunchPlace place;
+  TUTTI_ASSIGN_OR_RETURN(const int fd, number_of(lookup, "PMI_FD", std::nullopt, 0, kMostDescriptors));
+  TUTTI_ASSIGN_OR_RETURN(place.ranks, number_of(lookup, "PMI_SIZE", std::nullopt, 1, kMaxRanks));
+  TUTTI_ASSIGN_OR_RETURN(place.rank, number_of(lookup, "PMI_RANK", std::nullopt, 0, place.ranks - 1));
+  for (const char* name : {"MPI_LOCALRANKID", "SLURM_LOCALID"}) {
+    if (!lookup(name)) continue;
+    TUTTI_ASSIGN_OR_RETURN(place.local_rank, number_of(lookup, name, 0, 0, kMaxRanks));
+  }
+  std::string mine;
+  if (place.rank == 0) {
+    TUTTI_ASSIGN_OR_RETURN(mine, my_meeting());
+  }
+  TUTTI_ASSIGN_OR_RETURN(const std::string text,
+                         share_by_pmi(fd, place.rank, mine, Deadline::in_ms(env().init_timeout)));
+  TUTTI_ASSIGN_OR_RETURN(Meeting meeting, Meeting::parse(text));
+  return at_meeting(place, std::move(meeting));
+}
+
 }  // namespace
+
+std::string first_of_host_list(std::string_view list) {
+  std::string name;
+  for (size_t at = 0; at < list.size() && list[at] != ','; ++at) {
+    if (list[at] != '[') {
+      name += list[at];
+      continue;
+    }
+    // Of a range or list the first number, as it is written.
+    const size_t end = list.find_first_of(",-]", at + 1), close = list.find(']', at);
+    if (end == list.npos || close == list.npos) return {};
+    name += list.substr(at + 1, end - at - 1);
+    at = close;
+  }
+  return name;
+}
+
+Result<Launch> Launch::of_slurm(const Lookup& lookup) {
+  Launch launch;
+  const char* const size = lookup("SLURM_STEP_NUM_TASKS") ? "SLURM_STEP_NUM_TASKS" : "SLURM_NTASKS";
+  TUTTI_ASSIGN_OR_RETURN(launch.ranks, number_of(lookup, size, std::nullopt, 1, kMaxRanks));
+  TUTTI_ASSIGN_OR_RETURN(launch.rank, number_of(lookup, "SLURM_PROCID", std::nullopt, 0, launch.ranks - 1));
+  TUTTI_ASSIGN_OR_RETURN(launch.local_rank, number_of(lookup, "SLURM_LOCALID", 0, 0, kMaxRanks));
+  const std::string hosts = lookup("SLURM_STEP_NODELIST").value_or(lookup("SLURM_JOB_NODELIST").value_or(""));
+  launch.master_host = first_of_host_list(hosts);
+  if (launch.master_host.empty())
+    return invalid_usage("SLURM_STEP_NODELIST='{}' names no host: set MASTER_ADDR and MASTER_PORT, RANK and WORLD_SIZE",
+                         hosts);
+  // A port of the step's own, so that steps which share a host do not meet; below the range the kernel hands out.
+  constexpr int kFirst = 20'000, kPorts = 12'000;
+  const std::string step = lookup("SLURM_JOB_ID").value_or("0") + "." + lookup("SLURM_STEP_ID").value_or("0");
+  uint32_t hash = 2166136261u;  // FNV-1a
+  for (const char c : step) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u;
+  launch.master_port = static_cast<uint16_t>(kFirst + hash % (kPorts / kLaunchPorts) * kLaunchPorts);
+  launch.by_address = true;
+  return launch;
+}
+
+Result<Launch> Launch::find(const Lookup& lookup) {
+  if (set(lookup, {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"})) return parse(lookup);
+  const bool pmix = set(lookup, {"PMIX_NAMESPACE", "PMIX_RANK"});
+  if (pmix || set(lookup, {"PMI_FD", "PMI_RANK", "PMI_SIZE"})) {
+    static std::mutex& mutex = *[] {
+      auto* const made = new std::mutex;
+      guard_at_fork(*made);
+      return made;
+    }();
+    static const Launch* found = nullptr;
+    const std::lock_guard lock(mutex);
+    if (found == nullptr) {
+      TUTTI_ASSIGN_OR_RETURN(Launch launch, pmix ? find_by_pmix() : find_by_pmi(lookup));
+      found = new Launch(std::move(launch));
+    }
+    return *found;
+  }
+  if (set(lookup, {"SLURM_STEP_ID", "SLURM_PROCID"})) return of_slurm(lookup);
+  return parse(lookup);  // says what is missing
+}
 
 Result<Launch> Launch::parse(const Lookup& lookup) {
   Launch launch;
@@ -107,7 +217,12 @@ Result<Launch> Launch::at(std::string_view address, int ranks, int rank) {
 
 Result<JoinOptions> rendezvous_at(const Launch& launch, const Secret& secret) {
   TUTTI_TRY(crypto_ready());
-  TUTTI_ASSIGN_OR_RETURN(const auto resolved, resolve(launch.master_host, launch.master_port));
+  std::vector<SocketAddress> resolved;
+  if (launch.meeting) {
+    resolved = launch.meeting->addresses;
+  } else {
+    TUTTI_ASSIGN_OR_RETURN(resolved, resolve(launch.master_host, launch.master_port));
+  }
   if (launch.rank == 0) TUTTI_TRY(start_at(launch, resolved, secret));
   JoinOptions options;
   for (int i = 0; i < kLaunchPorts; ++i) {
@@ -127,6 +242,7 @@ Result<JoinOptions> rendezvous_at(const Launch& launch, const Secret& secret) {
 }
 
 Secret launch_secret(const Launch& launch, const std::string& job_secret) {
+  if (launch.meeting) return launch.meeting->secret;
   if (!job_secret.empty()) return secret_from_text("job secret " + job_secret);
   if (launch.rank == 0) {
     log_warn(Subsystem::Bootstrap,

@@ -10,7 +10,7 @@
 namespace tutti {
 namespace {
 
-constexpr uint8_t kTable = 1, kRefusal = 2;
+constexpr uint8_t kTable = 1, kRefusal = 2, kPlace = 3;
 constexpr uint8_t kData = 1, kFailure = 2;  // on the tree
 
 using Requests = std::span<const JoinRequest>;
@@ -130,15 +130,48 @@ Result<JoinRequest> parse_request(std::span<const std::byte> bytes) {
   return request;
 }
 
+namespace {
+
+void encode_entry(ByteWriter& writer, const JoinRequest& request) {
+  request.member.encode(writer);
+  encode_addresses(writer, request.addresses);
+  writer.sized(request.info);
+}
+TableEntry decode_entry(ByteReader& reader) {
+  TableEntry entry;
+  entry.member = Member::decode(reader);
+  entry.addresses = decode_addresses(reader);
+  const auto info = reader.sized(kMaxInfoBytes);
+  entry.info.assign(info.begin(), info.end());
+  return entry;
+}
+
+Status bad_answer() { return remote_error("the answer of the rendezvous does not parse"); }
+
+// What follows the kind of a refusal.
+Status decode_refusal(ByteReader& reader) {
+  const auto code = reader.number<int32_t>();
+  const std::string text = reader.text(kMaxErrorText);
+  const bool known = code > static_cast<int32_t>(Code::Ok) && code < static_cast<int32_t>(Code::InProgress);
+  if (!reader.finished() || !known) return bad_answer();
+  return Status(static_cast<Code>(code), text);
+}
+
+}  // namespace
+
 Bytes encode_table(std::span<const JoinRequest> by_rank) {
   ByteWriter writer;
   writer.number(kTable);
   writer.number(static_cast<uint32_t>(by_rank.size()));
-  for (const JoinRequest& request : by_rank) {
-    request.member.encode(writer);
-    encode_addresses(writer, request.addresses);
-    writer.sized(request.info);
-  }
+  for (const JoinRequest& request : by_rank) encode_entry(writer, request);
+  return writer.take();
+}
+
+Bytes encode_place(const JoinRequest& parent, size_t ranks) {
+  ByteWriter writer;
+  writer.number(kPlace);
+  writer.number(static_cast<uint32_t>(ranks));
+  encode_entry(writer, parent);
   return writer.take();
 }
 
@@ -151,29 +184,27 @@ Bytes encode_refusal(const Status& why) {
 }
 
 Result<std::vector<TableEntry>> parse_answer(std::span<const std::byte> bytes, int ranks) {
-  const Status bad = remote_error("the answer of the rendezvous does not parse");
   ByteReader reader(bytes);
   const auto kind = reader.number<uint8_t>();
-  if (kind == kRefusal) {
-    const auto code = reader.number<int32_t>();
-    const std::string text = reader.text(kMaxErrorText);
-    const bool known = code > static_cast<int32_t>(Code::Ok) && code < static_cast<int32_t>(Code::InProgress);
-    if (!reader.finished() || !known) return bad;
-    return Status(static_cast<Code>(code), text);
-  }
-  if (kind != kTable || reader.number<uint32_t>() != static_cast<uint32_t>(ranks)) return bad;
+  if (kind == kRefusal) return decode_refusal(reader);
+  if (kind != kTable || reader.number<uint32_t>() != static_cast<uint32_t>(ranks)) return bad_answer();
   std::vector<TableEntry> table;
   for (int rank = 0; rank < ranks && reader.ok(); ++rank) {
-    TableEntry entry;
-    entry.member = Member::decode(reader);
-    entry.addresses = decode_addresses(reader);
-    const auto info = reader.sized(kMaxInfoBytes);
-    entry.info.assign(info.begin(), info.end());
-    if (entry.member.rank != rank) return bad;
-    table.push_back(std::move(entry));
+    table.push_back(decode_entry(reader));
+    if (table.back().member.rank != rank) return bad_answer();
   }
-  if (!reader.finished()) return bad;
+  if (!reader.finished()) return bad_answer();
   return table;
+}
+
+Result<TableEntry> parse_place(std::span<const std::byte> bytes, int ranks, int rank) {
+  ByteReader reader(bytes);
+  const auto kind = reader.number<uint8_t>();
+  if (kind == kRefusal) return decode_refusal(reader);
+  if (kind != kPlace || reader.number<uint32_t>() != static_cast<uint32_t>(ranks)) return bad_answer();
+  TableEntry parent = decode_entry(reader);
+  if (!reader.finished() || parent.member.rank != tree_parent(rank)) return bad_answer();
+  return parent;
 }
 
 ByteWriter begin_tree_data(uint32_t sequence) {

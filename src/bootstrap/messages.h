@@ -27,7 +27,7 @@ inline constexpr uint32_t kMaxRequestBytes = 256 << 10;
 inline constexpr uint32_t kMaxAnswerBytes = 1u << 30;
 
 // Changes with the meaning of bytes between ranks (slots, plans, these messages), whatever the library's version.
-inline constexpr uint32_t kWireAbi = 1;
+inline constexpr uint32_t kWireAbi = 2;
 
 // What a rank brings to the rendezvous.
 struct JoinRequest {
@@ -52,15 +52,23 @@ struct TableEntry {
   std::vector<SocketAddress> addresses;
   Bytes info;
 };
-// The answer: the table of all ranks in rank order, or why there is none.
+// The answer to rank 0: the table of all ranks in rank order. To any other: its parent in the tree, which passes the
+// table on. So the rendezvous sends n entries once and n places, and no rank more than two tables. To all, if so: why
+// there is none.
 Bytes encode_table(std::span<const JoinRequest> by_rank);
+Bytes encode_place(const JoinRequest& parent, size_t ranks);
 Bytes encode_refusal(const Status& why);
 // What a rank says last: it has its connections, the rendezvous is not needed any more.
 inline constexpr std::byte kConnected{0xC0};
 Result<std::vector<TableEntry>> parse_answer(std::span<const std::byte> bytes, int ranks);
+// The parent of `rank`.
+Result<TableEntry> parse_place(std::span<const std::byte> bytes, int ranks, int rank);
 
 // ---- the tree (bootstrap.h) ----
-//
+
+// The parent of a rank other than 0.
+constexpr int tree_parent(int rank) { return (rank - 1) / 2; }
+
 // A message is {kind, sequence, payload}; the payload of data is a list of {rank, blob}, that of a failure its text.
 ByteWriter begin_tree_data(uint32_t sequence);
 void add_tree_part(ByteWriter& writer, int32_t rank, std::span<const std::byte> blob);

@@ -50,7 +50,10 @@ void Rendezvous::run() {
   while (phase_ != Phase::Over) {
     wait();
     admit();
-    for (auto& visitor : visitors_) advance(*visitor);
+    // Thousands wait for the last rank: each has a turn when it has news, or a deadline to keep.
+    for (auto& visitor : visitors_) {
+      if (visitor->ready || (visitor->hurried() && visitor->deadline.passed())) advance(*visitor);
+    }
     std::erase_if(visitors_, [](const auto& visitor) { return visitor->phase == Visitor::Phase::Gone; });
     decide();
   }
@@ -66,11 +69,12 @@ void Rendezvous::wait() {
   }
   for (const auto& visitor : visitors_) {
     const bool writing = visitor->phase == Visitor::Phase::Answering;
-    const bool hurried = writing || visitor->phase == Visitor::Phase::Reading;
     items.push_back({visitor->guest.fd.get(), static_cast<short>(writing ? POLLOUT : POLLIN), 0});
-    if (hurried) timeout_ms = visitor->deadline.poll_ms(timeout_ms);
+    if (visitor->hurried()) timeout_ms = visitor->deadline.poll_ms(timeout_ms);
   }
+  const size_t first = items.size() - visitors_.size();
   if (const Status waited = wait_on(items, timeout_ms); !waited.ok()) refuse(waited);
+  for (size_t i = 0; i < visitors_.size(); ++i) visitors_[i]->ready = items[first + i].revents != 0;
 }
 
 void Rendezvous::admit() {
@@ -176,7 +180,12 @@ void Rendezvous::decide() {
 
 void Rendezvous::answer(Visitor& visitor) {
   visitor.answer = answer_;
-  visitor.writer.emplace(answer_);
+  const int rank = visitor.guest.claim.from;
+  const bool passed_on = phase_ == Phase::Answering && rank > 0;
+  visitor.writer.emplace(
+      passed_on ? make_frame(encode_place(requests_[static_cast<size_t>(tree_parent(rank))], requests_.size()))
+                : answer_);
+  visitor.ready = true;
   visitor.phase = Visitor::Phase::Answering;
   visitor.deadline = Deadline::in_ms(kVisitorMs);
 }

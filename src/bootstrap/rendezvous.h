@@ -2,8 +2,8 @@
 // Rendezvous: where the ranks of a communicator find each other, once.
 //
 // One thread in one process (that of tuttiGetUniqueId, or rank 0 of an environment launch) collects a request from each
-// rank and answers all with the table of all, or all with the reason why there is none. Afterwards the ranks talk to
-// each other directly (bootstrap.h) and the thread ends.
+// rank. It answers rank 0 with the table of all, the others with who in the tree passes it on to them, or all with the
+// reason why there is none. Afterwards the ranks talk to each other directly (bootstrap.h) and the thread ends.
 //
 //   Gathering --all here, no conflict--> Answering --all connected--> over
 //       |                                    '--a rank gone before it was connected--v
@@ -53,12 +53,16 @@ class Rendezvous {
     enum class Phase : uint8_t { Reading, Waiting, Answering, Connecting, Gone };
     explicit Visitor(Guest arrived);
 
+    // Reading and Answering have to get on.
+    bool hurried() const { return phase == Phase::Reading || phase == Phase::Answering; }
+
     Guest guest;
+    bool ready = true;  // its socket has news
     Phase phase = Phase::Reading;
     Deadline deadline;  // Reading, Answering
     FrameReader reader{kMaxRequestBytes};
     std::optional<FrameWriter> writer;
-    Frame answer;      // what the writer sends
+    Frame answer;      // answer_, when the writer began
     std::string text;  // for messages
   };
 

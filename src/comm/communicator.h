@@ -103,12 +103,17 @@ class Communicator {
   // Any thread: every wait in this communicator ends, and every call returns that it was aborted.
   void abort();
 
+  // What waiting over a network has learnt; for the thread that works for the communicator. Null: it does not wait for
+  // one alone.
+  CoreDemand* core_demand() { return connections_.only_network() ? &core_demand_ : nullptr; }
+
   // Binds the next collective call. The returned lanes stay valid until the next call of this kind.
-  Result<LaneSet*> start_collective(const Request& request);
+  // `lends`: until everything has left this rank, no other call writes its buffers.
+  Result<LaneSet*> start_collective(const Request& request, bool lends);
   // The lanes that start_collective() would bind, if a call of this kind has been made before.
   LaneSet* known_collective(const Request& request);
   // The same for one send or receive; lanes of different peers and directions run side by side.
-  Result<LaneSet*> start_point_to_point(const Request& request);
+  Result<LaneSet*> start_point_to_point(const Request& request, bool lends);
   // The moments of each call, lone or in a group, for all that keeps books on calls. A call begins with start_*():
   // nothing may be added there, it is paid in full. posted() comes once its first slots are with the peers: what is
   // done there costs little while theirs travel. It returns the call's number and its record: collectives of a
@@ -187,7 +192,7 @@ class Communicator {
   Result<LaneSet*> make_lanes(const Request& request, uint64_t key);
   Result<LaneSet*> make_peer_lanes(const Request& request);
   Result<std::unique_ptr<LaneSet>> build(const Plan& plan, const Request& request, Use use);
-  void begin(LaneSet& lanes, const Request& request);
+  void begin(LaneSet& lanes, const Request& request, bool lends);
   Status begin_observation(std::string id);
   Status start_health(std::vector<Board*> pages, std::function<bool(int)> alive);
   // Moves the call and the network. Done: ended, or failed with `status`.
@@ -203,6 +208,7 @@ class Communicator {
   CancelFlag cancelled_;
   Summary summary_;
   JobGraph job_graph_;
+  CoreDemand core_demand_;
   int poll_count_ = 0;
   SlotStores slot_stores_;
   // Destroyed in reverse: plans before connections, connections before the sockets of the bootstrap.

@@ -34,6 +34,8 @@ class Connections {
   CoreMap core_map() const;
 
   bool has_network() const { return !network_.empty(); }
+  // Nothing comes by memory, so that who sleeps in a network is woken by whatever may come.
+  bool only_network() const { return network_.size() == transports_.size(); }
   // Moves slots through networks; true when something moved.
   Result<bool> progress();
   bool flushed() const;

@@ -18,9 +18,20 @@ Shape shape_of(const Request& request) {
           .root = request.root};
 }
 
+// In place, all-to-alls and reductions write over what they read; gathers find their block where it belongs.
+bool input_stays(const Request& request, int n) {
+  if (request.coll == Coll::AllToAll) return request.input != request.output;
+  if (!reduces(request.coll)) return true;
+  if (request.tables != nullptr) return false;
+  const auto* const input = static_cast<const std::byte*>(request.input);
+  const auto* const output = static_cast<const std::byte*>(request.output);
+  const uint64_t read = request.bytes() * static_cast<uint64_t>(request.coll == Coll::ReduceScatter ? n : 1);
+  return output == nullptr || input >= output + request.bytes() || output >= input + read;
+}
+
 }  // namespace
 
-void Communicator::begin(LaneSet& lanes, const Request& request) {
+void Communicator::begin(LaneSet& lanes, const Request& request, bool lends) {
   LaneCall& call = lanes.call();
   call.input = static_cast<const std::byte*>(request.input);
   call.output = static_cast<std::byte*>(request.output);
@@ -46,6 +57,8 @@ void Communicator::begin(LaneSet& lanes, const Request& request) {
   } else {
     call.layout = coll_layout(request.coll, n_, rank_, request.root, request.bytes());
   }
+  call.input_stays = input_stays(request, n_);
+  call.lends = lends;
   const CollLayout& layout = call.layout;
   call.single_copy = summary_.single_copy;
   call.opening = {.input = reinterpret_cast<uint64_t>(request.input),
@@ -112,7 +125,7 @@ Result<LaneSet*> Communicator::make_lanes(const Request& request, uint64_t key) 
   return shelves_.keep(key, request.bytes(), std::move(lanes)).get();
 }
 
-Result<LaneSet*> Communicator::start_collective(const Request& request) {
+Result<LaneSet*> Communicator::start_collective(const Request& request, bool lends) {
   const uint64_t key = kind_of(request);
   if (const std::unique_ptr<LaneSet>* kept = shelves_.find(key, request.bytes())) [[likely]] {
     LaneSet& lanes = **kept;
@@ -120,12 +133,12 @@ Result<LaneSet*> Communicator::start_collective(const Request& request) {
       if (request.prescaled) lanes.call().pre = request.scale;
       lanes.restart(request.input, request.output);
     } else {
-      begin(lanes, request);
+      begin(lanes, request, lends);
     }
     return &lanes;
   }
   TUTTI_ASSIGN_OR_RETURN(LaneSet* const lanes, make_lanes(request, key));
-  begin(*lanes, request);
+  begin(*lanes, request, lends);
   if (request.tables == nullptr) lanes->straighten();
   return lanes;
 }
@@ -147,14 +160,14 @@ Result<LaneSet*> Communicator::make_peer_lanes(const Request& request) {
   return lanes.get();
 }
 
-Result<LaneSet*> Communicator::start_point_to_point(const Request& request) {
+Result<LaneSet*> Communicator::start_point_to_point(const Request& request, bool lends) {
   const uint64_t key = kind_of(request);
   LaneSet* const* kept = peer_shelves_.find(key, request.bytes());
   if (kept == nullptr) [[unlikely]] {
     TUTTI_ASSIGN_OR_RETURN(LaneSet* const lanes, make_peer_lanes(request));
     kept = &peer_shelves_.keep(key, request.bytes(), lanes);
   }
-  begin(**kept, request);
+  begin(**kept, request, lends);
   return *kept;
 }
 
@@ -195,7 +208,7 @@ Status Communicator::run(const Request& request) {
   if (failed_.load(std::memory_order_relaxed)) [[unlikely]]
     return failure();
   const uint64_t ticket = issue();
-  Waiter waiter(oversubscribed(), poll_count_, connections_.has_network());
+  Waiter waiter(oversubscribed(), poll_count_, connections_.has_network(), core_demand());
   while (!turn(ticket)) {  // calls on streams come first
     if (waiter.idle()) waiter.sleep();
   }
@@ -203,7 +216,8 @@ Status Communicator::run(const Request& request) {
     complete(ticket);
     return failure();
   }
-  Result<LaneSet*> started = request.point_to_point() ? start_point_to_point(request) : start_collective(request);
+  Result<LaneSet*> started =
+      request.point_to_point() ? start_point_to_point(request, true) : start_collective(request, true);
   Status status = started.status();
   if (status.ok()) {
     LaneSet& lanes = **started;

@@ -122,7 +122,9 @@ Advance Batch::advance(Communicator& comm, Strand& strand, Status& status) {
     const Request& call = strand.calls[strand.next];
     const bool first = strand.lanes == nullptr;
     if (first) {
-      Result<LaneSet*> started = call.point_to_point() ? comm.start_point_to_point(call) : comm.start_collective(call);
+      const bool lends = strand.calls.size() == 1;  // a later one may write what this one reads
+      Result<LaneSet*> started =
+          call.point_to_point() ? comm.start_point_to_point(call, lends) : comm.start_collective(call, lends);
       if (!started.ok()) {
         status = started.status();
         return Advance::Done;
@@ -229,7 +231,7 @@ Status Batch::run() {
     oversubscribed |= work.comm->oversubscribed();
     network |= work.comm->connections().has_network();
   }
-  Waiter waiter(oversubscribed, 0, network);
+  Waiter waiter(oversubscribed, 0, network, works_.size() == 1 ? works_.front().comm->core_demand() : nullptr);
   size_t left = works_.size();
   const auto move = [&] {
     const bool moved = advance_all(left);

@@ -39,6 +39,7 @@ class FrameWriter {
  public:
   explicit FrameWriter(Frame frame) : frame_(std::move(frame)) {}
   Result<Poll> advance(int fd, std::string_view peer);
+  bool done() const { return sent_ == frame_->size(); }
 
  private:
   Frame frame_;

@@ -15,6 +15,7 @@
 // Over a network, a rank per host:
 //
 //   time = hops * exchange + messages * message + (sent / write + received / read, or one slice per hop if longer)
+//        + combined / combine + touched / memory
 //
 // Over a network, several ranks on some hosts: the schedule's steps are walked once with what messages inside hosts and
 // between them cost (traffic.h); to that comes the longest of what the busiest rank moves, a slice along the chain of
@@ -126,9 +127,11 @@ double predict_network_us(const Summary& summary, const Shape& shape, const Cata
   const double block = static_cast<double>(shape.bytes) / (writes_blocks(shape.coll) ? 1 : plan.blocks) / plan.channels;
   const double chain = row.hops(ranks) * std::min(per_slice, block) * (1 / kTcp.write_gbps + 1 / kTcp.read_gbps);
   const double through = std::max(bytes.sent / kTcp.write_gbps + bytes.received / kTcp.read_gbps, chain);
-  const double combined = reduces(shape.coll) ? bytes.received / summary.profile->combine_gbps : 0;
+  // A short call's own work hides behind its messages; a long one's is between them.
+  const Work work = work_per_byte(shape, row, plan, ranks);
+  const double own = bytes.whole * (work.combined / summary.profile->combine_gbps + work.touched / kMemoryGbps);
   return row.hops(ranks) * kTcp.exchange_us + messages * kTcp.message_us * summary.ranks_per_core +
-         (through + combined) * 1e-3 * summary.ranks_per_core;
+         (through + own) * 1e-3 * summary.ranks_per_core;
 }
 
 // Hops that follow each other, of which each brings `per_hop` bytes, or slices that stream through them.

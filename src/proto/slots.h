@@ -131,6 +131,8 @@ class SimpleSender {
     return next_ - seen_ < cut_.count;
   }
   std::byte* slot() const { return memory_.slots + next_ % cut_.count * cut_.bytes; }
+  // Tells the slots in flight apart, whatever the cut: 0 .. kMaxSlots - 1.
+  uint64_t place() const { return next_ % SimpleMemory::kMaxSlots; }
   // Release: the slot's bytes and descriptor are visible no later than the new tail. Pairs with SimpleReceiver::ready.
   void publish(uint64_t bytes, uint32_t identity) {
     memory_.descriptors[next_ % SimpleMemory::kMaxSlots] = {bytes, make_flag(next_, identity)};
@@ -174,10 +176,14 @@ class SimpleReceiver {
   const SlotDescriptor& descriptor(uint64_t ahead = 0) const {
     return memory_.descriptors[(next_ + ahead) % SimpleMemory::kMaxSlots];
   }
-  bool matches(uint32_t identity) const { return descriptor().flag == make_flag(next_, identity); }
+  bool matches(uint32_t identity) const { return descriptor().flag == awaited_flag(identity); }
   // The next slot is an opening by a call of this identity.
   bool opens(uint32_t identity) const { return memory_.tail->flag == make_flag(next_, identity); }
   const Opening& opening() const { return memory_.tail->opening; }
+  // As SimpleSender::place.
+  uint64_t place(uint64_t ahead = 0) const { return (next_ + ahead) % SimpleMemory::kMaxSlots; }
+  // What the next slot has to carry to belong to a call of this identity.
+  uint64_t awaited_flag(uint32_t identity) const { return make_flag(next_, identity); }
   const std::byte* slot(uint64_t ahead = 0) const { return memory_.slots + (next_ + ahead) % cut_.count * cut_.bytes; }
   // Release: my reads of the slot are done before the sender may see it as free. Pairs with SimpleSender::has_room.
   void release() { store_release(head_->value, ++next_); }

@@ -156,6 +156,27 @@ TEST(Bootstrap, NobodyLeavesTheBarrierBeforeTheLastComes) {
   });
 }
 
+// Each rank is a thread with its sockets: what many ranks cost a machine when they start. The table that each rank gets
+// is n entries long, so bytes grow as n squared in all; what one process has to do and keep grows as n.
+TEST(Bootstrap, ManyRanksJoinAndExchange) {
+  for (const int ranks : {128, 256, 512}) {
+    ShortRendezvous rendezvous;
+    const auto start = std::chrono::steady_clock::now();
+    const auto joined = join_all(ranks_of(rendezvous.id, ranks));
+    const auto mid = std::chrono::steady_clock::now();
+    for (const Joined& one : joined) ASSERT_TRUE(one.ok()) << one.status().message();
+    on_all(joined, [&](Bootstrap& bootstrap) {
+      EXPECT_EQ(bootstrap.members().size(), static_cast<size_t>(ranks));
+      EXPECT_EQ(bootstrap.members().back().rank, ranks - 1);
+      EXPECT_FALSE(bootstrap.addresses_of(ranks - 1).empty());
+      EXPECT_TRUE(bootstrap.barrier().ok());
+    });
+    const auto end = std::chrono::steady_clock::now();
+    const auto ms = [](auto span) { return std::chrono::duration<double, std::milli>(span).count(); };
+    printf("%d ranks (threads) joined in %.1f ms, a barrier took %.1f ms\n", ranks, ms(mid - start), ms(end - mid));
+  }
+}
+
 TEST(Bootstrap, SixtyFourRanksJoinQuickly) {
   ShortRendezvous rendezvous;
   const auto start = std::chrono::steady_clock::now();

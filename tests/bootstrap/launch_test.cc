@@ -3,10 +3,13 @@
 #include "bootstrap/launch.h"
 
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <map>
 #include <thread>
 
+#include "bootstrap/pmi.h"
 #include "net/socket.h"
 
 namespace tutti {
@@ -66,6 +69,162 @@ TEST(Launch, NamesWhatIsMissingOrWrong) {
     EXPECT_EQ(parse(variables).status().code(), Code::InvalidArgument);
     EXPECT_NE(parse(variables).status().message().find(name + "='" + value + "'"), std::string::npos);
   }
+}
+
+Launch::Lookup lookup_in(const Variables& variables) {
+  return [variables](const char* name) -> std::optional<std::string> {
+    const auto entry = variables.find(name);
+    return entry == variables.end() ? std::nullopt : std::optional(entry->second);
+  };
+}
+
+TEST(Launch, FindsTheFirstOfSlurmsHosts) {
+  for (const auto& [list, first] : std::map<std::string, std::string>{{"login", "login"},
+                                                                      {"a,b", "a"},
+                                                                      {"node[07-12,15],login", "node07"},
+                                                                      {"node[3]", "node3"},
+                                                                      {"r[1-2]n[05-06]", "r1n05"},
+                                                                      {"rack[1,2]-a,b", "rack1-a"},
+                                                                      {"a,node[1-2]", "a"},
+                                                                      {"", ""},
+                                                                      {"node[", ""},
+                                                                      {"node[1", ""}})
+    EXPECT_EQ(first_of_host_list(list), first) << list;
+}
+
+const Variables kStep{{"SLURM_JOB_ID", "77"}, {"SLURM_STEP_ID", "0"},        {"SLURM_PROCID", "3"},
+                      {"SLURM_LOCALID", "1"}, {"SLURM_STEP_NUM_TASKS", "4"}, {"SLURM_STEP_NODELIST", "n[1-2]"},
+                      {"SLURM_NTASKS", "9"}};
+
+TEST(Launch, ReadsWhatSrunSets) {
+  const auto launch = Launch::find(lookup_in(kStep));
+  ASSERT_TRUE(launch.ok()) << launch.status().message();
+  EXPECT_EQ(launch->rank, 3);
+  EXPECT_EQ(launch->ranks, 4);
+  EXPECT_EQ(launch->local_rank, 1);
+  EXPECT_EQ(launch->master_host, "n1");
+  Variables other = kStep;
+  other["SLURM_STEP_ID"] = "1";
+  EXPECT_NE(Launch::find(lookup_in(other))->master_port, launch->master_port) << "steps of a job do not meet";
+  other.erase("SLURM_STEP_NODELIST");
+  EXPECT_NE(Launch::find(lookup_in(other)).status().message().find("names no host"), std::string::npos);
+}
+
+TEST(Launch, TheInnermostLauncherCounts) {
+  Variables both = kStep;
+  for (const auto& [name, value] : kGood) both[name] = value;
+  EXPECT_EQ(Launch::find(lookup_in(both))->master_host, "node0");
+  // A batch script's own environment is no step.
+  Variables batch = kStep;
+  batch.erase("SLURM_STEP_ID");
+  EXPECT_NE(Launch::find(lookup_in(batch)).status().message().find("start the ranks with a launcher"),
+            std::string::npos);
+}
+
+TEST(Launch, AMeetingSurvivesItsText) {
+  const auto meeting = Meeting::here();
+  ASSERT_TRUE(meeting.ok()) << meeting.status().message();
+  const auto again = Meeting::parse(meeting->text());
+  ASSERT_TRUE(again.ok()) << again.status().message();
+  EXPECT_EQ(again->secret, meeting->secret);
+  EXPECT_EQ(again->addresses, meeting->addresses);
+  EXPECT_EQ(meeting->text().find_first_not_of("0123456789abcdef"), std::string::npos);
+  for (size_t size = 0; size < meeting->text().size(); ++size)
+    EXPECT_FALSE(Meeting::parse(meeting->text().substr(0, size)).ok()) << size;
+  EXPECT_FALSE(Meeting::parse(meeting->text() + "00").ok());
+  EXPECT_FALSE(Meeting::parse("zz").ok());
+}
+
+// The launcher's side of PMI-1 for some ranks: a store, and a barrier. `rc` is what it answers to get.
+void serve_pmi(std::vector<int> ranks, const char* rc) {
+  std::map<std::string, std::string> store;
+  std::vector<std::string> received(ranks.size());
+  size_t waiting = 0, left = ranks.size();
+  while (left > 0) {
+    for (size_t i = 0; i < ranks.size(); ++i) {
+      if (ranks[i] < 0) continue;
+      char piece[256];
+      const ssize_t count = ::recv(ranks[i], piece, sizeof piece, MSG_DONTWAIT);
+      if (count == 0) {
+        ranks[i] = -1;  // gone; who made it closes it
+        --left;
+      }
+      if (count <= 0) continue;
+      received[i].append(piece, static_cast<size_t>(count));
+      for (size_t end; (end = received[i].find('\n')) != std::string::npos; received[i].erase(0, end + 1)) {
+        const std::string line = received[i].substr(0, end);
+        const std::string command(pmi_value(line, "cmd"));
+        std::string answer;
+        if (command == "init") answer = "cmd=response_to_init pmi_version=1 pmi_subversion=1 rc=0\n";
+        if (command == "get_my_kvsname") answer = "cmd=my_kvsname kvsname=kvs_7\n";
+        if (command == "put") {
+          store[std::string(pmi_value(line, "key"))] = pmi_value(line, "value");
+          answer = "cmd=put_result rc=0 msg=success\n";
+        }
+        if (command == "get")
+          answer =
+              std::string("cmd=get_result rc=") + rc + " value=" + store[std::string(pmi_value(line, "key"))] + "\n";
+        if (command == "finalize") answer = "cmd=finalize_ack\n";
+        if (command == "barrier_in" && ++waiting == ranks.size()) {
+          for (const int rank : ranks) (void)::send(rank, "cmd=barrier_out\n", 16, MSG_NOSIGNAL);
+        }
+        // In two pieces: a line may come as it likes.
+        if (!answer.empty()) {
+          (void)::send(ranks[i], answer.data(), 5, MSG_NOSIGNAL);
+          (void)::send(ranks[i], answer.data() + 5, answer.size() - 5, MSG_NOSIGNAL);
+        }
+      }
+    }
+    std::this_thread::yield();
+  }
+}
+
+std::vector<Result<std::string>> share_among(int ranks, const char* rc) {
+  std::vector<int> servers, clients;
+  for (int rank = 0; rank < ranks; ++rank) {
+    int ends[2];
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    servers.push_back(ends[0]);
+    clients.push_back(ends[1]);
+  }
+  std::thread server([&] { serve_pmi(servers, rc); });
+  std::vector<Result<std::string>> results(static_cast<size_t>(ranks), std::string());
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < ranks; ++rank) {
+    threads.emplace_back([&, rank] {
+      const auto place = static_cast<size_t>(rank);
+      results[place] = share_by_pmi(clients[place], rank, rank == 0 ? "cafe" : "", Deadline::in_ms(20'000));
+      ::close(clients[place]);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  server.join();
+  for (const int fd : servers) ::close(fd);
+  return results;
+}
+
+TEST(Pmi, EveryRankGetsTheTextOfTheFirst) {
+  for (const auto& text : share_among(4, "0")) {
+    ASSERT_TRUE(text.ok()) << text.status().message();
+    EXPECT_EQ(*text, "cafe");
+  }
+}
+
+TEST(Pmi, ARefusalIsToldAsItCame) {
+  for (const auto& text : share_among(2, "-1")) {
+    EXPECT_NE(text.status().message().find("answers 'cmd=get_result rc=-1"), std::string::npos)
+        << text.status().message();
+  }
+}
+
+TEST(Pmi, ALauncherThatSaysNothingOrGoesIsAnError) {
+  int ends[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+  EXPECT_NE(share_by_pmi(ends[1], 0, "x", Deadline::in_ms(50)).status().message().find("does not answer"),
+            std::string::npos);
+  ::close(ends[0]);
+  EXPECT_FALSE(share_by_pmi(ends[1], 0, "x", Deadline::in_ms(20'000)).ok());
+  ::close(ends[1]);
 }
 
 // A port that is free now, with the next ones most likely free as well.

@@ -57,6 +57,13 @@ TEST(Messages, TableAndRefusalRoundTrip) {
   EXPECT_EQ(table->at(1).member.pid, 1001);
   EXPECT_EQ(table->at(1).info, requests[1].info);
   EXPECT_FALSE(parse_answer(encode_table(requests), 3).ok());
+  const auto place = parse_place(encode_place(requests[0], 2), 2, 1);
+  ASSERT_TRUE(place.ok()) << place.status().message();
+  EXPECT_EQ(place->member.rank, 0);
+  EXPECT_EQ(place->addresses, requests[0].addresses);
+  EXPECT_FALSE(parse_place(encode_place(requests[1], 2), 2, 1).ok()) << "that is not the parent of rank 1";
+  EXPECT_FALSE(parse_place(encode_place(requests[0], 3), 2, 1).ok());
+  EXPECT_EQ(parse_place(encode_refusal(invalid_usage("because")), 2, 1).status().message(), "because");
   const auto refusal = parse_answer(encode_refusal(invalid_usage("because")), 2);
   EXPECT_EQ(refusal.status().code(), Code::InvalidUsage);
   EXPECT_EQ(refusal.status().message(), "because");

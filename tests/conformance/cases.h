@@ -77,6 +77,7 @@ bool parse(const std::string& text, Case& one);
 struct Batch {
   World world;
   std::vector<Case> cases;
+  std::vector<std::string> hosts = {};  // network namespaces, each with an equal run of ranks; none: this one
 };
 struct Sample {
   std::vector<Batch> batches;

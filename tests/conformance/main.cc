@@ -7,11 +7,15 @@
 //   conformance --full --n N --transport shm|inproc|tcp|two-hosts|three-hosts    the product, for this n and transport
 //   conformance --world W --case C     one case, as a failure names it
 //   conformance --rdma LIBRARY ...     only worlds of tcp, over rdma instead, with this libibverbs (before --transport)
+//   conformance --on-hosts R           the sample's worlds of processes over TCP, spread over the hosts in HOSTS
+//                                      (tools/hosts), with R ranks on each: shared memory on a host, TCP between
 //   conformance --large elements|bytes one call above 2^31 elements, or 2^32 bytes (ends with 77 where memory is short)
 //   --seed S  --cases C (per world)  --stall S (seconds without movement)  --list
 //
 // Worlds run one after the other, each in fresh processes, because the environment is read once per process. Ends with
 // the number of worlds and cases, and the time.
+#include <fcntl.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,6 +24,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -166,10 +171,28 @@ class Driver {
   std::vector<tuttiWindow_t> windows_;
 };
 
-void set_environment(const World& world, int index) {
+// Network namespaces, by tools/hosts.
+std::vector<std::string> hosts_of_environment() {
+  std::vector<std::string> hosts;
+  std::istringstream list(std::getenv("HOSTS") != nullptr ? std::getenv("HOSTS") : "");
+  for (std::string name; list >> name;) hosts.push_back(name);
+  return hosts;
+}
+void enter_host(const std::string& name) {
+  const int fd = open(("/run/netns/" + name).c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0 || setns(fd, CLONE_NEWNET) != 0) {
+    std::perror(name.c_str());
+    std::exit(2);
+  }
+  close(fd);
+}
+
+void set_environment(const Batch& batch, int index) {
+  const World& world = batch.world;
   const std::string host = host_id(world, index);
   if (!host.empty()) setenv("TUTTI_HOST_ID", host.c_str(), 1);
-  setenv("TUTTI_TRANSPORTS", host.empty() ? transport_name(world.transport) : "auto", 1);
+  const char* const alone = host.empty() ? transport_name(world.transport) : "auto";
+  setenv("TUTTI_TRANSPORTS", batch.hosts.empty() ? alone : "shm,tcp", 1);
   setenv("TUTTI_ALGO", algorithm_setting(world).c_str(), 1);
   setenv("TUTTI_PROTO", kProtoNames[world.proto == kWindows ? static_cast<int>(kRma) : world.proto], 1);
 }
@@ -177,7 +200,9 @@ void set_environment(const World& world, int index) {
 // Body of one process of a world.
 int run_process(const Batch& batch, launcher::Page& page, int index) {
   const World& world = batch.world;
-  set_environment(world, index);
+  if (!batch.hosts.empty())
+    enter_host(batch.hosts[static_cast<size_t>(index) * batch.hosts.size() / static_cast<size_t>(world.n)]);
+  set_environment(batch, index);
   if (world.mode == kProcesses) return Driver(world, page, {index}).run(batch.cases);
   std::vector<int> ranks;
   for (int r = 0; r < world.n; ++r) ranks.push_back(r);
@@ -301,9 +326,10 @@ int usage(const char* program) {
                "usage: %s [--rdma LIBRARY] [--seed S] [--cases C] [--shard I/K] [--stall SECONDS] [--list]\n"
                "       %s --hosts 2|3\n"
                "       %s [--rdma LIBRARY] --full --n N --transport shm|inproc|tcp|rdma|two-hosts|three-hosts\n"
+               "       %s --on-hosts RANKS_PER_HOST\n"
                "       %s --world W --case C\n"
                "       %s --large elements|bytes\n",
-               program, program, program, program, program);
+               program, program, program, program, program, program);
   return 2;
 }
 
@@ -311,7 +337,7 @@ int run(int argc, char** argv) {
   uint64_t seed = 1;
   size_t cases = 200, shard = 0, shards = 1;
   double stall = 60;
-  int n = 0, transport = -1, hosts = 0;
+  int n = 0, transport = -1, hosts = 0, on_hosts = 0;
   bool full = false, list = false, rdma = false;
   std::string world_text, case_text, large;
   for (int i = 1; i < argc; ++i) {
@@ -338,6 +364,8 @@ int run(int argc, char** argv) {
       hosts = std::atoi(argv[++i]);
     else if (option == "--n")
       n = std::atoi(argv[++i]);
+    else if (option == "--on-hosts")
+      on_hosts = std::atoi(argv[++i]);
     else if (option == "--world")
       world_text = argv[++i];
     else if (option == "--case")
@@ -378,6 +406,21 @@ int run(int argc, char** argv) {
   } else if (full) {
     if (n < 1 || n > kMaxRanks || transport < 0) return usage(argv[0]);
     product(n, transport, try_batch);
+  } else if (on_hosts > 0) {
+    const std::vector<std::string> names = hosts_of_environment();
+    const int ranks = static_cast<int>(names.size()) * on_hosts;
+    if (ranks < 2 || ranks > kMaxRanks) {
+      std::fprintf(stderr, "HOSTS names %zu hosts, with %d ranks each: 2 to %d ranks are needed\n", names.size(),
+                   on_hosts, kMaxRanks);
+      return 2;
+    }
+    for (Batch& batch : sample(seed, cases).batches) {
+      if (batch.world.mode != kProcesses || batch.world.transport != kTcp || batch.world.n < 2) continue;
+      batch.world.n = ranks;
+      batch.hosts = names;
+      try_batch(batch);
+    }
+    std::printf("%zu hosts, %d ranks on each\n", names.size(), on_hosts);
   } else {
     const Sample chosen = sample(seed, cases);
     for (size_t i = shard; i < chosen.batches.size(); i += shards)

@@ -77,7 +77,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     return 0;
   }
   const int ranks = input.byte();
-  const auto table = parse_answer(input.bytes(), ranks);
+  const auto bytes = input.bytes();
+  const auto place = parse_place(bytes, ranks, ranks);
+  if (place.ok()) fuzz::require(place->member.rank == tree_parent(ranks), "the place of another rank");
+  const auto table = parse_answer(bytes, ranks);
   if (!table.ok()) return 0;
   fuzz::require(table->size() == static_cast<size_t>(ranks), "a table of another size");
   for (int rank = 0; rank < ranks; ++rank)

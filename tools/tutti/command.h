@@ -12,6 +12,7 @@ void add_env(CLI::App& app);
 void add_plan(CLI::App& app);
 void add_plan_picture(CLI::App& plan);  // these under `tutti plan`
 void add_plan_verify(CLI::App& plan);
+void add_run(CLI::App& app);
 void add_status(CLI::App& app);
 void add_topo(CLI::App& app);
 void add_trace(CLI::App& app);

@@ -16,6 +16,7 @@ constexpr void (*kCommands[])(CLI::App&) = {
     tutti::tool::add_doctor,
     tutti::tool::add_env,
     tutti::tool::add_plan,
+    tutti::tool::add_run,
     tutti::tool::add_status,
     tutti::tool::add_topo,
     tutti::tool::add_trace,

@@ -15,6 +15,7 @@ namespace {
 
 // Messages handed to the kernel in one call: a few small ones share a packet; large ones fill it alone.
 constexpr uint64_t kMostMessagesPerCall = 16;
+constexpr uint64_t kShortBytes = 1024;  // of payload, with which a copy is cheaper than a list of pieces
 
 // Headers that are no message's. No flag of a slot is 0.
 constexpr uint64_t kLost = 1;
@@ -84,6 +85,7 @@ Result<SendEnd*> TcpConnection::send_end() {
     out_ = std::make_unique<Out>(Out{.fifo = std::move(fifo),
                                      .end = {.simple = SimpleSender(memory), .ll = {}, .capacity = role_.capacity},
                                      .drain = SimpleReceiver(memory, 0)});
+    out_->end.loans = &out_->loans;
   }
   return &out_->end;
 }
@@ -95,6 +97,7 @@ Result<ReceiveEnd*> TcpConnection::receive_end() {
     in_ = std::make_unique<In>(In{.fifo = std::move(fifo),
                                   .end = {.simple = SimpleReceiver(memory, 0), .ll = {}, .capacity = role_.capacity},
                                   .fill = SimpleSender(memory)});
+    in_->end.landing = &in_->landing;
   }
   return &in_->end;
 }
@@ -127,6 +130,7 @@ bool TcpConnection::can_carry() {
   if (writable_ && !flushed()) return true;
   switch (expect_) {
     case Expect::Header:
+      return readable_ || stage_end_ - stage_begin_ >= sizeof(TcpHeader);
     case Expect::Payload:
       return readable_;
     case Expect::Room:
@@ -156,32 +160,66 @@ Result<bool> TcpConnection::push() {
     if (messages == 0) break;
     // Slots that are not released yet are all of the sender's current cut: it drains before it cuts anew.
     out.drain.cut(out.end.simple.current_cut());
-    std::array<TcpHeader, kMostMessagesPerCall> headers;
-    Gather gather(out.sent_head);
+    TUTTI_ASSIGN_OR_RETURN(const uint64_t sent, send_slots(messages));
+    moved |= sent > 0;
+    out.sent_head += sent;
     for (uint64_t m = 0; m < messages; ++m) {
-      const SlotDescriptor& slot = out.drain.descriptor(m);
-      headers[m] = {slot.bytes, slot.flag, out.end.simple.current_cut()};
-      gather.add(&headers[m], sizeof headers[m]);
-      gather.add(out.drain.slot(m), slot.bytes);
-    }
-    const msghdr message = gather.message();
-    const ssize_t sent = ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (sent < 0 && errno == EINTR) continue;
-    if (sent < 0 && errno == EAGAIN) {
-      writable_ = false;
-      break;
-    }
-    if (sent < 0) return failure("send");
-    moved = true;
-    out.sent_head += static_cast<uint64_t>(sent);
-    for (uint64_t m = 0; m < messages; ++m) {
-      const uint64_t whole = sizeof(TcpHeader) + headers[m].bytes;
+      const uint64_t whole = sizeof(TcpHeader) + out.drain.descriptor().bytes;
       if (out.sent_head < whole) break;
       out.sent_head -= whole;
       out.drain.release();
     }
   }
   return moved;
+}
+
+const std::byte* TcpConnection::payload_of(uint64_t ahead) const {
+  const std::byte* const lent = out_->loans.at[out_->drain.place(ahead)];
+  return lent != nullptr ? lent : out_->drain.slot(ahead);
+}
+
+Result<uint64_t> TcpConnection::send_slots(uint64_t messages) {
+  const Out& out = *out_;
+  const auto header = [&out](uint64_t ahead) {
+    const SlotDescriptor& slot = out.drain.descriptor(ahead);
+    return TcpHeader{slot.bytes, slot.flag, out.end.simple.current_cut()};
+  };
+  ssize_t sent = 0;
+  if (messages == 1 && out.sent_head == 0 && out.drain.descriptor().bytes <= kShortBytes) {
+    // One piece: the kernel takes it faster than two.
+    std::array<std::byte, sizeof(TcpHeader) + kShortBytes> message;
+    const TcpHeader first = header(0);
+    std::memcpy(message.data(), &first, sizeof first);
+    std::memcpy(message.data() + sizeof first, payload_of(0), first.bytes);
+    do sent = ::send(socket_.get(), message.data(), sizeof first + first.bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (sent < 0 && errno == EINTR);
+  } else {
+    std::array<TcpHeader, kMostMessagesPerCall> headers;
+    Gather gather(out.sent_head);
+    for (uint64_t m = 0; m < messages; ++m) {
+      headers[m] = header(m);
+      gather.add(&headers[m], sizeof headers[m]);
+      gather.add(payload_of(m), headers[m].bytes);
+    }
+    const msghdr message = gather.message();
+    do sent = ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (sent < 0 && errno == EINTR);
+  }
+  if (sent < 0 && errno == EAGAIN) {
+    writable_ = false;
+    return uint64_t{0};
+  }
+  if (sent < 0) return failure("send");
+  return static_cast<uint64_t>(sent);
+}
+
+// The slot of the current header is free. Where its bytes go: to where the lane wants them, else into the slot.
+void TcpConnection::begin_payload() {
+  const bool lands = in_->landing.takes(header_.bytes, header_.flag);
+  payload_to_ = lands ? in_->landing.to : in_->fill.slot();
+  in_->landing.landed[in_->fill.place()] = lands ? payload_to_ : nullptr;
+  payload_got_ = 0;
+  expect_ = Expect::Payload;
 }
 
 Result<bool> TcpConnection::pull() {
@@ -201,10 +239,9 @@ Result<bool> TcpConnection::pull() {
     }
     if (expect_ == Expect::Room) {
       if (!has_room()) return moved;
-      payload_got_ = 0;
-      expect_ = Expect::Payload;
+      begin_payload();
     }
-    std::byte* const rest = in_->fill.slot() + payload_got_;
+    std::byte* const rest = payload_to_ + payload_got_;
     const uint64_t missing = header_.bytes - payload_got_;
     const uint64_t copied = std::min<uint64_t>(missing, staged);
     std::copy_n(stage_.data() + stage_begin_, copied, rest);
@@ -217,8 +254,10 @@ Result<bool> TcpConnection::pull() {
     }
     moved = true;
     if (payload_got_ < header_.bytes) continue;
+    const bool landed = payload_to_ == in_->landing.to && header_.bytes > 0;
     in_->fill.publish(header_.bytes, identity_of(header_.flag));
     expect_ = Expect::Header;
+    if (landed) return true;  // the lane shall say where the next one goes
   }
 }
 
@@ -260,10 +299,12 @@ Result<size_t> TcpConnection::receive(std::byte* payload, uint64_t payload_bytes
   iovec parts[] = {{payload, payload_bytes}, {stage_.data() + stage_end_, kStageBytes - stage_end_}};
   const size_t asked = payload_bytes + kStageBytes - stage_end_;
   msghdr message{};
-  message.msg_iov = payload_bytes != 0 ? parts : parts + 1;
-  message.msg_iovlen = payload_bytes != 0 ? 2 : 1;
+  message.msg_iov = parts;
+  message.msg_iovlen = 2;
   ssize_t got = 0;
-  do got = ::recvmsg(socket_.get(), &message, MSG_DONTWAIT);
+  do
+    got = payload_bytes == 0 ? ::recv(socket_.get(), parts[1].iov_base, parts[1].iov_len, MSG_DONTWAIT)
+                             : ::recvmsg(socket_.get(), &message, MSG_DONTWAIT);
   while (got < 0 && errno == EINTR);
   if (got < 0 && errno == EAGAIN) {
     readable_ = false;

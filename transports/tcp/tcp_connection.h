@@ -80,6 +80,8 @@ class TcpConnection {
 
   // What the event set says about the socket.
   void note_events(uint32_t epoll_events);
+  // Nobody asks the event set: the next carry() tries.
+  void try_anyway() { readable_ = writable_ = true; }
   // Moves slots both ways as far as sockets and FIFOs allow. True: something moved.
   Result<bool> carry();
   // carry() has something to do without waiting for an event.
@@ -96,12 +98,14 @@ class TcpConnection {
     LocalFifo fifo;
     SendEnd end;
     SimpleReceiver drain;    // progress() takes the slots here
+    Loans loans = {};
     uint64_t sent_head = 0;  // bytes of the next message that the kernel has taken
   };
   struct In {
     LocalFifo fifo;
     ReceiveEnd end;
     SimpleSender fill;  // progress() puts the slots here
+    Landing landing = {};
   };
   // What the next bytes of the stream are.
   enum class Expect : uint8_t {
@@ -113,6 +117,10 @@ class TcpConnection {
 
   // Expect::Room: the header's slot is free.
   bool has_room() { return in_ != nullptr && in_->fill.cut(header_.cut) && in_->fill.has_room(); }
+  void begin_payload();
+  const std::byte* payload_of(uint64_t ahead) const;
+  // One system call for up to `messages` slots. Bytes sent, 0 if the socket is full.
+  Result<uint64_t> send_slots(uint64_t messages);
   Result<bool> push();
   Result<bool> pull();
   Status take_header();
@@ -137,6 +145,7 @@ class TcpConnection {
   Expect expect_ = Expect::Header;
   TcpHeader header_;      // Room, Payload: of the current message
   uint64_t arrived_ = 0;  // messages whose header has been taken
+  std::byte* payload_to_ = nullptr;  // Payload: where it goes
   uint64_t payload_got_ = 0;
 
   // Bytes that came with what was asked for. Small messages pass through here, several per system call; of a large one

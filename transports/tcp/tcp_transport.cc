@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/env.h"
 #include "transports/tcp/tcp_connection.h"
 
 namespace tutti {
@@ -18,6 +19,21 @@ constexpr uint64_t KiB = 1024, MiB = 1024 * KiB;
 constexpr int kFewRanks = 16;
 constexpr uint64_t kCapacityFew = 1 * MiB, kCapacityMany = 256 * KiB;
 constexpr int kEventsPerCall = 64;
+// Up to so many sockets are read and written at once, without asking the event set which of them are ready: a look at
+// an idle socket costs about what the question costs, and the answer saves nothing.
+constexpr size_t kFewSockets = 2;
+
+// Channels begin with different ones of the peer's addresses, where these are equally good: those that
+// TUTTI_SOCKET_IFNAME chose, of the family of the first. So several channels use several interfaces.
+std::vector<SocketAddress> turned(std::vector<SocketAddress> addresses, int channel) {
+  if (env().socket_interface.empty() || env().socket_interface.starts_with('^')) return addresses;
+  const auto other = std::find_if(addresses.begin(), addresses.end(), [&](const SocketAddress& address) {
+    return address.family() != addresses.front().family() || address.loopback();
+  });
+  const auto equals = other - addresses.begin();
+  if (equals > 1) std::rotate(addresses.begin(), addresses.begin() + channel % equals, other);
+  return addresses;
+}
 
 }  // namespace
 
@@ -70,7 +86,7 @@ Result<TcpConnection*> TcpTransport::connection(int peer, int channel, Use use) 
   std::optional<Dialer> dialer;
   if (options_.me < peer) {
     Dialer::Options dial;
-    dial.addresses = there.addresses;
+    dial.addresses = turned(there.addresses, channel);
     dial.secret = options_.secret;
     dial.tag = options_.tag;
     dial.claim = {.from = options_.me, .to = peer, .purpose = purpose};
@@ -141,9 +157,11 @@ Result<bool> TcpTransport::advance_setup() {
 
 Result<bool> TcpTransport::carry() {
   if (open_.empty()) return false;
-  collect_events(0);
+  const bool few = open_.size() <= kFewSockets;
+  if (!few) collect_events(0);
   bool moved = false;
   for (TcpConnection* connection : open_) {
+    if (few) connection->try_anyway();
     if (!connection->can_carry()) continue;
     const Result<bool> carried = connection->carry();
     if (!carried.ok()) return fail(carried.status(), connection->culprit());
@@ -161,9 +179,8 @@ void TcpTransport::collect_events(int timeout_ms) {
 // A connection in the making is owed to the peer, even if this rank has nothing to say on it: the peer may hold it for
 // made, and would take our leaving now, without the goodbye that only a made one can say, for a failure.
 bool TcpTransport::flushed() const {
-  return setting_up_.empty() && std::all_of(connections_.begin(), connections_.end(), [](const auto& connection) {
-           return connection == nullptr || connection->flushed();
-         });
+  return setting_up_.empty() &&
+         std::all_of(open_.begin(), open_.end(), [](const TcpConnection* connection) { return connection->flushed(); });
 }
 
 void TcpTransport::wait(int timeout_ms) {

@@ -102,7 +102,10 @@ class CpuLane {
         if (!end.ll.ready(call_->identity)) return false;
       } else {
         end.simple.cut(cut_);
-        if (!end.simple.ready()) return false;
+        if (!end.simple.ready()) {
+          if (end.landing != nullptr) ask_to_land(step, cursor, end);
+          return false;
+        }
         // Once per call and peer: the first slot says what its sender was asked to do.
         if (cursor.round == 0 && cursor.slice == 0 && !end.simple.matches(call_->identity)) {
           mismatched_ = peer;
@@ -138,14 +141,13 @@ class CpuLane {
       part.stream_kept = call_->stream_output;
     }
     SlotStores& stores = *call_->slot_stores;
-    const bool sends = !step.to.none();
-    if (combines(step)) {
-      part.stream_slots = sends && stores.stream_reduced(what.bytes);
-      return move_part(step, part);
-    }
-    part.stream_slots = sends && stores.stream(what.bytes);
+    const bool combined = combines(step);
+    const std::byte* const loan = on_loan(step, part);
+    const int to = send_count(step), slots = to - lend(step, loan);
+    if (slots < to && loan != part.local) part.stream_kept = false;  // the output: it is read again at once
+    part.stream_slots = slots > 0 && (combined ? stores.stream_reduced(what.bytes) : stores.stream(what.bytes));
     move_part(step, part);
-    if (sends) stores.settle(what.bytes);
+    if (!combined && slots > 0) stores.settle(what.bytes);
   }
 
   void post(const Step& step, const Cursor&) {
@@ -250,6 +252,8 @@ class CpuLane {
   }
   static const std::byte* received(const ReceiveEnd& end) {
     if constexpr (kProto == Proto::LL) return end.ll.payload();
+    if (end.landing != nullptr && end.landing->landed[end.simple.place()] != nullptr)
+      return end.landing->landed[end.simple.place()];
     return end.simple.slot();
   }
   static std::byte* outgoing(const SendEnd& end) {
@@ -275,9 +279,51 @@ class CpuLane {
     uint64_t at = 0, bytes = 0;
     bool stream_kept = false, stream_slots = false;
   };
+
+  // Networks (transport.h): from where this slice may leave without a copy to slots, which is where it stays as it is
+  // until it has left: in an input that the call does not overwrite, or in its final place. Null: from nowhere.
+  const std::byte* on_loan(const Step& step, const Part& part) const {
+    if (kProto == Proto::LL || !call_->lends || part.bytes < kLendFrom) return nullptr;
+    const bool only_copies = call_->reduce == nullptr, copies = !combines(step);
+    if (copies && step.src == Buffer::Input && call_->input_stays) return part.local;
+    if (copies && step.src == Buffer::Output && only_copies) return part.local;
+    const bool final = step.last || (only_copies && step.src == Buffer::None);
+    return final && step.dst == Buffer::Output ? part.kept : nullptr;
+  }
+  // Lends it to the ends that take loans; how many these are.
+  int lend(const Step& step, const std::byte* bytes) {
+    if constexpr (kProto == Proto::LL) return 0;
+    int count = 0;
+    for (int i = 0; i < send_count(step); ++i) {
+      SendEnd& end = send_end(step, i);
+      if (end.loans == nullptr) continue;
+      end.loans->lend(end.simple.place(), bytes);
+      count += bytes != nullptr;
+    }
+    return count;
+  }
+  static bool lent(const SendEnd& end) {
+    if constexpr (kProto == Proto::LL) return false;
+    return end.loans != nullptr && end.loans->at[end.simple.place()] != nullptr;
+  }
+  // Networks: a slice that is only kept shall go there at once.
+  void ask_to_land(const Step& step, const Cursor& cursor, ReceiveEnd& end) {
+    Landing& landing = *end.landing;
+    const uint64_t flag = end.simple.awaited_flag(call_->identity);
+    if (landing.flag == flag) return;  // asked before
+    landing.flag = flag;
+    landing.to = nullptr;
+    if (step.packed() || step.reduce || step.src != Buffer::None || step.dst_block < 0 || piece_.bytes < kLendFrom)
+      return;
+    landing.to = kept_base(step.dst) +
+                 call_->layout.output.piece(tiling_, step.dst_block, step.blocks, cursor.round, cursor.slice).offset;
+    landing.bytes = piece_.bytes;
+  }
+
   // Blocks of all buffers are of one length here, side by side.
   void apply_packed(const Step& step) {
     const Layout& blocks = call_->layout.output;
+    (void)lend(step, nullptr);
     for (Part part; part.at < piece_.bytes; part.at += part.bytes) {
       const Layout::PackedPart in_row = blocks.packed_part(piece_.offset + part.at);
       part.bytes = std::min(in_row.bytes, piece_.bytes - part.at);
@@ -318,8 +364,10 @@ class CpuLane {
     }
     const int to = send_count(step);
     for (int i = 0; i < to; ++i) {
+      SendEnd& end = send_end(step, i);
+      if (lent(end)) continue;
       if (destinations < kMostDestinations) streamed |= static_cast<uint32_t>(part.stream_slots) << destinations;
-      destinations_[destinations++] = outgoing(send_end(step, i)) + part.at;
+      destinations_[destinations++] = outgoing(end) + part.at;
     }
 
     if (combines(step)) {

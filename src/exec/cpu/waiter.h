@@ -6,6 +6,9 @@
 //   ranks > cores    The peer may be waiting for this very core: at most 20 polls, then sched_yield. A yield costs
 //                    0.65 us with somebody to run and 0.19 us without; polling on costs a scheduler slice
 //                    (milliseconds).
+//   network          What comes, comes by the kernel, which can wake a sleeper at once. A yield that took long says
+//   that
+//                    somebody else wants this core, and the next will take as long: sleep in the transport instead.
 //   idle for long    kSleepAfterMs after the last movement the wait is not latency critical any more: sleep, a little
 //                    longer each time, up to kLongestSleepUs. A futex would need a system call of the peer on its fast
 //                    path; measured 10 to 30 times slower under oversubscription.
@@ -21,6 +24,11 @@
 
 namespace tutti {
 
+// What a communicator's waits over a network have learnt: so many of the next ones sleep rather than yield.
+struct CoreDemand {
+  int sleeps = 0;
+};
+
 class Waiter {
  public:
   using Clock = std::chrono::steady_clock;
@@ -31,13 +39,17 @@ class Waiter {
   static constexpr uint64_t kSpinRounds = 4;           // idle rounds of kPollsDedicated before the first yield
   static constexpr uint64_t kSpinRoundsNetwork = 100;  // each a system call of about a microsecond
   static constexpr uint64_t kWaitingAfterNetwork = 50;
+  static constexpr int kLongYieldUs = 50;      // nobody there: 0.2 us; a scheduler's slice: milliseconds
+  static constexpr int kSleepsInstead = 1000;  // until the next yield tries again
   static constexpr int kSleepAfterMs = 20;
   static constexpr int kShortestSleepUs = 50;
   static constexpr int kLongestSleepUs = 1000;
 
   // `network`: nothing arrives but by the progress function, so there is one poll between two calls of it.
-  Waiter(bool oversubscribed, int polls, bool network)
-      : polls_(network          ? 1
+  // `demand` outlives it; null: it learns nothing.
+  Waiter(bool oversubscribed, int polls, bool network, CoreDemand* demand = nullptr)
+      : demand_(network ? demand : nullptr),
+        polls_(network          ? 1
                : polls > 0      ? polls
                : oversubscribed ? kPollsOversubscribed
                                 : kPollsDedicated),
@@ -71,7 +83,17 @@ class Waiter {
       --idle_rounds_;  // stay in this state until something moves
       return true;
     }
+    if (demand_ == nullptr) {
+      sched_yield();
+      return false;
+    }
+    if (demand_->sleeps > 0) {
+      --demand_->sleeps;
+      return true;
+    }
+    const Clock::time_point before = Clock::now();
     sched_yield();
+    if (Clock::now() - before > std::chrono::microseconds(kLongYieldUs)) demand_->sleeps = kSleepsInstead;
     return false;
   }
   void sleep() {
@@ -86,6 +108,7 @@ class Waiter {
   bool looks_due() const { return (idle_rounds_ & 63) == 63; }
 
  private:
+  CoreDemand* const demand_;
   const int polls_;
   const uint64_t waiting_after_;
   const uint64_t spin_rounds_;

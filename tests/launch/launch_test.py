@@ -1,0 +1,253 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""tutti run, mpirun, srun's and torchrun's environments start ranks that find each other; and how `tutti run` ends.
+
+Usage: launch_test.py FOLDER_OF_PROGRAMS. With HOSTS (tools/hosts) the same ssh that otherwise stays here goes to them.
+"""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+BIN = Path(sys.argv.pop(1)).resolve()
+TUTTI = str(BIN / "tutti")
+PERF = [str(BIN / "all_reduce_perf"), "-b", "8", "-e", "8", "-n", "3", "-w", "1"]
+HOSTS = os.environ.get("HOSTS", "").split()
+LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_", "PMI", "OMPI_", "SLURM_", "TUTTI_")
+PATIENCE = 60
+
+# What stands for ssh: notes its command line, and runs the command in the namespace of that name, or here.
+FAKE_SSH = """#!/bin/sh
+while [ "${1#-}" != "$1" ]; do [ "$1" = -o ] && shift; shift; done
+host=$1; shift
+echo "$host $*" >> "$FAKE_SSH_LOG"
+if [ -e "/run/netns/$host" ]; then exec ip netns exec "$host" sh -c "$*"; fi
+exec sh -c "$*"
+"""
+
+
+def clean_environment(**more):
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(LAUNCHERS)}
+    return kept | {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"} | more
+
+
+def run(command, **environment):
+    return subprocess.run(command, env=clean_environment(**environment), stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True, timeout=PATIENCE)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def alive(mark):
+    """Processes with this word on their command line, but for this one."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and int(entry.name) != os.getpid() and mark in (entry / "cmdline").read_text():
+                found.append(int(entry.name))
+        except OSError:
+            pass
+    return found
+
+
+class Case(unittest.TestCase):
+    def assert_measured(self, done, ranks):
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertIn("Out of bounds values : 0 OK", done.stdout)
+        self.assertEqual(len(re.findall(r"^#\s+Rank\s+\d+ ", done.stdout, re.M)), ranks, done.stdout)
+
+    def assert_gone(self, mark):
+        until = time.monotonic() + PATIENCE
+        while alive(mark):
+            self.assertLess(time.monotonic(), until, f"left behind: {alive(mark)}")
+            time.sleep(0.02)
+
+
+class Run(Case):
+    def test_ranks_of_this_host_find_each_other(self):
+        self.assert_measured(run([TUTTI, "run", "-n", "3", "--", *PERF]), 3)
+
+    def test_the_status_is_that_of_the_first_rank_that_fails_and_the_others_end(self):
+        mark = f"tutti-mark-{os.getpid()}-fail"
+        script = f": {mark}; if [ $RANK = 1 ]; then exit 7; fi; sleep 600"
+        done = run([TUTTI, "run", "-n", "3", "--", "sh", "-c", script])
+        self.assertEqual(done.returncode, 7, done.stderr)
+        self.assertIn("rank 1 ended with status 7", done.stderr)
+        self.assert_gone(mark)
+
+    def test_a_rank_that_a_signal_ends_is_told_apart(self):
+        done = run([TUTTI, "run", "-n", "2", "--", "sh", "-c", "[ $RANK = 0 ] && kill -KILL $$; sleep 600"])
+        self.assertEqual(done.returncode, 128 + signal.SIGKILL)
+        self.assertIn("rank 0 was ended by signal 9", done.stderr)
+
+    def test_what_cannot_be_started_is_named(self):
+        done = run([TUTTI, "run", "-n", "2", "--", "/nonexistent/program"])
+        self.assertEqual(done.returncode, 127)
+        self.assertIn("could not be started: '/nonexistent/program'", done.stderr)
+
+    def test_lines_are_prefixed_whole_also_the_last_one_without_an_end(self):
+        done = run([TUTTI, "run", "-n", "2", "--prefix", "--", "sh", "-c", "echo out; echo err >&2; printf end"])
+        self.assertEqual(done.returncode, 0)
+        self.assertEqual(sorted(done.stdout.splitlines()), ["[0] end", "[0] out", "[1] end", "[1] out"])
+        self.assertEqual(sorted(done.stderr.splitlines()), ["[0] err", "[1] err"])
+
+    def signalled(self, number, *options):
+        process = subprocess.Popen([TUTTI, "run", "-n", "2", *options, "--", "sh", "-c",
+                                    "trap 'echo told; exit 0' USR1 TERM; echo ready; while :; do sleep 0.05; done"],
+                                   env=clean_environment(), stdout=subprocess.PIPE, text=True)
+        for _ in range(2):
+            self.assertEqual(process.stdout.readline(), "ready\n")
+        process.send_signal(number)
+        rest, _ = process.communicate(timeout=PATIENCE)
+        return process.returncode, rest.splitlines()
+
+    def test_signals_are_forwarded(self):
+        self.assertEqual(self.signalled(signal.SIGUSR1), (0, ["told", "told"]))
+
+    def test_being_told_to_end_is_the_status(self):
+        self.assertEqual(self.signalled(signal.SIGTERM), (128 + signal.SIGTERM, ["told", "told"]))
+
+    def test_ranks_that_do_not_listen_are_ended_after_the_grace(self):
+        process = subprocess.Popen([TUTTI, "run", "-n", "2", "--grace", "0.2", "--", "sh", "-c",
+                                    "trap '' TERM; echo ready; while :; do sleep 0.05; done"],
+                                   env=clean_environment(), stdout=subprocess.PIPE, text=True)
+        for _ in range(2):
+            self.assertEqual(process.stdout.readline(), "ready\n")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=PATIENCE)
+        self.assertEqual(process.returncode, 128 + signal.SIGTERM)
+
+    def test_bad_lists_of_hosts_are_refused(self):
+        for hosts, word in (("a:3,b:3", "do not fit"), ("a:x", "expected host"), ("a,,b", "comma list")):
+            done = run([TUTTI, "run", "-n", "4", "--hosts", hosts, "--", "true"])
+            self.assertEqual(done.returncode, 2)
+            self.assertIn(word, done.stderr)
+
+
+class Ssh(Case):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        (self.folder / "ssh").write_text(FAKE_SSH)
+        (self.folder / "ssh").chmod(0o755)
+        self.environment = {"PATH": f"{self.folder}:{os.environ['PATH']}", "FAKE_SSH_LOG": str(self.folder / "log")}
+        self.hosts = HOSTS or ["one", "two"]
+        self.master = ["--master", "10.83.0.1" if HOSTS else "127.0.0.1"]
+
+    def options(self, *more):
+        return ["--hosts", ",".join(self.hosts[:2]), *self.master, *more]
+
+    def test_ranks_of_other_hosts_find_each_other_and_the_secret_is_on_no_command_line(self):
+        done = run([TUTTI, "run", "-n", "4", *self.options(), "--", *PERF], TUTTI_JOB_SECRET="very-secret",
+                   **self.environment)
+        self.assert_measured(done, 4)
+        log = (self.folder / "log").read_text()
+        self.assertEqual(sorted(re.findall(r"^(\S+) cd ", log, re.M)), sorted(self.hosts[:2] * 2))
+        self.assertNotIn("very-secret", log)
+        self.assertNotIn("not authenticated", done.stderr)
+
+    def test_words_and_variables_arrive_as_they_are(self):
+        word = "it's; $HOME \"quoted\" *"
+        done = run([TUTTI, "run", "-n", "2", *self.options("-x", "MINE", "--prefix"), "--", "sh", "-c",
+                    'echo "$1 $MINE $RANK/$WORLD_SIZE $LOCAL_RANK/$LOCAL_WORLD_SIZE $(pwd)"', "sh", word],
+                   MINE="a'b", **self.environment)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        here = os.getcwd()
+        self.assertEqual(sorted(done.stdout.splitlines()),
+                         [f"[{r}] {word} a'b {r}/2 0/1 {here}" for r in range(2)])
+
+    def test_a_status_comes_back(self):
+        done = run([TUTTI, "run", "-n", "2", *self.options(), "--", "sh", "-c", "[ $RANK = 1 ] && exit 9; sleep 600"],
+                   **self.environment)
+        self.assertEqual(done.returncode, 9, done.stderr)
+        self.assertIn(f"rank 1 on {self.hosts[1]} ended with status 9", done.stderr)
+
+    def start_long(self):
+        mark = f"tutti-mark-{os.getpid()}-{self.id().rsplit('.', 1)[1]}"
+        process = subprocess.Popen([TUTTI, "run", "-n", "2", *self.options(), "--", "sh", "-c",
+                                    f": {mark}; trap 'echo told; exit 0' USR1 TERM; echo ready; while :; do sleep 0.05; done"],
+                                   env=clean_environment(**self.environment), stdout=subprocess.PIPE, text=True)
+        for _ in range(2):
+            self.assertEqual(process.stdout.readline(), "ready\n")
+        return mark, process
+
+    def test_signals_are_forwarded(self):
+        mark, process = self.start_long()
+        process.send_signal(signal.SIGUSR1)
+        rest, _ = process.communicate(timeout=PATIENCE)
+        self.assertEqual((process.returncode, rest.splitlines()), (0, ["told", "told"]))
+        self.assert_gone(mark)
+
+    def test_nothing_stays_behind_when_the_launcher_is_killed(self):
+        mark, process = self.start_long()
+        process.kill()
+        process.communicate(timeout=PATIENCE)
+        self.assert_gone(mark)
+
+
+class Environments(Case):
+    def each(self, ranks, environment_of):
+        processes = [subprocess.Popen(PERF, env=clean_environment(**environment_of(rank)), stdin=subprocess.DEVNULL,
+                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for rank in range(ranks)]
+        outputs = [process.communicate(timeout=PATIENCE) for process in processes]
+        self.assertEqual([process.returncode for process in processes], [0] * ranks, outputs)
+        return outputs
+
+    def test_torchrun(self):
+        port = free_port()
+        outputs = self.each(3, lambda rank: {"RANK": str(rank), "WORLD_SIZE": "3", "LOCAL_RANK": str(rank),
+                                             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+                                             "TUTTI_JOB_SECRET": "x"})
+        self.assertIn("Out of bounds values : 0 OK", outputs[0][0])
+
+    def test_srun_without_a_plugin(self):
+        job = str(os.getpid())
+        outputs = self.each(3, lambda rank: {"SLURM_JOB_ID": job, "SLURM_STEP_ID": "0", "SLURM_PROCID": str(rank),
+                                             "SLURM_STEP_NUM_TASKS": "3", "SLURM_LOCALID": str(rank),
+                                             "SLURM_STEP_NODELIST": "localhost"})
+        self.assertIn("Out of bounds values : 0 OK", outputs[0][0])
+        self.assertIn("not authenticated", outputs[0][1])
+
+    def test_a_step_within_torchrun_counts_as_torchruns(self):
+        port = free_port()
+        self.each(2, lambda rank: {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+                                   "MASTER_PORT": str(port), "TUTTI_JOB_SECRET": "x", "SLURM_STEP_ID": "0",
+                                   "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"})
+
+    def test_open_mpi(self):
+        if not shutil.which("mpirun.openmpi"):
+            self.skipTest("Open MPI's mpirun is not installed (openmpi-bin)")
+        done = run(["mpirun.openmpi", "--oversubscribe", "--bind-to", "none", "-np", "3", *PERF])
+        self.assert_measured(done, 3)
+        self.assertNotIn("not authenticated", done.stderr)
+
+    def test_open_mpi_without_pmix_says_what_to_install(self):
+        if not shutil.which("mpirun.openmpi"):
+            self.skipTest("Open MPI's mpirun is not installed (openmpi-bin)")
+        done = run(["mpirun.openmpi", "-np", "1", *PERF], TUTTI_PMIX_LIBRARY="/nonexistent.so")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("install it (libpmix2)", done.stdout + done.stderr)
+
+    def test_mpich(self):
+        if not shutil.which("mpirun.mpich"):
+            self.skipTest("MPICH's mpirun is not installed (mpich)")
+        done = run(["mpirun.mpich", "-np", "3", *PERF])
+        self.assert_measured(done, 3)
+        self.assertNotIn("not authenticated", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
