@@ -159,7 +159,8 @@ class Launcher {
     const pid_t parent = ::getpid();
     const pid_t pid = piped ? ::fork() : -1;
     if (pid == 0) {
-      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      // Over ssh the end of its input is enough, and lets the other end see to its rank first.
+      if (!remote) ::prctl(PR_SET_PDEATHSIG, SIGKILL);
       if (::getppid() != parent) ::_exit(kCannotStart);
       ::setpgid(0, 0);  // a terminal's Ctrl-C comes through us, once
       ::signal(SIGPIPE, SIG_DFL);
