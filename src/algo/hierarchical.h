@@ -255,7 +255,8 @@ struct HierarchicalAllToAll : HierarchicalArgs {
     const int there = (host() + (k < others ? 1 + k : count() - 1 - (k - others))) % count();
     const Peers rail = Peers::one(hosts->rank(there, place()));
     const int first = there * columns();
-    if (k < others) return {.src = Buffer::Output, .src_block = first, .blocks = columns(), .to = rail};
+    if (k < others)
+      return {.src = Buffer::Output, .src_block = first, .blocks = columns(), .to = rail, .passing = true};
     return {.dst_block = first, .blocks = columns(), .from = rail};
   }
 

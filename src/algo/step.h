@@ -89,6 +89,7 @@ struct Step {
   int from_block = 0, to_block = 0;    // which block of it, and which block of the peers' output is written
   Buffer dst = Buffer::Output;         // or Scratch
   bool mirrored = false;               // packed: where the result is kept, the blocks go the other way
+  bool passing = false;                // a later step writes the source block again, which is in the output
 
   TUTTI_HD constexpr bool packed() const { return run > 0; }
   // The i-th block on n ranks of those that are read (or travel), and of those that are kept.

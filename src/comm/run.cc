@@ -58,7 +58,7 @@ void Communicator::begin(LaneSet& lanes, const Request& request, bool lends) {
     call.layout = coll_layout(request.coll, n_, rank_, request.root, request.bytes());
   }
   call.input_stays = input_stays(request, n_);
-  call.lends = lends;
+  call.lends = lends && lanes.plan().user == nullptr;  // a user's schedule may write what it has sent
   const CollLayout& layout = call.layout;
   call.single_copy = summary_.single_copy;
   call.opening = {.input = reinterpret_cast<uint64_t>(request.input),

@@ -66,6 +66,51 @@ static_assert(RingAllReduce{{{.me = 0, .n = 4}}}.at(3).last);
 static_assert(TreeAllReduce{{{.me = 3, .n = 4}}}.at(0).to.rank[0] == 2);
 static_assert(HalvingDoublingAllReduce{{{.me = 0, .n = 8}}}.at(0).blocks == 4);
 
+// What a lane lends to a network (CpuLane::on_loan) is read after the step: nothing may write it again.
+void expect_loans_stay(const CatalogRow& row, Ranks ranks, int me) {
+  struct Loan {
+    int part, step, block;
+  };
+  std::vector<Loan> loans, writes;
+  for (int part = 0; part < row.parts(ranks); ++part) {
+    const AnySchedule schedule =
+        row.make({.me = me, .n = ranks.n, .root = ranks.n / 2, .part = part, .hosts = ranks.hosts});
+    for (int k = 0; k < schedule.steps(); ++k) {
+      const Step step = schedule.at(k);
+      const bool keeps = step.dst_block >= 0 && step.dst == Buffer::Output;
+      for (int i = 0; i < step.blocks; ++i) {
+        if (keeps) writes.push_back({part, k, step.target_at(i, ranks.n)});
+        if (step.packed() || step.to.none()) continue;
+        if (step.src == Buffer::Output && !step.passing) loans.push_back({part, k, step.source_at(i, ranks.n)});
+        if (step.src == Buffer::None && keeps) loans.push_back({part, k, step.target_at(i, ranks.n)});
+      }
+    }
+  }
+  for (const Loan& loan : loans) {
+    for (const Loan& write : writes) {
+      const bool later = write.part != loan.part || write.step > loan.step;
+      EXPECT_FALSE(later && write.block == loan.block)
+          << name(row.coll) << " " << name(row.algo) << " n=" << ranks.n << " rank " << me << " block " << loan.block
+          << ": lent in step " << loan.step << ", written in step " << write.step;
+    }
+  }
+}
+
+TEST(Schedules, WhatIsLentIsNotWrittenAgain) {
+  const std::vector<std::vector<int>> layouts = {{0, 0, 1, 1}, {0, 0, 0, 1, 1, 1}, {0, 0, 1, 1, 2, 2}, {0, 0, 0, 1, 2, 2}};
+  for (const CatalogRow& row : catalog()) {
+    if (reduces(row.coll) || row.coll == Coll::SendRecv) continue;
+    for (int n = 1; n <= 17; ++n) {
+      for (int me = 0; me < n && row.fits(n); ++me) expect_loans_stay(row, n, me);
+    }
+    for (const std::vector<int>& host_of : layouts) {
+      const HostTable hosts(host_of);
+      const Ranks ranks(static_cast<int>(host_of.size()), &hosts.map());
+      for (int me = 0; me < ranks.n && row.fits(ranks); ++me) expect_loans_stay(row, ranks, me);
+    }
+  }
+}
+
 TEST(Schedules, EverySendIsReceivedInTheSameNumber) {
   for (const CatalogRow& row : catalog()) {
     for (int n = 2; n <= 33; ++n) {

@@ -26,13 +26,14 @@ constexpr double kMostOverhead = 1.12;
 constexpr uint64_t kMostChatter = 256 << 10;
 
 // Of one call, by host: the payload that its ranks send to ranks of other hosts.
-std::vector<uint64_t> theory(const CatalogRow& row, int ranks) {
+std::vector<uint64_t> theory(const CatalogRow& row, const Ranks& who) {
+  const int ranks = who.n;
   std::vector<uint64_t> sent(static_cast<size_t>(ranks / kPerHost));
   const CollLayout layout = coll_layout(row.coll, ranks, 0, 0, kBytes);
-  const Tiling whole{0, 1, row.blocks(ranks), 1, kBytes};
+  const Tiling whole{0, 1, row.blocks(who), 1, kBytes};
   for (int rank = 0; rank < ranks; ++rank) {
-    for (int part = 0; part < row.parts(ranks); ++part) {
-      const AnySchedule schedule = row.make({rank, ranks, 0, 0, part});
+    for (int part = 0; part < row.parts(who); ++part) {
+      const AnySchedule schedule = row.make({.me = rank, .n = ranks, .part = part, .hosts = who.hosts});
       for (int k = 0; k < schedule.steps(); ++k) {
         const Step step = schedule.at(k);
         const int block = step.src != Buffer::None ? step.src_block : step.dst_block;
@@ -97,10 +98,14 @@ TEST(Wire, CarriesWhatTheScheduleOfEachAllReduceSays) {
     GTEST_SKIP() << "needs two hosts: tools/hosts run 2 -- "
                  << "hosts_test";
   const int ranks = static_cast<int>(hosts.size()) * kPerHost;
+  std::vector<int> host_of;
+  for (int rank = 0; rank < ranks; ++rank) host_of.push_back(rank / kPerHost);
+  const HostTable table(host_of);
+  const Ranks who(ranks, &table.map());
   int tried = 0;
   for (const CatalogRow& row : catalog()) {
-    if (row.coll != Coll::AllReduce || !row.has(Proto::Simple) || !row.fits(ranks)) continue;
-    const std::vector<uint64_t> expected = theory(row, ranks);
+    if (row.coll != Coll::AllReduce || !row.has(Proto::Simple) || !row.fits(who)) continue;
+    const std::vector<uint64_t> expected = theory(row, who);
     SCOPED_TRACE(std::string(name(row.algo)));
     hosts::Job job(
         hosts, kPerHost,

@@ -50,7 +50,7 @@ TEST(NcclVariables, InterfaceListsCarryTheirPrefixToEachName) {
 
 TEST(NcclVariables, AlgorithmsAndProtocolsThatWeLackAreLeftOutAndNamed) {
   EXPECT_EQ(translated("TUTTI_ALGO", {{"NCCL_ALGO", "Tree,NVLS,Ring"}}), "Tree,Ring");
-  EXPECT_EQ(translated("TUTTI_ALGO", {{"NCCL_ALGO", "allreduce:tree,pat;broadcast:ring"}}),
+  EXPECT_EQ(translated("TUTTI_ALGO", {{"NCCL_ALGO", "allreduce:tree,nvls;broadcast:ring"}}),
             "allreduce:tree;broadcast:ring");
   EXPECT_EQ(translated("TUTTI_ALGO", {{"NCCL_ALGO", "NVLS"}}), "(unset)");
   EXPECT_EQ(translated("TUTTI_ALGO", {{"NCCL_ALGO", "^Tree,NVLSTree"}}), "^Tree");

@@ -286,7 +286,7 @@ class CpuLane {
     if (kProto == Proto::LL || !call_->lends || part.bytes < kLendFrom) return nullptr;
     const bool only_copies = call_->reduce == nullptr, copies = !combines(step);
     if (copies && step.src == Buffer::Input && call_->input_stays) return part.local;
-    if (copies && step.src == Buffer::Output && only_copies) return part.local;
+    if (copies && step.src == Buffer::Output && only_copies) return step.passing ? nullptr : part.local;
     const bool final = step.last || (only_copies && step.src == Buffer::None);
     return final && step.dst == Buffer::Output ? part.kept : nullptr;
   }
