@@ -7,15 +7,13 @@
 
 #include <charconv>
 #include <chrono>
-#include <cstdio>
-#include <fstream>
 #include <memory>
 
 #include "algo/catalog.h"
 #include "base/env.h"
 #include "plan/cost.h"
 #include "plan/fabric.h"
-#include "tools/tutti/command.h"
+#include "tools/tutti/output.h"
 #include "tools/tutti/plan_report.h"
 #include "topology/detect/detect.h"
 #include "topology/formats/formats.h"
@@ -31,11 +29,6 @@ struct Options {
   int ranks = 0, hosts = 1, root = 0, min_channels = -1, max_channels = -1;
   bool json = false, brief = false, progress = false;
 };
-
-[[noreturn]] void fail(const std::string& message) {
-  fmt::print(stderr, "error: {}\n", message);
-  throw CLI::RuntimeError(1);
-}
 
 template <class T>
 T take(Result<T> result) {
@@ -200,18 +193,6 @@ void choose(const Options& options, PlanReport* report) {
   }
 }
 
-void put(const Options& options, const std::string& text) {
-  if (options.output.empty() || options.output == "-") {
-    if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
-      fail("cannot write to standard output");
-    return;
-  }
-  std::ofstream file(options.output, std::ios::binary);
-  file << text;
-  file.close();
-  if (!file) fail(fmt::format("cannot write {}: is its folder there, and writable?", options.output));
-}
-
 void show(Options options) {
   // What the command line leaves open, the environment says.
   if (const Status status = env_status(); !status.ok()) fail(status.message());
@@ -228,9 +209,9 @@ void show(Options options) {
     fmt::print(stderr, "warning: {}{}\n", warning.line > 0 ? fmt::format("line {}: ", warning.line) : "", warning.text);
   report.ranks = place(options, report.graph);
   report.channels = find_channels(options, report.graph, report.ranks, report.coll);
-  if (options.format == "svg") return put(options, draw_svg(report.graph, plan_ways(report)));
+  if (options.format == "svg") return put(options.output, draw_svg(report.graph, plan_ways(report)));
   choose(options, &report);
-  put(options, options.json || options.format == "json" ? plan_json(report) : plan_text(report, !options.brief));
+  put(options.output, options.json || options.format == "json" ? plan_json(report) : plan_text(report, !options.brief));
 }
 
 }  // namespace

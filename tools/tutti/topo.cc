@@ -4,12 +4,10 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
-#include <cstdio>
-#include <fstream>
 #include <memory>
 
 #include "base/env.h"
-#include "tools/tutti/command.h"
+#include "tools/tutti/output.h"
 #include "topology/detect/detect.h"
 #include "topology/draw/draw.h"
 #include "topology/formats/formats.h"
@@ -25,11 +23,6 @@ struct Options {
   std::string gpu_class;   // instead of TUTTI_GPU_CLASS
   std::string one, other;  // path: two devices; diff: two files
 };
-
-[[noreturn]] void fail(const std::string& message, int status = 1) {
-  fmt::print(stderr, "error: {}\n", message);
-  throw CLI::RuntimeError(status);
-}
 
 // What detection could not ask, or learnt on the way, goes to standard error when it is wanted.
 Result<Graph> this_machine(const Options& options) {
@@ -69,18 +62,6 @@ bool wants_colour(const Options& options) {
   return options.output.empty() && ::isatty(STDOUT_FILENO) == 1 && !environment_variable("NO_COLOR");
 }
 
-void put(const Options& options, const std::string& text) {
-  if (options.output.empty() || options.output == "-") {
-    if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
-      fail("cannot write to standard output");
-    return;
-  }
-  std::ofstream file(options.output, std::ios::binary);
-  file << text;
-  file.close();
-  if (!file) fail(fmt::format("cannot write {}: is its folder there, and writable?", options.output));
-}
-
 // Formats that show no warnings themselves leave them to standard error.
 void show_warnings(const Graph& graph) {
   for (const Warning& warning : graph.warnings())
@@ -92,13 +73,13 @@ void show(const Options& options) {
   const std::string& format = options.format;
   if (format != "tree" && format != "summary" && format != "json") show_warnings(graph);
   if (format == "tree" || format == "matrix") check_size(graph);
-  if (format == "tree") put(options, draw_tree(graph, Paths(graph), wants_colour(options)));
-  if (format == "matrix") put(options, draw_matrix(graph, Paths(graph)));
-  if (format == "json") put(options, write_json(graph));
-  if (format == "xml") put(options, write_nccl_xml(graph));
-  if (format == "dot") put(options, draw_dot(graph));
-  if (format == "svg") put(options, draw_svg(graph));
-  if (format == "summary") put(options, summary_json(graph));
+  if (format == "tree") put(options.output, draw_tree(graph, Paths(graph), wants_colour(options)));
+  if (format == "matrix") put(options.output, draw_matrix(graph, Paths(graph)));
+  if (format == "json") put(options.output, write_json(graph));
+  if (format == "xml") put(options.output, write_nccl_xml(graph));
+  if (format == "dot") put(options.output, draw_dot(graph));
+  if (format == "svg") put(options.output, draw_svg(graph));
+  if (format == "summary") put(options.output, summary_json(graph));
 }
 
 void show_path(const Options& options) {
@@ -108,7 +89,7 @@ void show_path(const Options& options) {
   if (!other.ok()) fail(other.status().message());
   check_size(graph);
   const Paths paths(graph);
-  put(options, explain_path(graph, paths, *one, *other));
+  put(options.output, explain_path(graph, paths, *one, *other));
 }
 
 // Like diff: status 0 when equal, 1 when not, 2 when a file cannot be read.
@@ -121,7 +102,7 @@ void show_differences(const Options& options) {
   std::string text;
   for (const std::string& line : lines) text += line + "\n";
   if (lines.empty()) text = "no difference\n";
-  put(options, text);
+  put(options.output, text);
   if (!lines.empty()) throw CLI::RuntimeError(1);
 }
 
