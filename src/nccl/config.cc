@@ -106,9 +106,17 @@ Result<tuttiConfig_t> read_config(const char* function, const ncclConfig_t* conf
   if (full.maxCTAs != NCCL_CONFIG_UNDEF_INT && full.maxCTAs < std::max(1, full.minCTAs))
     return invalid_argument("{}: config.maxCTAs is {}: pass at least 1 and minCTAs", function, full.maxCTAs);
   // NCCL's name is that of the network between hosts, and does not forbid shared memory inside one.
-  if (full.netName != nullptr && !same_name(full.netName, "Socket")) {
-    return invalid_usage("{}: config.netName is '{}': the network here is Socket; leave it undefined", function,
-                         full.netName);
+  if (full.netName != nullptr) {
+    const bool socket = same_name(full.netName, "Socket");
+    if (!socket && !same_name(full.netName, "IB"))
+      return invalid_usage("{}: config.netName is '{}': networks here are Socket and IB; or leave it undefined",
+                           function, full.netName);
+    if (env().transports == "auto") {
+      result.netName = socket ? "^rdma" : "inproc,shm,rdma";
+    } else {
+      log_warn(Subsystem::Init, "{}: config.netName {} gives way to TUTTI_TRANSPORTS={}", function, full.netName,
+               env().transports);
+    }
   }
   tell_hints(function, full);
   if (full.blocking != NCCL_CONFIG_UNDEF_INT) result.blocking = full.blocking;

@@ -158,10 +158,15 @@ class OneProcess(unittest.TestCase):
         unique_id = nccl.unique_id()
         for config, word in ((b.Config(magic=1), "NCCL_CONFIG_INITIALIZER"), (b.Config(blocking=7), "blocking"),
                              (b.Config(min_ctas=0), "minCTAs"), (b.Config(min_ctas=8, max_ctas=2), "maxCTAs"),
-                             (b.Config(net=b"IB"), "netName")):
+                             (b.Config(net=b"Carrier pigeon"), "netName")):
             with self.assertRaises(b.Error) as caught:
                 nccl.init_rank(1, unique_id, 0, config)
             self.assertIn(word, str(caught.exception))
+
+    def test_a_network_named_in_the_configuration_is_the_one_between_hosts(self):
+        comm, _ = nccl.init_rank(1, nccl.unique_id(), 0, b.Config(net=b"socket"))
+        self.assertEqual(nccl.number(nccl.CommCount, comm), 1)
+        nccl.CommDestroy(comm)
 
     def test_a_configuration_of_an_older_header_counts_as_far_as_it_goes(self):
         # 2.14 ended behind `blocking`, in the middle of a word: what follows is not looked at.
