@@ -277,17 +277,21 @@ void RdmaConnection::say(const RdmaWord& word) {
   if (phase_ != Phase::Open || ended_) return;
   const auto* const raw = reinterpret_cast<const std::byte*>(&word);
   unsaid_.insert(unsaid_.end(), raw, raw + sizeof word);
-  (void)flush_words();  // a failure shows when the socket is read
+  flush_words();
 }
 
-Status RdmaConnection::flush_words() {
+void RdmaConnection::flush_words() {
   while (!unsaid_.empty()) {
     const ssize_t sent = ::send(socket_.get(), unsaid_.data(), unsaid_.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent < 0 && errno == EINTR) continue;
-    if (sent < 0) return errno == EAGAIN ? Status() : gone();
+    if (sent < 0 && errno == EAGAIN) return;
+    if (sent < 0) {  // it hears nothing any more: what it said last, perhaps a goodbye, is still to be read
+      unsaid_.clear();
+      readable_ = true;
+      return;
+    }
     unsaid_.erase(unsaid_.begin(), unsaid_.begin() + sent);
   }
-  return {};
 }
 
 Status RdmaConnection::gone() const {
@@ -411,7 +415,7 @@ bool RdmaConnection::expects_word() const {
 }
 
 Result<bool> RdmaConnection::carry() {
-  if (!unsaid_.empty() && !ended_) TUTTI_TRY(flush_words());
+  if (!unsaid_.empty() && !ended_) flush_words();
   TUTTI_ASSIGN_OR_RETURN(const bool heard, take_words());
   if (!ended_) revive_rails();
   TUTTI_ASSIGN_OR_RETURN(const bool pushed, push());

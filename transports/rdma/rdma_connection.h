@@ -189,7 +189,7 @@ class RdmaConnection {
   Status take_word(const RdmaWord& word);
   Status lost(uint32_t rank);
   void say(const RdmaWord& word);
-  Status flush_words();
+  void flush_words();
   Status gone() const;
 
   Result<bool> push();
