@@ -267,7 +267,7 @@ void Communicator::settle() const {
 
 Status Communicator::look(const LaneSet& lanes, const Request& request, uint64_t number, const Waiter& waiter) {
   if (failed_.load(std::memory_order_relaxed)) return failure();
-  TUTTI_TRY(lanes.failure());
+  if (const Status lost = lanes.failure(); !lost.ok()) return health_->explain(lost);
   StuckCall stuck;
   stuck.call = board_call(request, lanes.identity(), number);
   stuck.message = request.point_to_point();

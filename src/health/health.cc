@@ -149,9 +149,14 @@ Status Health::look(StuckCall stuck, const std::function<std::string()>& waiting
 }
 
 Status Health::explain(const Status& lost) {
+  if (watch_ == nullptr) {
+    // A process that is gone may have failed because of another: its board says so.
+    TUTTI_TRY(find_failure());
+    TUTTI_TRY(find_death(true));
+    return lost;
+  }
   constexpr uint64_t kPatienceMs = 300;
   const uint64_t until = board_clock_ms() + kPatienceMs;
-  if (watch_ == nullptr) return lost;
   watch_->ask();
   do {
     TUTTI_TRY(find_death(true));

@@ -82,7 +82,8 @@ class Health {
 
   // While a call cannot move. Not ok: it never will. `waiting_for` says in words what the executor waits for.
   Status look(StuckCall stuck, const std::function<std::string()>& waiting_for);
-  // A transport lost its connection. The better explanation, if there is one within a moment.
+  // A transport lost its connection, or a peer's memory is gone. The better explanation, if there is one within a
+  // moment.
   Status explain(const Status& lost);
   // The communicator has failed: all ranks shall know.
   void failed(const Status& why);
