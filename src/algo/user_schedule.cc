@@ -15,9 +15,11 @@ namespace {
 using nlohmann::json;
 
 constexpr int kFormat = 1;
-// Against nonsense that would take all memory before it is refused.
-constexpr int kMostRanks = 4096, kMostChannels = 64;
-constexpr size_t kMostSteps = 1 << 20;
+// What can be proven in the time and memory that joining may take: the prover holds the connections of all pairs, and
+// its time grows with the cube of the ranks.
+constexpr int kMostRanks = 256, kMostChannels = 64;
+constexpr int64_t kMostConnections = 1 << 18;  // of all channels
+constexpr size_t kMostSteps = 1 << 18;
 
 // Reads members of one object, and remembers the first thing that is wrong and which names were asked for.
 class Reader {
@@ -164,6 +166,10 @@ Result<std::unique_ptr<UserSchedule>> parse_user_schedule(const std::string& tex
   made->blocks = static_cast<int>(reader.number("blocks", 1, kMostRanks, 1));
   const bool region = coll_layout(made->coll, std::max(made->n, 1), 0, 0, 0).input.kind == Layout::Kind::Region;
   if (reader.has("blocks") && !region) reader.wrong("has \"blocks\", but its collective has one for each rank");
+  const int64_t pairs = int64_t{made->n} * made->n * made->channels;
+  if (pairs > kMostConnections)
+    reader.wrong(fmt::format("has {} connections (ranks * ranks * channels), more than {} that can be proven", pairs,
+                             kMostConnections));
   const json* ranks = reader.list("steps");
   TUTTI_TRY(reader.finish());
   if (ranks == nullptr || ranks->size() != static_cast<size_t>(made->n))

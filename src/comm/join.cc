@@ -87,25 +87,9 @@ Result<const Profile*> wanted_profile() {
   return env().profile.empty() ? nullptr : &*read;
 }
 
-// The schedules that TUTTI_SCHEDULES names, read and proven once per process.
-Result<std::vector<const UserSchedule*>> read_schedules(std::string_view files) {
-  std::vector<const UserSchedule*> all;
-  while (!files.empty()) {
-    const std::string_view file = files.substr(0, files.find(','));
-    files.remove_prefix(std::min(file.size() + 1, files.size()));
-    TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<UserSchedule> schedule, read_user_schedule(std::string(file)));
-    const Result<Verified> verified = verify(*schedule);
-    if (!verified.ok()) {
-      return invalid_argument("TUTTI_SCHEDULES: {} may not run: {}; `tutti plan verify {}` shows it", file,
-                              verified.status().message(), file);
-    }
-    schedule->slots = verified->slots;
-    all.push_back(schedule.release());  // as long as the process
-  }
-  return all;
-}
+// Those that TUTTI_SCHEDULES names, read and proven once per process.
 Result<std::vector<const UserSchedule*>> wanted_schedules() {
-  static const auto& read = *new Result<std::vector<const UserSchedule*>>(read_schedules(env().schedules));
+  static const auto& read = *new Result<std::vector<const UserSchedule*>>(read_proven_schedules(env().schedules));
   return read;
 }
 // What they say, for the comparison between ranks: files may lie elsewhere.

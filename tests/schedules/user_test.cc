@@ -200,6 +200,8 @@ TEST(PlanVerify, SaysWhatIsNoSchedule) {
   refused([](json& f) { f["format"] = 2; }, "\"format\" is 2");
   refused([](json& f) { f["collective"] = "gossip"; }, "\"collective\" is 'gossip'");
   refused([](json& f) { f["ranks"] = 3; }, "not a list with 3 lists");
+  refused([](json& f) { f["ranks"] = 4096; }, "\"ranks\" is 4096; it can be 2 to 256");
+  refused([](json& f) { f["ranks"] = 256, f["channels"] = 64; }, "has 4194304 connections");
   refused([](json& f) { f["rank"] = 2; }, "has \"rank\", which means nothing");
   refused([](json& f) { f["root"] = 0; }, "its collective has none");
   refused([](json& f) { f["steps"][0][0]["to"] = {0}; }, "step 0 of rank 0 \"to\" names rank 0 itself");

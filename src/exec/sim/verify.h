@@ -3,6 +3,9 @@
 // by `tutti plan verify`.
 #pragma once
 
+#include <string_view>
+#include <vector>
+
 #include "algo/user_schedule.h"
 #include "exec/sim/prove.h"
 
@@ -18,5 +21,9 @@ struct Verified {
 // Proves it in place and not, for none, some and many bytes, for lengths that do not divide, in several orders; an
 // error is the counterexample.
 Result<Verified> verify(const UserSchedule& schedule);
+
+// The schedules of a comma list of files, proven, with their slots; they live as long as the process. One that cannot
+// be read or is wrong is an error.
+Result<std::vector<const UserSchedule*>> read_proven_schedules(std::string_view files);
 
 }  // namespace tutti
