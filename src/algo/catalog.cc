@@ -112,15 +112,15 @@ constexpr double led_low(Ranks r) { return r.n == 1 ? 0 : 1; }
 double column_out(Ranks r) {
   if (r.n == 1) return 0;
   const HostMap& map = *r.hosts;
+  // Blocks of a host that a column carries: of the ranks at places column, column + columns, ...
+  const auto share = [&](int host, int column) { return (map.size(host) - column + map.columns - 1) / map.columns; };
   int most = 0;
-  for (int host = 0; host < map.hosts; ++host) {
-    for (int column = 0; column < map.columns; ++column) {
-      int carries = 0, onward = 0;
-      for (int rank = 0; rank < map.n; ++rank) {
-        if (map.place_of[rank] % map.columns != column) continue;
-        if (map.host_of[rank] != host) ++carries;
-        if (map.hosts > 1 && map.host_of[rank] != map.next(host)) ++onward;
-      }
+  for (int column = 0; column < map.columns; ++column) {
+    int all = 0;
+    for (int host = 0; host < map.hosts; ++host) all += share(host, column);
+    for (int host = 0; host < map.hosts; ++host) {
+      const int carries = all - share(host, column);
+      const int onward = map.hosts > 1 ? all - share(map.next(host), column) : 0;
       // My own block goes to the team as well; the rest of my host's have gone there without me.
       most = std::max(most, (carries + 1) * (map.size(host) - 1) + onward);
     }

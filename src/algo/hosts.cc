@@ -40,6 +40,7 @@ HostTable::HostTable(std::span<const int> host_of) {
 }
 
 void HostTable::make_lists() {
+  if (map_.hosts == 1) return;  // nobody is elsewhere: no schedule asks
   for (int me = 0; me < map_.n; ++me) {
     const int host = map_.host_of[me], place = map_.place_of[me];
     const bool owner = place < map_.columns && map_.hosts > 1;
@@ -51,8 +52,8 @@ void HostTable::make_lists() {
       for (int i = 0; i < map_.size(host); ++i) {
         if (i != place) lists_.push_back(map_.rank(host, i));
       }
-      if (neighbour >= 0) lists_.push_back(neighbour);
-      std::sort(lists_.begin() + begin, lists_.end());
+      // Ranks of a host are in order already.
+      if (neighbour >= 0) lists_.insert(std::upper_bound(lists_.begin() + begin, lists_.end(), neighbour), neighbour);
     }
   }
   list_begin_.push_back(static_cast<int>(lists_.size()));

@@ -11,6 +11,7 @@
 
 #include "algo/catalog.h"
 #include "base/env.h"
+#include "exec/sim/verify.h"
 #include "plan/cost.h"
 #include "plan/fabric.h"
 #include "tools/tutti/output.h"
@@ -166,9 +167,12 @@ void choose(const Options& options, PlanReport* report) {
   summary.n = report->channels.ranks;
   summary.hosts = report->channels.domains;
   summary.mapped = summary.hosts == 1;
-  std::vector<int> host_of;
-  for (const NodeId rank : report->ranks) host_of.push_back(report->graph.host_of(rank));
-  summary.places = std::make_shared<const HostTable>(host_of);
+  if (!summary.mapped) {
+    std::vector<int> host_of;
+    for (const NodeId rank : report->ranks) host_of.push_back(report->graph.host_of(rank));
+    summary.places = std::make_shared<const HostTable>(host_of);
+  }
+  summary.schedules = take(read_proven_schedules(env().schedules));
   summary.profile = &profile;
   summary.algorithms = options.algorithms;
   summary.protocols = options.protocols;
@@ -188,7 +192,9 @@ void choose(const Options& options, PlanReport* report) {
   const auto n = static_cast<uint64_t>(summary.n);
   for (const uint64_t bytes : parse_sizes(options.bytes)) {
     // The planner counts one block of what is cut into blocks.
-    const Shape shape{.coll = report->coll, .bytes = writes_blocks(report->coll) ? (bytes + n - 1) / n : bytes};
+    const Shape shape{.coll = report->coll,
+                      .bytes = writes_blocks(report->coll) ? (bytes + n - 1) / n : bytes,
+                      .root = options.root};
     report->sizes.push_back({bytes, take(plan_candidates(summary, shape))});
   }
 }
