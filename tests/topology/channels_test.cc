@@ -144,6 +144,24 @@ TEST(Channels, ServeRanksOnCpus) {
   EXPECT_GT(plan.optimality(), 0);
 }
 
+// What a send crosses follows from where the two ranks are: on one GPU, on two, on two hosts.
+TEST(Channels, OfASendAreThoseBetweenItsTwoRanks) {
+  const Graph graph = read_ok(fixture("nccl-hgx-nvswitch.xml")), two = repeat_hosts(graph, 2);
+  const auto bus = [](const Graph& on, int32_t ranks, int32_t root) {
+    const auto placed = place_ranks(on, ranks);
+    EXPECT_TRUE(placed.ok());
+    const auto plan = plan_channels(on, {.ranks = *placed, .pattern = Pattern::SendRecv, .root = root});
+    EXPECT_TRUE(plan.ok()) << plan.status().message();
+    EXPECT_LE(plan->star_bus_gbps, plan->bound.bus_gbps * 1.001);
+    return plan->bound.bus_gbps;
+  };
+  const double between = bus(graph, 8, 0);
+  EXPECT_GT(bus(graph, 16, 0), between) << "ranks 0 and 1 share a GPU";
+  EXPECT_DOUBLE_EQ(bus(graph, 16, 1), between);
+  constexpr double kAllNics = 8 * 48;
+  EXPECT_DOUBLE_EQ(bus(two, 16, 7), kAllNics) << "rank 8 is on the other host";
+}
+
 TEST(Channels, AreTheSameEachTime) {
   const Graph graph = read_ok(fixture("rccl-deep-cascade.xml"));
   const ChannelPlan one = plan_ok(graph), other = plan_ok(graph);
@@ -430,7 +448,7 @@ INSTANTIATE_TEST_SUITE_P(Patterns, RandomMachines,
 double bound_of(const Graph& graph, const std::vector<NodeId>& ranks, Pattern pattern) {
   const auto networks = make_networks(graph, ranks, "");
   EXPECT_TRUE(networks.ok());
-  return bandwidth_bound({{&(*networks)[0], 1}}, pattern, 0, 100).bus_gbps;
+  return bandwidth_bound({{&(*networks)[0], 1}}, pattern, 0, 1, 100).bus_gbps;
 }
 
 // All cuts and all partitions of up to six GPUs that are linked directly, one by one.

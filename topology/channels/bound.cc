@@ -330,7 +330,8 @@ double bus_factor(Pattern pattern, int32_t ranks) {
   return 1;
 }
 
-Bound bandwidth_bound(const std::vector<DomainClass>& classes, Pattern pattern, int32_t root, double local_gbps) {
+Bound bandwidth_bound(const std::vector<DomainClass>& classes, Pattern pattern, int32_t root, int32_t next,
+                      double local_gbps) {
   const Network& first = *classes[0].network;
   const int32_t ranks = first.total();
   if (first.devices == 1 && first.world < 0)  // ranks of one device only
@@ -374,9 +375,9 @@ Bound bandwidth_bound(const std::vector<DomainClass>& classes, Pattern pattern, 
              });
       break;
     case Pattern::SendRecv: {
-      const int32_t to = first.devices > 1 ? (root + 1) % first.devices : first.world;
+      if (next == root) return {.bus_gbps = local_gbps, .side = {root}, .cut_gbps = local_gbps};
       Flow flow(first, 0);
-      rate = max_flow(first, &flow, root, to, &bound);
+      rate = max_flow(first, &flow, root, next, &bound);
       break;
     }
   }

@@ -4,7 +4,6 @@
 // carry in a ring, so that bounds, rings and trees compare.
 #pragma once
 
-#include <string>
 #include <vector>
 
 #include "topology/channels/network.h"
@@ -45,7 +44,9 @@ struct Bound {
 // What crosses the narrowest cut between any two ranks, in its narrower direction: every ring and every tree has to.
 double narrowest_cut_gbps(const Network& network);
 
-// `root` is a device of class 0 where the pattern has one. Ranks that share a device are joined by `local_gbps`.
-Bound bandwidth_bound(const std::vector<DomainClass>& classes, Pattern pattern, int32_t root, double local_gbps);
+// `root` is a device of class 0 where the pattern has one; `next`, for SendRecv, holds the rank after it: a vertex of that
+// network, its world included. Ranks that share a device are joined by `local_gbps`.
+Bound bandwidth_bound(const std::vector<DomainClass>& classes, Pattern pattern, int32_t root, int32_t next,
+                      double local_gbps);
 
 }  // namespace tutti::topology

@@ -71,8 +71,12 @@ class Planner {
     plan_.domains = static_cast<int32_t>(domains_.networks.size());
     for (const Network& network : domains_.networks) plan_.devices += network.devices;
     const Network& first = domains_.networks[0];
-    for (int32_t v = 0; v < first.devices; ++v)
+    const auto after = static_cast<size_t>(request.root + 1) % request.ranks.size();
+    next_ = first.world;
+    for (int32_t v = 0; v < first.devices; ++v) {
       if (first.vertices[at(v)].node == request.ranks[at(request.root)]) root_ = v;
+      if (first.vertices[at(v)].node == request.ranks[after]) next_ = v;
+    }
   }
 
   Result<ChannelPlan> plan() {
@@ -101,7 +105,8 @@ class Planner {
 
   void find_bound() {
     tell("bound: minimum cuts");
-    plan_.bound = bandwidth_bound(domains_.classes, request_.pattern, root_, local_gbps(graph_.node(node(0, 0))).value);
+    plan_.bound = bandwidth_bound(domains_.classes, request_.pattern, root_, next_,
+                                  local_gbps(graph_.node(node(0, 0))).value);
     const auto domain = static_cast<size_t>(domains_.first[at(plan_.bound.domain_class)]);
     std::string names;
     size_t shown = 0;
@@ -426,10 +431,12 @@ class Planner {
     const auto w = [&](int32_t v) { return static_cast<double>(network.vertices[at(v)].ranks); };
     if (pattern == Pattern::SendRecv) {
       if (!holds_root) return std::numeric_limits<double>::infinity();
-      if (network.devices > 1)
-        add(routes.between(root_, (root_ + 1) % network.devices), 1);
-      else
+      if (next_ == network.world)
         outside(root_, 1, 0);
+      else if (next_ != root_)
+        add(routes.between(root_, next_), 1);
+      else
+        return local_gbps(graph_.node(node(0, root_))).value;
     } else if (from_root || to_root) {
       for (int32_t v = 0; v < network.devices; ++v) {
         if (!holds_root)
@@ -494,6 +501,7 @@ class Planner {
   const ChannelRequest& request_;
   Domains domains_;
   int32_t root_ = 0;  // vertex of the first domain
+  int32_t next_ = 0;  // of the rank after the root: a vertex of the first domain, which may be its world
   double packed_bus_ = 0;
   ChannelPlan plan_;
 };
@@ -527,8 +535,7 @@ Result<ChannelPlan> plan_channels(const Graph& graph, const ChannelRequest& requ
   if (ranks > 0 && (request.root < 0 || request.root >= ranks))
     return invalid_argument("root {} is not one of the ranks 0 to {}", request.root, ranks - 1);
   // The root's domain comes first: what is found there is found for it.
-  std::vector<NodeId> devices = request.ranks;
-  TUTTI_ASSIGN_OR_RETURN(std::vector<Network> networks, make_networks(graph, devices, request.nics));
+  TUTTI_ASSIGN_OR_RETURN(std::vector<Network> networks, make_networks(graph, request.ranks, request.nics));
   const NodeId root_device = request.ranks[at(request.root)];
   const auto holds = std::find_if(networks.begin(), networks.end(), [&](const Network& network) {
     return std::any_of(network.vertices.begin(), network.vertices.begin() + network.devices,

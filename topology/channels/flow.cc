@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "topology/channels/flow.h"
 
+#include <algorithm>
 #include <boost/graph/adjacency_list.hpp>
 #include <boost/graph/boykov_kolmogorov_max_flow.hpp>
 #include <cmath>
@@ -10,7 +11,7 @@ namespace {
 
 constexpr double kUnitsPerGbps = 1e6;
 
-int64_t units(double gbps) { return std::llround(gbps * kUnitsPerGbps); }
+int64_t units(double gbps) { return std::llround(std::min(gbps, Flow::kUnlimited) * kUnitsPerGbps); }
 
 using Traits = boost::adjacency_list_traits<boost::vecS, boost::vecS, boost::directedS>;
 using FlowGraph = boost::adjacency_list<

@@ -73,7 +73,7 @@ int32_t distance(const Network& network, const Route& route) {
 }  // namespace
 
 Routes::Routes(const Network& network)
-    : devices_(network.devices), routes_(at(network.devices * network.devices)), exits_(at(network.devices)) {
+    : devices_(network.devices), routes_(at(network.devices) * at(network.devices)), exits_(at(network.devices)) {
   const auto kind = [&](int32_t v) { return network.vertices[at(v)].kind; };
   const auto by_switch = [&](int32_t v) { return !network.is_device(v) && kind(v) == NodeKind::NvSwitch; };
   const auto by_any = [&](int32_t v) {
@@ -83,7 +83,7 @@ Routes::Routes(const Network& network)
     const Shortest fabric(network, from, by_switch), any(network, from, by_any);
     for (int32_t to = 0; to < devices_; ++to) {
       if (to == from) continue;
-      Route& route = routes_[at(from * devices_ + to)];
+      Route& route = routes_[at(from) * at(devices_) + at(to)];
       route = fabric.to(to);
       const bool only_fabric = std::all_of(route.arcs.begin(), route.arcs.end(),
                                            [&](int32_t id) { return network.is_fabric(network.arcs[at(id)]); });

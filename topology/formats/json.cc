@@ -13,6 +13,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr double kMostGbps = 1e9;
 constexpr int kMostDepth = 256;  // of parents above a node
 constexpr int kMostLanes = 1 << 20;
 
@@ -165,7 +166,8 @@ Status read_direction(const Json& json, const std::string& place, Direction* way
   way->gbps.source = *known;
   if (way->lanes < 0 || way->lanes > kMostLanes)
     return invalid_argument("{}.lanes: {} is not between 0 and {}", place, way->lanes, kMostLanes);
-  if (way->gbps.value < 0) return invalid_argument("{}.gbps is negative", place);
+  if (way->gbps.value < 0 || way->gbps.value > kMostGbps)
+    return invalid_argument("{}.gbps: {} is not between 0 and {:.0e}", place, way->gbps.value, kMostGbps);
   return {};
 }
 
