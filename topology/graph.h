@@ -37,6 +37,8 @@ enum class NodeKind : uint8_t {
   Network,
 };
 enum class LinkKind : uint8_t { NvLink, C2C, Xgmi, Pcie, InterSocket, Network };
+// Between GPUs, directly or through switches.
+constexpr bool is_fabric(LinkKind kind) { return kind == LinkKind::NvLink || kind == LinkKind::Xgmi; }
 
 // Where a figure comes from, from the weakest on.
 enum class Source : uint8_t {

@@ -11,8 +11,6 @@
 namespace tutti::topology {
 namespace {
 
-bool is_fabric(LinkKind kind) { return kind == LinkKind::NvLink || kind == LinkKind::Xgmi; }
-
 // What crossing one link makes of a path.
 PathClass class_of(const Graph& graph, const Link& link) {
   const NodeKind a = graph.node(link.a).kind, b = graph.node(link.b).kind;

@@ -61,13 +61,13 @@ Hops hops_of(const Fabric& fabric, Ranks ranks, const CatalogRow& row) {
   return {0, all};
 }
 
-double gbps_of(const Fabric& fabric, Algo algo) {
+}  // namespace
+
+double fabric_gbps(const Fabric& fabric, Algo algo) {
   // What a hierarchy sends between hosts leaves by the ports that rings leave by, and is no more.
   if (algo == Algo::Ring || algo == Algo::Hierarchical) return fabric.ring_gbps;
   return algo == Algo::Tree ? fabric.tree_gbps : fabric.star_gbps;
 }
-
-}  // namespace
 
 const char* to_string(LinkClass link) {
   constexpr const char* kNames[] = {"NVLink or xGMI", "PCIe", "network"};
@@ -76,7 +76,6 @@ const char* to_string(LinkClass link) {
 
 Fabric make_fabric(const topology::Graph& graph, const topology::ChannelPlan& channels) {
   Fabric fabric{.ranks = channels.ranks,
-                .devices = channels.devices,
                 .domains = channels.domains,
                 .ring_gbps = channels.ring_bus_gbps,
                 .tree_gbps = channels.tree_bus_gbps,
@@ -86,17 +85,14 @@ Fabric make_fabric(const topology::Graph& graph, const topology::ChannelPlan& ch
   // A ring is as slow to answer as its slowest neighbours.
   for (const topology::NodeId device : channels.star.devices) {
     const auto& links = graph.links_of(device);
-    const bool fast = std::any_of(links.begin(), links.end(), [&](topology::LinkId id) {
-      const topology::LinkKind kind = graph.link(id).kind;
-      return kind == topology::LinkKind::NvLink || kind == topology::LinkKind::Xgmi;
-    });
+    const bool fast = std::any_of(links.begin(), links.end(),
+                                  [&](topology::LinkId id) { return topology::is_fabric(graph.link(id).kind); });
     if (!fast) fabric.inside = LinkClass::Pcie;
   }
   return fabric;
 }
 
 int fabric_channels(const Fabric& fabric, Algo algo) {
-  if (algo == Algo::Ring) return fabric.rings;
   // Whatever sends directly uses as many channels as rings do: as many thread blocks fill the same links.
   return algo == Algo::Tree ? fabric.trees : fabric.rings;
 }
@@ -114,8 +110,8 @@ double predict_fabric_us(const Fabric& fabric, Ranks ranks, const Shape& shape, 
   const double ring = row.coll == Coll::AllReduce ? 2.0 * (n - 1) / n : writes_blocks(row.coll) ? (n - 1.0) / n : 1.0;
   const bool by_channels = row.algo == Algo::Tree || row.algo == Algo::Hierarchical;
   const double moved = whole * (by_channels ? ring : std::max(row.sent_pairs(ranks), row.received(ranks)));
-  const double gbps = gbps_of(fabric, row.algo) * (plan.proto == Proto::LL ? kShareLL : 1);
-  if (gbps <= 0) return 1e12;
+  const double gbps = fabric_gbps(fabric, row.algo) * (plan.proto == Proto::LL ? kShareLL : 1);
+  if (gbps <= 0) return latency;  // no candidate (planner.cc)
   return latency + moved / gbps * 1e-3;
 }
 

@@ -14,7 +14,7 @@ enum class LinkClass : uint8_t { NvLink, Pcie, Network };
 const char* to_string(LinkClass link);
 
 struct Fabric {
-  int ranks = 1, devices = 1, domains = 1;
+  int ranks = 1, domains = 1;
   LinkClass inside = LinkClass::NvLink;  // between the devices of a domain
   // Bus bandwidth of each kind of channel, and how many there are.
   double ring_gbps = 0, tree_gbps = 0, star_gbps = 0;
@@ -26,7 +26,9 @@ Fabric make_fabric(const topology::Graph& graph, const topology::ChannelPlan& ch
 // Microseconds for one call, all ranks arriving together.
 double predict_fabric_us(const Fabric& fabric, Ranks ranks, const Shape& shape, const CatalogRow& row,
                          const Plan& plan);
-// Channels that this algorithm runs on.
+// Bus bandwidth of the channels that this algorithm runs on; 0: there are none.
+double fabric_gbps(const Fabric& fabric, Algo algo);
+// How many they are.
 int fabric_channels(const Fabric& fabric, Algo algo);
 
 }  // namespace tutti

@@ -71,7 +71,8 @@ struct Summary {
 
 struct Candidate {
   Plan plan;
-  std::string lost;  // why it was not chosen; empty for the winner
+  std::string lost;   // why it was not chosen; empty for the winner
+  bool fits = false;  // it serves the call: its prediction means something
 };
 
 // All candidates, the best first. An error says which restriction excluded everything.

@@ -107,6 +107,8 @@ std::string unfit(const Summary& summary, const Shape& shape, const CatalogRow& 
   if (const std::string_view lacks = row.lacks(ranks_for(summary, shape, row)); !lacks.empty())
     return std::string(lacks);
   if (proto == Proto::LL && !summary.mapped) return "LL needs memory that both ends map";
+  if (summary.fabric != nullptr && summary.n > 1 && fabric_gbps(*summary.fabric, row.algo) <= 0)
+    return "the topology has no way between some of the devices that it joins";
   if ((row.needs & kSingleRound) && shape.ragged) return "needs blocks of one size";
   if (proto != Proto::Rma) return {};
   if (summary.n < 2 || !summary.mapped) return "reads peers' memory, of which there is none here";
@@ -138,7 +140,7 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
   plan.channels = std::clamp(plan.channels, 1, summary.most_channels);
   if (row.needs & kSingleRound) plan.channels = 1;
   if (candidate.lost.empty() && summary.min_channels > 1 && ((row.needs & kSingleRound) || proto == Proto::Rma))
-    candidate.lost = fmt::format("moves in one channel, and TUTTI_MIN_CHANNELS is {}", summary.min_channels);
+    candidate.lost = fmt::format("moves in one channel, and at least {} are asked for (TUTTI_MIN_CHANNELS, or minChannels)", summary.min_channels);
   if (plan.user != nullptr && plan.user->channels != plan.channels) {  // proven with its own number
     const int given = std::exchange(plan.channels, plan.user->channels);
     const bool allowed = plan.channels <= summary.most_channels &&
@@ -204,7 +206,8 @@ Result<std::vector<Candidate>> plan_candidates(const Summary& summary, const Sha
       if (candidate.lost.empty() && enters_kernel && shape.bytes <= kLLPayloadBytes && !restrictions.only(Proto::Rma))
         candidate.lost = "short messages go without the kernel";
       if (candidate.lost.empty()) candidate.lost = restrictions.excludes(shape.coll, row.algo, proto, summary.mapped);
-      (candidate.lost.empty() ? fit : unfit).push_back(std::move(candidate));
+      candidate.fits = candidate.lost.empty();
+      (candidate.fits ? fit : unfit).push_back(std::move(candidate));
     }
   }
   // Whether remote access can serve depends on more than the user knows: where only it is allowed and cannot, slots do.

@@ -88,12 +88,12 @@ Result<Restrictions> parse_restrictions(std::string_view algorithms, std::string
 std::string Restrictions::excludes(Coll coll, Algo algo, Proto proto, bool mapped) const {
   const unsigned algorithm = 1u << static_cast<int>(algo);
   const std::optional<unsigned>& own = algorithms_[static_cast<size_t>(coll)];
-  if (own.has_value() && !(*own & algorithm)) return fmt::format("excluded by TUTTI_ALGO for {}", name(coll));
+  if (own.has_value() && !(*own & algorithm)) return fmt::format("excluded by {} for {}", kAlgorithms, name(coll));
   if (!own.has_value() && everywhere_.has_value() && has_any(coll, *everywhere_) && !(*everywhere_ & algorithm))
-    return "excluded by TUTTI_ALGO";
+    return fmt::format("excluded by {}", kAlgorithms);
   // Where slots are not mapped only Simple exists: a protocol list leaves such communicators alone.
   if (mapped && protocols_.has_value() && !(*protocols_ & (1u << static_cast<int>(proto))))
-    return "excluded by TUTTI_PROTO";
+    return fmt::format("excluded by {}", kProtocols);
   return {};
 }
 

@@ -9,7 +9,6 @@ namespace {
 
 Fabric one_host() {
   return {.ranks = 8,
-          .devices = 8,
           .domains = 1,
           .inside = LinkClass::NvLink,
           .ring_gbps = 360,
@@ -21,7 +20,7 @@ Fabric one_host() {
 Fabric many_hosts(int hosts) {
   Fabric fabric = one_host();
   fabric.domains = hosts;
-  fabric.ranks = fabric.devices = 8 * hosts;
+  fabric.ranks = 8 * hosts;
   fabric.star_gbps = 45;
   return fabric;
 }

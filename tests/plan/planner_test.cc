@@ -210,7 +210,7 @@ TEST(Planner, ChannelLimitsExcludeWhatHasOneChannel) {
   const Result<Plan> none = make_plan(summary, {Coll::AllGather, 64, false});
   ASSERT_FALSE(none.ok());
   for (const char* words :
-       {"pat/simple: moves in one channel, and TUTTI_MIN_CHANNELS is 2", "ring/simple: excluded by"})
+       {"pat/simple: moves in one channel, and at least 2 are asked for", "ring/simple: excluded by"})
     EXPECT_NE(none.status().message().find(words), std::string::npos) << none.status().message();
   summary.max_channels = 1;
   EXPECT_FALSE(check_restrictions(summary).ok());

@@ -149,8 +149,8 @@ std::string plan_text(const PlanReport& report, bool all_candidates) {
   }
   list(tree_texts(plan, names));
   if (plan.star.devices.size() > 1)
-    text += fmt::format("{}star   {}{}: {}\n", mark(ChannelKind::Star),
-                        plan.star.hub == kNone ? "each to all others" : "through " + names(plan.star.hub), "",
+    text += fmt::format("{}star   {}: {}\n", mark(ChannelKind::Star),
+                        plan.star.hub == kNone ? "each to all others" : "through " + names(plan.star.hub),
                         share_text(plan.star_bus_gbps, plan));
   text += fmt::format("optimality {:.3f}\n\n", plan.optimality());
   text += fmt::format("choice by size (of the whole buffer); times predicted from {}\n", report.costs);
@@ -159,10 +159,9 @@ std::string plan_text(const PlanReport& report, bool all_candidates) {
       const bool chosen = candidate.lost.empty();
       if (!chosen && !all_candidates) continue;
       const Plan& made = candidate.plan;
-      const bool possible = chosen || candidate.lost.find("times the time") != std::string::npos;
       text += fmt::format("{:>8} {} {:<17} {:<7} {:>3} channel(s) {:>14}{}\n", chosen ? bytes_text(size.bytes) : "",
                           chosen ? "->" : "  ", name(made.algo), name(made.proto), made.channels,
-                          possible ? fmt::format("{:.2f} us", made.predicted_us) : "-",
+                          candidate.fits ? fmt::format("{:.2f} us", made.predicted_us) : "-",
                           chosen ? "" : "   lost: " + candidate.lost);
     }
   }

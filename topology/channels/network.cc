@@ -11,7 +11,6 @@
 namespace tutti::topology {
 namespace {
 
-bool is_fabric(LinkKind kind) { return kind == LinkKind::NvLink || kind == LinkKind::Xgmi; }
 size_t at(int32_t index) { return static_cast<size_t>(index); }
 
 // Hosts that share NVSwitches, or whose GPUs are linked: a domain each. By union.

@@ -48,7 +48,7 @@ struct Network {
 
   int32_t size() const { return static_cast<int32_t>(vertices.size()); }
   bool is_device(int32_t v) const { return v < devices; }
-  bool is_fabric(const Arc& arc) const { return arc.kind == LinkKind::NvLink || arc.kind == LinkKind::Xgmi; }
+  bool is_fabric(const Arc& arc) const { return topology::is_fabric(arc.kind); }
   // Ranks behind a vertex: of the world those of the other domains.
   int32_t weight(int32_t v) const { return v == world ? outside : vertices[static_cast<size_t>(v)].ranks; }
   int32_t total() const { return ranks + outside; }

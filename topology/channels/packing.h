@@ -11,7 +11,7 @@
 
 namespace tutti::topology {
 
-// Over the devices of a network: the parent of each by vertex, -1 for the root; -2: not in the tree.
+// Over the devices of a network: the parent of each by vertex, -1 for the root.
 struct SpanningTree {
   int32_t root = 0;
   std::vector<int32_t> parent;

@@ -220,7 +220,7 @@ class Search {
   bool close() {
     if (kind_ == WalkKind::Chain) return finish();
     const int32_t first = walk_.devices.front(), last = walk_.devices.back();
-    if (rails_ == Rails::None) return last == first || with(routes_.between(last, first), 1, [&] { return finish(); });
+    if (rails_ == Rails::None) return with(routes_.between(last, first), 1, [&] { return finish(); });
     return rails_ == Rails::Same ? leave_same(first, last) : leave_near(last);
   }
 

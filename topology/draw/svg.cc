@@ -80,8 +80,6 @@ const char* colour_of(LinkKind kind) {
   return kPcieColour;
 }
 
-bool is_fabric(LinkKind kind) { return kind == LinkKind::NvLink || kind == LinkKind::Xgmi; }
-
 // Lines below boxes, text above both.
 struct Layers {
   std::string lines, boxes, texts;

@@ -69,11 +69,11 @@ void copy_ports(Graph* file, NodeId nic, const Graph& live, NodeId from) {
   }
 }
 
-bool is_fabric(LinkKind kind) { return kind == LinkKind::NvLink || kind == LinkKind::Xgmi || kind == LinkKind::C2C; }
+bool joins_chips(LinkKind kind) { return is_fabric(kind) || kind == LinkKind::C2C; }
 
 bool has_fabric(const Graph& graph, NodeId id) {
   return std::any_of(graph.links_of(id).begin(), graph.links_of(id).end(),
-                     [&](LinkId link) { return is_fabric(graph.link(link).kind); });
+                     [&](LinkId link) { return joins_chips(graph.link(link).kind); });
 }
 
 }  // namespace
@@ -127,7 +127,7 @@ void complete(Graph& file, const Graph& live) {
   for (const auto& [there, here] : twin)
     if (live.node(there).kind == NodeKind::Gpu && !has_fabric(file, here)) silent.push_back(there);
   for (Link link : live.links()) {
-    if (!is_fabric(link.kind)) continue;
+    if (!joins_chips(link.kind)) continue;
     const auto is_silent = [&](NodeId id) { return std::find(silent.begin(), silent.end(), id) != silent.end(); };
     if (!is_silent(link.a) && !is_silent(link.b)) continue;
     for (NodeId* end : {&link.a, &link.b}) {
