@@ -8,7 +8,7 @@
 
 #include "algo/catalog.h"
 #include "algo/draw.h"
-#include "tools/tutti/command.h"
+#include "tools/tutti/output.h"
 
 namespace tutti::tool {
 namespace {
@@ -18,11 +18,6 @@ struct Options {
   int ranks = 4, root = 0;
   std::vector<int> hosts;
 };
-
-[[noreturn]] void refuse(const std::string& why) {
-  fmt::print(stderr, "error: {}\n", why);
-  throw CLI::RuntimeError(2);
-}
 
 void run(const Options& options) {
   const Coll* coll = find_coll(options.collective);
@@ -34,7 +29,7 @@ void run(const Options& options) {
       if ((coll == nullptr || one.coll == *coll) && one.algo != Algo::User)
         known += fmt::format("\n  {} {}", name(one.coll), name(one.algo));
     }
-    refuse(fmt::format("there is no {} {}; there are{}", options.collective, options.algorithm, known));
+    fail(fmt::format("there is no {} {}; there are{}", options.collective, options.algorithm, known), 2);
   }
   std::vector<int> host_of;
   for (size_t host = 0; host < options.hosts.size(); ++host)
@@ -43,9 +38,9 @@ void run(const Options& options) {
   const auto hosts = host_of.empty() ? nullptr : std::make_unique<HostTable>(host_of);
   const Ranks ranks(n, hosts != nullptr ? &hosts->map() : nullptr);
   if (const std::string_view lacks = row->lacks(ranks); !lacks.empty())
-    refuse(fmt::format("{} {} {}; --hosts 2,2 puts two ranks on each of two hosts", name(row->coll), name(row->algo),
-                       lacks));
-  if (options.root >= n) refuse(fmt::format("there is no rank {} among {}", options.root, n));
+    fail(fmt::format("{} {} {}; --hosts 2,2 puts two ranks on each of two hosts", name(row->coll), name(row->algo),
+                       lacks), 2);
+  if (options.root >= n) fail(fmt::format("there is no rank {} among {}", options.root, n), 2);
   fmt::print("{}", draw_schedule(*row, ranks, options.root));
 }
 
@@ -53,16 +48,16 @@ void run(const Options& options) {
 
 void add_plan_picture(CLI::App& plan) {
   CLI::App* command = plan.add_subcommand("picture", "Draw the steps of an algorithm, rank by rank");
-  static Options options;
+  const auto options = std::make_shared<Options>();
   constexpr int kMostRanks = 1024;
-  command->add_option("collective", options.collective, "e.g. all_reduce")->required();
-  command->add_option("algorithm", options.algorithm, "e.g. ring")->required();
-  command->add_option("--ranks", options.ranks, "How many")->check(CLI::Range(1, kMostRanks))->capture_default_str();
-  command->add_option("--hosts", options.hosts, "Ranks on each host, e.g. 2,2; instead of --ranks")
+  command->add_option("collective", options->collective, "e.g. all_reduce")->required();
+  command->add_option("algorithm", options->algorithm, "e.g. ring")->required();
+  command->add_option("--ranks", options->ranks, "How many")->check(CLI::Range(1, kMostRanks))->capture_default_str();
+  command->add_option("--hosts", options->hosts, "Ranks on each host, e.g. 2,2; instead of --ranks")
       ->delimiter(',')
       ->check(CLI::Range(1, kMostRanks));
-  command->add_option("--root", options.root, "Of a rooted collective")->check(CLI::NonNegativeNumber);
-  command->callback([] { run(options); });
+  command->add_option("--root", options->root, "Of a rooted collective")->check(CLI::NonNegativeNumber);
+  command->callback([options] { run(*options); });
 }
 
 }  // namespace tutti::tool

@@ -3,20 +3,19 @@
 // the loop that would move its bytes, or shows the counterexample. What passes here may run in TUTTI_SCHEDULES.
 #include <fmt/core.h>
 
+#include <memory>
+
 #include "algo/catalog.h"
 #include "algo/draw.h"
 #include "exec/sim/verify.h"
-#include "tools/tutti/command.h"
+#include "tools/tutti/output.h"
 
 namespace tutti::tool {
 namespace {
 
 void run(const std::string& file, bool picture) {
   Result<std::unique_ptr<UserSchedule>> read = read_user_schedule(file);
-  if (!read.ok()) {
-    fmt::print(stderr, "error: {}\n", read.status().message());
-    throw CLI::RuntimeError(2);
-  }
+  if (!read.ok()) fail(read.status().message(), 2);
   UserSchedule& schedule = **read;
   const Result<Verified> verified = verify(schedule);
   if (!verified.ok()) {
@@ -41,11 +40,11 @@ void run(const std::string& file, bool picture) {
 
 void add_plan_verify(CLI::App& plan) {
   CLI::App* command = plan.add_subcommand("verify", "Prove a schedule of your own, or show where it goes wrong");
-  static std::string file;
-  command->add_option("file", file, "JSON table of steps")->required();
+  const auto file = std::make_shared<std::string>();
+  command->add_option("file", *file, "JSON table of steps")->required();
   const CLI::Option* picture = command->add_flag("--picture")->description("Print its picture too");
   command->footer("Ends with 0: proven; 1: wrong, with the counterexample; 2: not a schedule at all.");
-  command->callback([picture] { run(file, picture->count() > 0); });
+  command->callback([file, picture] { run(*file, picture->count() > 0); });
 }
 
 }  // namespace tutti::tool
