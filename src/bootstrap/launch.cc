@@ -103,12 +103,11 @@ Result<Launch> find_by_pmi(const Lookup& lookup) {
     if (!lookup(name)) continue;
     TUTTI_ASSIGN_OR_RETURN(place.local_rank, number_of(lookup, name, 0, 0, kMaxRanks));
   }
-  std::string mine;
-  if (place.rank == 0) {
-    TUTTI_ASSIGN_OR_RETURN(mine, my_meeting());
-  }
-  TUTTI_ASSIGN_OR_RETURN(const std::string text,
-                         share_by_pmi(fd, place.rank, mine, Deadline::in_ms(env().init_timeout)));
+  const Result<std::string> mine = place.rank == 0 ? my_meeting() : std::string();
+  // The others wait for something, even if it is that there is none.
+  TUTTI_ASSIGN_OR_RETURN(const std::string text, share_by_pmi(fd, place.rank, mine.ok() ? *mine : kNoMeeting,
+                                                              Deadline::in_ms(env().init_timeout)));
+  TUTTI_TRY(mine.status());
   TUTTI_ASSIGN_OR_RETURN(Meeting meeting, Meeting::parse(text));
   return at_meeting(place, std::move(meeting));
 }

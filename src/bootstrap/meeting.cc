@@ -40,6 +40,7 @@ std::string Meeting::text() const {
 }
 
 Result<Meeting> Meeting::parse(std::string_view text) {
+  if (text == kNoMeeting) return remote_error("rank 0 has found no place to meet at; see its own output");
   Bytes bytes;
   bool good = text.size() % 2 == 0;
   for (size_t i = 0; good && i < text.size(); i += 2) {

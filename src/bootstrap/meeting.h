@@ -23,6 +23,9 @@ struct Meeting {
   static Result<Meeting> parse(std::string_view text);
 };
 
+// In the place of a meeting's text where rank 0 has failed, so that nobody waits for it.
+inline constexpr const char* kNoMeeting = "0";
+
 // What a launcher says of this process.
 struct LaunchPlace {
   int rank = 0, ranks = 1, local_rank = 0;

@@ -146,11 +146,14 @@ Result<PmixAnswer> share_by_pmix(const std::string& library, const std::function
   TUTTI_ASSIGN_OR_RETURN(Session session, Session::open(library));
   PmixAnswer answer;
   TUTTI_ASSIGN_OR_RETURN(answer.place, session.place());
+  Status failed;
   if (answer.place.rank == 0) {
-    TUTTI_ASSIGN_OR_RETURN(const std::string text, mine());
-    TUTTI_TRY(session.put(kKey, text));
+    const Result<std::string> text = mine();
+    failed = text.status();
+    TUTTI_TRY(session.put(kKey, text.ok() ? *text : kNoMeeting));  // the others wait for something
   }
   TUTTI_TRY(session.fence());
+  TUTTI_TRY(failed);
   TUTTI_ASSIGN_OR_RETURN(answer.text, session.text(kKey, 0));
   return answer;
 }

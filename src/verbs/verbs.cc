@@ -84,6 +84,7 @@ Result<std::unique_ptr<VerbsApi>> load(std::string_view path) {
   TUTTI_VERBS_FUNCTIONS(TUTTI_VERBS_BIND)
 #undef TUTTI_VERBS_BIND
   if (missing != nullptr) return system_error("{} lacks {}: it is too old or not libibverbs", opened->name(), missing);
+  (void)api->fork_init();  // rings and doorbells of the provider survive a fork; fails where it is too late or needless
   return api;
 }
 

@@ -133,6 +133,7 @@ TEST(Launch, AMeetingSurvivesItsText) {
     EXPECT_FALSE(Meeting::parse(meeting->text().substr(0, size)).ok()) << size;
   EXPECT_FALSE(Meeting::parse(meeting->text() + "00").ok());
   EXPECT_FALSE(Meeting::parse("zz").ok());
+  EXPECT_NE(Meeting::parse(kNoMeeting).status().message().find("rank 0 has found no place"), std::string::npos);
 }
 
 // The launcher's side of PMI-1 for some ranks: a store, and a barrier. `rc` is what it answers to get.

@@ -178,7 +178,6 @@ struct Region : ibv_mr, Counted {
 struct CompletionQueue : ibv_cq, Counted {
   std::deque<ibv_wc> entries;
   bool armed = false;
-  bool overrun = false;
 };
 struct Incoming {
   Fd socket;

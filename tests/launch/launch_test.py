@@ -191,6 +191,13 @@ class Ssh(Case):
         self.assertEqual((process.returncode, rest.splitlines()), (0, ["told", "told"]))
         self.assert_gone(mark)
 
+    def test_an_interrupt_reaches_ranks_that_a_shell_started(self):
+        mark, process = self.start_long()
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=PATIENCE)
+        self.assertEqual((process.returncode, rest.splitlines()), (128 + signal.SIGINT, ["told", "told"]))
+        self.assert_gone(mark)
+
     def test_nothing_stays_behind_when_the_launcher_is_killed(self):
         mark, process = self.start_long()
         process.kill()

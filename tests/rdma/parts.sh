@@ -51,12 +51,21 @@ collectives() {
 # Long enough for what happens to it meanwhile.
 busy() { on_nodes 2 "$programs/sendrecv_perf" -b 64K -e 64K -n "$1" -w 0 -c 1; }
 
+# until_up COUNT JOB: so many ways are up, as the job's log says.
+until_up() {
+  until [ "$(grep -c 'is up' /tmp/fault.out)" -ge "$1" ]; do
+    kill -0 "$2" 2>/dev/null || { cat /tmp/fault.out; fail "the job ended before its ways were up"; }
+    sleep 0.1
+  done
+}
+
 faults() {
   export TUTTI_RDMA_TIMEOUT=14 TUTTI_RDMA_RETRY_COUNT=6 TUTTI_DEBUG=info TUTTI_DEBUG_SUBSYS=transport
   echo "== the only cable is pulled"
+  : >/tmp/fault.out
   busy 100000 >/tmp/fault.out 2>&1 &
   local job=$!
-  until grep -q 'is up' /tmp/fault.out; do sleep 0.1; done
+  until_up 1 "$job"
   ip link set port0 down
   wait "$job" && fail "the ranks did not notice"
   ip link set port0 up
@@ -65,9 +74,10 @@ faults() {
 
   echo "== one of two cables is pulled"
   until grep -q ACTIVE /sys/class/infiniband/rxe0/ports/1/state; do sleep 0.1; done
+  : >/tmp/fault.out
   two_devices 300 >/tmp/fault.out 2>&1 &
   job=$!
-  until [ "$(grep -c 'is up' /tmp/fault.out)" -ge 4 ]; do sleep 0.1; done
+  until_up 4 "$job"
   ip link set port0 down
   wait "$job" || { cat /tmp/fault.out; fail "the ranks did not go on over the other port"; }
   ip link set port0 up
@@ -79,7 +89,7 @@ faults() {
   : >/tmp/fault.out
   busy 100000 >/tmp/fault.out 2>&1 &
   job=$!
-  until grep -q 'is up' /tmp/fault.out; do sleep 0.1; done
+  until_up 1 "$job"
   local victim killed
   victim=$(pgrep -f -n "$programs/sendrecv_perf")
   killed=$(date +%s%N)

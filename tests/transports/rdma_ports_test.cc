@@ -7,9 +7,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
-#include <filesystem>
 
-#include "transports/rdma/gpu_direct.h"
 
 namespace tutti::test {
 namespace {
@@ -152,28 +150,6 @@ TEST(RdmaPairs, WhatARankOffersSurvivesTheWayAndNothingElseDoes) {
   forged = bytes;
   forged[4 + 4 + 6 + 4] = static_cast<std::byte>(9);  // a link layer that there is not
   EXPECT_FALSE(decode_ports(forged).ok());
-}
-
-TEST(GpuDirect, TheBestThatTheFactsAllowAndWhatIsMissing) {
-  EXPECT_EQ(choose_gpu_access({true, true, true}).access, GpuAccess::DmaBuf);
-  EXPECT_EQ(choose_gpu_access({true, true, false}).access, GpuAccess::DmaBuf);
-  EXPECT_EQ(choose_gpu_access({false, true, true}).access, GpuAccess::Peermem);
-  EXPECT_EQ(choose_gpu_access({true, false, true}).access, GpuAccess::Peermem);
-  const GpuDirectChoice staged = choose_gpu_access({true, false, false});
-  EXPECT_EQ(staged.access, GpuAccess::Staged);
-  EXPECT_THAT(staged.why, AllOf(HasSubstr("takes no DMA-buf"), HasSubstr("modprobe nvidia-peermem")));
-  EXPECT_THAT(choose_gpu_access({}).why, HasSubstr("driver exports no DMA-buf"));
-}
-
-TEST(GpuDirect, PeermemIsLookedForUnderBothOfItsNames) {
-  for (const char* name : {"nvidia_peermem", "nv_peer_mem"}) {
-    const std::string modules = ::testing::TempDir() + "modules." + name;
-    std::filesystem::create_directories(modules);
-    EXPECT_FALSE(peermem_loaded(modules));
-    std::filesystem::create_directories(modules + "/" + name);
-    EXPECT_TRUE(peermem_loaded(modules));
-    std::filesystem::remove_all(modules);
-  }
 }
 
 }  // namespace

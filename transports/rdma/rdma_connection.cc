@@ -15,10 +15,11 @@
 namespace tutti {
 namespace {
 
-constexpr size_t kMostRails = 8;  // chosen: as many as a host has ports
+constexpr size_t kMostRails = 8;  // chosen: the ports of a host for training, one queue pair each
 constexpr uint32_t kCreditBit = 1u << 31, kNumberMask = kCreditBit - 1;
 // RdmaWord::status beside ibv_wc_status.
-constexpr uint32_t kClosedByEvent = 1000, kClosedFollowing = 1001;
+// Beyond ibv_wc_status: this plus an ibv_event_type; a call to the device failed; the peer had closed first.
+constexpr uint32_t kClosedByEvent = 1000, kClosedByCall = 1100, kClosedFollowing = 1101;
 
 // The 64-bit number next to `near` whose low 31 bits these are.
 uint64_t widen(uint32_t low, uint64_t near) {
@@ -40,6 +41,15 @@ std::string cause_of(const verbs::VerbsApi& api, uint32_t status, uint32_t vendo
     default:
       return fmt::format("{} (status {}, vendor's {})", words, status, vendor);
   }
+}
+
+// What it told of its end in a Closed word.
+std::string cause_at_peer(const verbs::VerbsApi& api, uint32_t status) {
+  if (status < kClosedByEvent) return "the peer's device says: " + cause_of(api, status, 0);
+  if (status < kClosedByCall)
+    return fmt::format("the peer's device reports: {}",
+                       api.event_type_str(static_cast<ibv_event_type>(status - kClosedByEvent)));
+  return "the peer could not use its end; its own output says why";
 }
 
 }  // namespace
@@ -178,6 +188,7 @@ Status RdmaConnection::connect_rail(size_t which) {
                  far.offer->generation, rail.text(), rail.generation());
   const Status connected = rail.connect(*far.offer);
   far.offer.reset();
+  far.revive = false;  // from here on only a port that comes back is worth another try
   if (!connected.ok()) return close_rail(which, connected.message(), kClosedFollowing);
   say({.kind = RdmaWord::Kind::Ready,
        .rail = static_cast<uint32_t>(which),
@@ -229,14 +240,17 @@ void RdmaConnection::settle_rail(size_t which) {
 }
 
 // Offers again what is down, once nothing of the last queue pairs is to be heard of at both ends.
-void RdmaConnection::revive_rails() {
+Status RdmaConnection::revive_rails() {
   for (size_t which = 0; which < rails_.size(); ++which) {
     Far& far = far_[which];
     if (!far.revive || !rails_[which].can_offer() || (rails_[which].generation() != 0 && !far.closed)) continue;
     far.revive = false;
-    if (const Status offered = offer_rail(which); !offered.ok())  // its port is down here: until that comes up
-      log_info(Subsystem::Transport, "RDMA to {}: {}", role_.label, offered.message());
+    const Status offered = offer_rail(which);
+    if (offered.ok()) continue;
+    if (!rails_[which].can_offer()) return offered;
+    log_info(Subsystem::Transport, "RDMA to {}: {}", role_.label, offered.message());  // its port is down here
   }
+  return {};
 }
 
 Status RdmaConnection::no_way_left(const std::string& cause) {
@@ -251,7 +265,7 @@ Status RdmaConnection::no_way_left(const std::string& cause) {
   return remote_error("{} can no longer be reached over RDMA: {}", role_.label, cause);
 }
 
-Status RdmaConnection::device_event(const RdmaNic& nic, int port, const ibv_qp* queue_pair, std::string_view what,
+Status RdmaConnection::device_event(const RdmaNic& nic, int port, const ibv_qp* queue_pair, ibv_event_type event,
                                     bool down) {
   for (size_t which = 0; which < rails_.size(); ++which) {
     RdmaRail& rail = rails_[which];
@@ -266,7 +280,7 @@ Status RdmaConnection::device_event(const RdmaNic& nic, int port, const ibv_qp* 
       return &one != &rail && one.phase() == RdmaRail::Phase::Up;
     });
     if (others > 0 || queue_pair != nullptr || port == 0)
-      TUTTI_TRY(close_rail(which, std::string(what), kClosedByEvent));
+      TUTTI_TRY(close_rail(which, nic.api().event_type_str(event), kClosedByEvent + static_cast<uint32_t>(event)));
   }
   return {};
 }
@@ -370,11 +384,7 @@ Status RdmaConnection::take_word(const RdmaWord& word) {
         settle_rail(word.rail);
         return {};
       }
-      return close_rail(word.rail,
-                        word.status < kClosedByEvent
-                            ? "the peer's device says: " + cause_of(rail->nic().api(), word.status, 0)
-                            : std::string("the peer's port is down, or its device has failed"),
-                        kClosedFollowing);
+      return close_rail(word.rail, cause_at_peer(rail->nic().api(), word.status), kClosedFollowing);
     }
     case RdmaWord::Kind::Goodbye:
       ended_ = true;
@@ -417,7 +427,7 @@ bool RdmaConnection::expects_word() const {
 Result<bool> RdmaConnection::carry() {
   if (!unsaid_.empty() && !ended_) flush_words();
   TUTTI_ASSIGN_OR_RETURN(const bool heard, take_words());
-  if (!ended_) revive_rails();
+  if (!ended_) TUTTI_TRY(revive_rails());
   TUTTI_ASSIGN_OR_RETURN(const bool pushed, push());
   TUTTI_ASSIGN_OR_RETURN(const bool credited, push_credit());
   return heard || pushed || credited;
@@ -517,7 +527,7 @@ Status RdmaConnection::post(size_t which, uint64_t position, const SlotCut& cut)
                                    .slot = static_cast<uint8_t>(position % SimpleMemory::kMaxSlots)});
   out.flights[position % SimpleMemory::kMaxSlots] = {Flight::State::Posted, static_cast<uint8_t>(which)};
   if (posted.ok()) return {};
-  return close_rail(which, posted.message(), kClosedByEvent);  // and the message is among what was on its way
+  return close_rail(which, posted.message(), kClosedByCall);  // and the message is among what was on its way
 }
 
 void RdmaConnection::release_done() {
@@ -544,7 +554,7 @@ Result<bool> RdmaConnection::push_credit() {
   const Status posted =
       rails_[static_cast<size_t>(which)].post_credit(kCreditBit | (static_cast<uint32_t>(freed) & kNumberMask));
   in.credited = freed;
-  if (!posted.ok()) TUTTI_TRY(close_rail(static_cast<size_t>(which), posted.message(), kClosedByEvent));
+  if (!posted.ok()) TUTTI_TRY(close_rail(static_cast<size_t>(which), posted.message(), kClosedByCall));
   return true;
 }
 
@@ -563,7 +573,7 @@ Status RdmaConnection::complete(const ibv_wc& completion) {
                         completion.status);
   if (ticket.kind == RdmaTicket::Kind::Receive) {
     const Status posted = rail.receive_done(ticket.generation);
-    if (!posted.ok() && closed.ok()) closed = close_rail(ticket.rail, posted.message(), kClosedByEvent);
+    if (!posted.ok() && closed.ok()) closed = close_rail(ticket.rail, posted.message(), kClosedByCall);
   }
   if (completion.status != IBV_WC_SUCCESS) return closed;
   TUTTI_TRY(closed);

@@ -65,7 +65,7 @@ struct RdmaWord {
   uint32_t key = 0;      // Memory
   uint64_t address = 0;  // Memory
   uint64_t bytes = 0;    // Memory
-  uint32_t status = 0;   // Closed: an ibv_wc_status, or one of kClosed*
+  uint32_t status = 0;   // Closed: an ibv_wc_status, or a kClosed*
   uint32_t rank = 0;     // Lost
 };
 static_assert(sizeof(RdmaWord) == 72);
@@ -130,7 +130,8 @@ class RdmaConnection {
   bool expects_word() const;
   Status complete(const ibv_wc& completion);
   // What a device reports of a port, or of one queue pair (null: of all on that port; port 0: of the whole device).
-  Status device_event(const RdmaNic& nic, int port, const ibv_qp* queue_pair, std::string_view what, bool down);
+  Status device_event(const RdmaNic& nic, int port, const ibv_qp* queue_pair, ibv_event_type event,
+                      bool down);
   bool flushed() const { return out_ == nullptr || out_->fifo.empty(); }
   // The last words to the peer, as far as they can be said at once: an end in order, or the rank that was lost.
   void say_goodbye();
@@ -181,7 +182,7 @@ class RdmaConnection {
   // The rail has failed here, or the peer's end has. An error: no way is left.
   Status close_rail(size_t which, std::string cause, uint32_t status);
   void settle_rail(size_t which);
-  void revive_rails();
+  Status revive_rails();
   Status no_way_left(const std::string& cause);
   Status left_too_early() const;
 

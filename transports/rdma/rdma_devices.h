@@ -23,7 +23,6 @@ class RdmaNic {
   ibv_context* context() const { return open_.context.get(); }
   ibv_pd* domain() const { return domain_.get(); }
   const std::string& name() const { return open_.device.name; }
-  const verbs::Device& device() const { return open_.device; }
 
   // Memory that peers may write. The region ends before the memory does.
   Result<verbs::MemoryRegion> register_memory(void* base, uint64_t bytes) const;
@@ -66,7 +65,7 @@ class RdmaDevices {
   const std::vector<RdmaPort>& ports() const { return ports_; }
   RdmaNic& nic_of(int port) const { return *nics_[static_cast<size_t>(nic_of_port_[static_cast<size_t>(port)])]; }
   const std::vector<std::unique_ptr<RdmaNic>>& nics() const { return nics_; }
-  // A port as it is now. Its address may be at another index than before, or be gone (`gid`: null).
+  // A port as it is now. Its address may be at another index than before, or be gone (`gid_index`: -1).
   struct Now {
     bool active = false;
     int mtu = 0;  // bytes

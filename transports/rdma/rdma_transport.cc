@@ -216,6 +216,7 @@ Status RdmaTransport::take_device_events() {
         case IBV_EVENT_QP_ACCESS_ERR:
           queue_pair = event.element.qp;
           break;
+        case IBV_EVENT_CQ_ERR:  // of all that the device completes for us
         case IBV_EVENT_DEVICE_FATAL:
           break;
         default:  // changes of tables are looked at when a rail is made; queue pairs of shared queues are not ours
@@ -225,7 +226,7 @@ Status RdmaTransport::take_device_events() {
       log_info(Subsystem::Transport, "rdma: {}: {}{}", nic->name(), what,
                port != 0 ? fmt::format(", port {}", port) : "");
       for (RdmaConnection* connection : open_) {
-        Status taken = connection->device_event(*nic, port, queue_pair, what, down);
+        Status taken = connection->device_event(*nic, port, queue_pair, event.event_type, down);
         if (!taken.ok()) return fail(std::move(taken), connection->culprit());
       }
     }
@@ -262,10 +263,9 @@ void RdmaTransport::collect_events(int timeout_ms) {
 
 // A connection in the making is owed to the peer (tcp_transport.cc says why).
 bool RdmaTransport::flushed() const {
-  return setting_up_.empty() &&
-         std::all_of(open_.begin(), open_.end(), [](const RdmaConnection* open) { return open->made(); }) &&
-         std::all_of(connections_.begin(), connections_.end(),
-                     [](const auto& connection) { return connection == nullptr || connection->flushed(); });
+  return setting_up_.empty() && std::all_of(open_.begin(), open_.end(), [](const RdmaConnection* open) {
+           return open->made() && open->flushed();
+         });
 }
 
 void RdmaTransport::wait(int timeout_ms) {

@@ -29,13 +29,13 @@ constexpr int kForwarded[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGCONT
 constexpr int kCannotStart = 127;
 
 // Runs "$@" as the rank. Its standard input is the connection: first the secret, then names of signals; its end means
-// that `tutti run` is gone.
+// that `tutti run` is gone. What a shell starts in the background ignores INT, so that becomes TERM.
 constexpr const char* kRemote =
     "exec 3<&0 </dev/null\n"
     "IFS= read -r TUTTI_JOB_SECRET <&3 || exit 1\n"
     "export TUTTI_JOB_SECRET\n"
     "\"$@\" 3<&- & rank=$!\n"
-    "(while IFS= read -r signal <&3; do kill -s \"$signal\" $rank; done; kill -s TERM $rank; sleep 5; kill -s KILL "
+    "(while IFS= read -r signal <&3; do [ \"$signal\" = INT ] && signal=TERM; kill -s \"$signal\" $rank; done; kill -s TERM $rank; sleep 5; kill -s KILL "
     "$rank) "
     ">/dev/null 2>&1 & watcher=$!\n"
     "wait $rank; status=$?\n"
