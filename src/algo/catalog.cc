@@ -326,12 +326,6 @@ const Coll* find_coll(std::string_view text) { return find_name<Coll>(kCollNames
 const Algo* find_algo(std::string_view text) { return find_name<Algo>(kAlgoNames, text); }
 const Proto* find_proto(std::string_view text) { return find_name<Proto>(kProtoNames, text); }
 
-uint64_t CollLayout::rounds(const Tiling& tiling) const {
-  const uint64_t in = input_blocks > 0 ? input.rounds(tiling, input_blocks) : 0;
-  const uint64_t out = output_blocks > 0 ? output.rounds(tiling, output_blocks) : 0;
-  return std::max(in, out);
-}
-
 CollLayout coll_layout(Coll coll, int n, int me, int root, uint64_t bytes) {
   const Layout region = Layout::region(bytes), blocks = Layout::strided(bytes, bytes);
   const bool is_root = me == root;

@@ -126,15 +126,6 @@ const Coll* find_coll(std::string_view text);
 const Algo* find_algo(std::string_view text);
 const Proto* find_proto(std::string_view text);
 
-// What a rank's two buffers look like. A side with 0 blocks is not used (its pointer may be null).
-struct CollLayout {
-  Layout input, output;
-  int input_blocks = 0, output_blocks = 0;
-
-  // Rounds of this rank. They may differ between ranks (V forms): where a rank has fewer, its slices would be empty.
-  uint64_t rounds(const Tiling& tiling) const;
-};
-
 // `bytes` is what one rank contributes: the region, or one block.
 CollLayout coll_layout(Coll coll, int n, int me, int root, uint64_t bytes);
 

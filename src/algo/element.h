@@ -3,7 +3,7 @@
 //
 // Values equal the public enums' (src/api asserts it), so an argument check is the whole conversion. Average is Sum
 // with a division afterwards, a pre-multiplied sum is Sum with a multiplication before: neither is an operator here
-// (exec/cpu/reduce/reduce.h has the scales).
+// (Scale, below).
 #pragma once
 
 #include <cstddef>
@@ -67,5 +67,23 @@ TUTTI_HD constexpr size_t element_size(DataType type) {
 }
 constexpr const char* type_name(DataType type) { return kDataTypeInfo[static_cast<int>(type)].name; }
 constexpr const char* op_name(ReduceOp op) { return kReduceOpNames[static_cast<int>(op)]; }
+
+// A factor on the way in or out; only Sum has one. `real` serves the floating types (float16, bfloat16, float8 and
+// float32 take it as a float), `integer` the integer types, as the bits of the number modulo 2^64.
+struct Scale {
+  enum class Kind : uint8_t { None, Multiply, Divide };
+
+  Kind kind = Kind::None;
+  double real = 1;
+  uint64_t integer = 1;
+
+  TUTTI_HD static constexpr Scale multiply(double factor) { return {Kind::Multiply, factor, 1}; }
+  TUTTI_HD static constexpr Scale multiply_integer(uint64_t factor) { return {Kind::Multiply, 1, factor}; }
+  // For averages over n >= 1. Integers truncate toward zero; floating types divide (not: multiply by a reciprocal),
+  // before the only rounding.
+  TUTTI_HD static constexpr Scale divide(uint32_t n) {
+    return {n == 1 ? Kind::None : Kind::Divide, static_cast<double>(n), n};
+  }
+};
 
 }  // namespace tutti

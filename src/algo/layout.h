@@ -118,4 +118,17 @@ struct Layout {
   TUTTI_HD static constexpr uint64_t align_up(uint64_t a) { return (a + kTileAlign - 1) / kTileAlign * kTileAlign; }
 };
 
+// What a rank's two buffers look like. A side with 0 blocks is not used (its pointer may be null).
+struct CollLayout {
+  Layout input, output;
+  int input_blocks = 0, output_blocks = 0;
+
+  // Rounds of this rank. They may differ between ranks (V forms): where a rank has fewer, its slices would be empty.
+  TUTTI_HD constexpr uint64_t rounds(const Tiling& tiling) const {
+    const uint64_t in = input_blocks > 0 ? input.rounds(tiling, input_blocks) : 0;
+    const uint64_t out = output_blocks > 0 ? output.rounds(tiling, output_blocks) : 0;
+    return in > out ? in : out;
+  }
+};
+
 }  // namespace tutti

@@ -26,11 +26,11 @@
 // nothing.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
 #include "base/atomic.h"
+#include "base/host_device.h"
 
 namespace tutti {
 
@@ -40,10 +40,10 @@ inline constexpr int kPositionBits = 40;                                // of a 
 inline constexpr uint64_t kPositionMask = (uint64_t{1} << kPositionBits) - 1;
 
 // Flag of the slot at `position` for a call of this identity. Never 0: fresh memory matches nothing.
-constexpr uint64_t make_flag(uint64_t position, uint32_t identity) {
+TUTTI_HD constexpr uint64_t make_flag(uint64_t position, uint32_t identity) {
   return (static_cast<uint64_t>(identity) << kPositionBits) | ((position + 1) & kPositionMask);
 }
-constexpr uint32_t identity_of(uint64_t flag) { return static_cast<uint32_t>(flag >> kPositionBits); }
+TUTTI_HD constexpr uint32_t identity_of(uint64_t flag) { return static_cast<uint32_t>(flag >> kPositionBits); }
 inline constexpr uint32_t kIdentityMask = (1u << (64 - kPositionBits)) - 1;
 
 // One counter alone in its cache line.
@@ -95,59 +95,66 @@ struct LLMemory {
   uint64_t slot_count = 0;  // power of two
 };
 
-inline uint64_t slowest_head(const CounterLine* heads, int readers) {
+TUTTI_HD inline uint64_t slowest_head(const CounterLine* heads, int readers) {
   uint64_t slowest = load_acquire(heads[0].value);
-  for (int r = 1; r < readers; ++r) slowest = std::min(slowest, load_acquire(heads[r].value));
+  for (int r = 1; r < readers; ++r) {
+    const uint64_t head = load_acquire(heads[r].value);
+    if (head < slowest) slowest = head;
+  }
   return slowest;
 }
 
 // Slots of one cut: `count` slots of `bytes` each.
 struct SlotCut {
   uint64_t bytes = 0, count = 0;
-  bool operator==(const SlotCut&) const = default;
+  TUTTI_HD constexpr bool operator==(const SlotCut& other) const {
+    return bytes == other.bytes && count == other.count;
+  }
 };
 // The cut for slices of `slice_bytes`: as many slots as fit, at most kMaxSlots. At least two fit by the planner's care.
-inline SlotCut slot_cut(uint64_t capacity, uint64_t slice_bytes, uint64_t most_slots) {
+TUTTI_HD inline SlotCut slot_cut(uint64_t capacity, uint64_t slice_bytes, uint64_t most_slots) {
   const uint64_t bytes = (slice_bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
-  return {bytes, std::min({capacity / bytes, SimpleMemory::kMaxSlots, most_slots})};
+  uint64_t count = capacity / bytes;
+  if (count > SimpleMemory::kMaxSlots) count = SimpleMemory::kMaxSlots;
+  return {bytes, count < most_slots ? count : most_slots};
 }
 
 class SimpleSender {
  public:
   SimpleSender() = default;
-  explicit SimpleSender(const SimpleMemory& memory) : memory_(memory) {}
+  TUTTI_HD explicit SimpleSender(const SimpleMemory& memory) : memory_(memory) {}
 
   // Prepares for slots of this cut. False: the readers still hold slots of another cut; ask again.
-  bool cut(SlotCut wanted) {
+  TUTTI_HD bool cut(SlotCut wanted) {
     if (cut_ == wanted) return true;
     if (next_ != seen_ && next_ != (seen_ = slowest_head(memory_.heads, memory_.readers))) return false;
     cut_ = wanted;
     return true;
   }
-  const SlotCut& current_cut() const { return cut_; }
-  bool has_room() {
+  TUTTI_HD const SlotCut& current_cut() const { return cut_; }
+  TUTTI_HD bool has_room() {
     if (next_ - seen_ < cut_.count) return true;
     seen_ = slowest_head(memory_.heads, memory_.readers);  // acquire: pairs with SimpleReceiver::release
     return next_ - seen_ < cut_.count;
   }
-  std::byte* slot() const { return memory_.slots + next_ % cut_.count * cut_.bytes; }
+  TUTTI_HD std::byte* slot() const { return memory_.slots + next_ % cut_.count * cut_.bytes; }
   // Tells the slots in flight apart, whatever the cut: 0 .. kMaxSlots - 1.
-  uint64_t place() const { return next_ % SimpleMemory::kMaxSlots; }
+  TUTTI_HD uint64_t place() const { return next_ % SimpleMemory::kMaxSlots; }
   // Release: the slot's bytes and descriptor are visible no later than the new tail. Pairs with SimpleReceiver::ready.
-  void publish(uint64_t bytes, uint32_t identity) {
+  TUTTI_HD void publish(uint64_t bytes, uint32_t identity) {
     memory_.descriptors[next_ % SimpleMemory::kMaxSlots] = {bytes, make_flag(next_, identity)};
     store_release(memory_.tail->value, ++next_);
   }
   // Rma: publishes where my buffers are, in a slot without bytes. The FIFO is drained; it is again when all readers
   // have left. Release: what I wrote to my buffers before is visible to who sees them open. Pairs with
   // SimpleReceiver::ready.
-  void open(const Opening& mine, uint32_t identity) {
+  TUTTI_HD void open(const Opening& mine, uint32_t identity) {
     memory_.tail->flag = make_flag(next_, identity);
     memory_.tail->opening = mine;
     store_release(memory_.tail->value, ++next_);
   }
   // Acquire: what the readers did with my buffers, and wrote to them, is done. Pairs with SimpleReceiver::release.
-  bool drained() { return next_ == seen_ || next_ == (seen_ = slowest_head(memory_.heads, memory_.readers)); }
+  TUTTI_HD bool drained() { return next_ == seen_ || next_ == (seen_ = slowest_head(memory_.heads, memory_.readers)); }
 
  private:
   SimpleMemory memory_;
@@ -159,34 +166,36 @@ class SimpleSender {
 class SimpleReceiver {
  public:
   SimpleReceiver() = default;
-  SimpleReceiver(const SimpleMemory& memory, int reader) : memory_(memory), head_(&memory.heads[reader]) {}
+  TUTTI_HD SimpleReceiver(const SimpleMemory& memory, int reader) : memory_(memory), head_(&memory.heads[reader]) {}
 
-  void cut(SlotCut wanted) { cut_ = wanted; }
+  TUTTI_HD void cut(SlotCut wanted) { cut_ = wanted; }
   // Acquire: slots below the returned tail may be read. Pairs with SimpleSender::publish.
-  bool ready() {
+  TUTTI_HD bool ready() {
     if (next_ != seen_) return true;
     seen_ = load_acquire(memory_.tail->value);
     return next_ != seen_;
   }
   // How many slots may be read now, for who looks further than the next one (`ahead`, below).
-  uint64_t readable() {
+  TUTTI_HD uint64_t readable() {
     seen_ = load_acquire(memory_.tail->value);
     return seen_ - next_;
   }
-  const SlotDescriptor& descriptor(uint64_t ahead = 0) const {
+  TUTTI_HD const SlotDescriptor& descriptor(uint64_t ahead = 0) const {
     return memory_.descriptors[(next_ + ahead) % SimpleMemory::kMaxSlots];
   }
-  bool matches(uint32_t identity) const { return descriptor().flag == awaited_flag(identity); }
+  TUTTI_HD bool matches(uint32_t identity) const { return descriptor().flag == awaited_flag(identity); }
   // The next slot is an opening by a call of this identity.
-  bool opens(uint32_t identity) const { return memory_.tail->flag == make_flag(next_, identity); }
-  const Opening& opening() const { return memory_.tail->opening; }
+  TUTTI_HD bool opens(uint32_t identity) const { return memory_.tail->flag == make_flag(next_, identity); }
+  TUTTI_HD const Opening& opening() const { return memory_.tail->opening; }
   // As SimpleSender::place.
-  uint64_t place(uint64_t ahead = 0) const { return (next_ + ahead) % SimpleMemory::kMaxSlots; }
+  TUTTI_HD uint64_t place(uint64_t ahead = 0) const { return (next_ + ahead) % SimpleMemory::kMaxSlots; }
   // What the next slot has to carry to belong to a call of this identity.
-  uint64_t awaited_flag(uint32_t identity) const { return make_flag(next_, identity); }
-  const std::byte* slot(uint64_t ahead = 0) const { return memory_.slots + (next_ + ahead) % cut_.count * cut_.bytes; }
+  TUTTI_HD uint64_t awaited_flag(uint32_t identity) const { return make_flag(next_, identity); }
+  TUTTI_HD const std::byte* slot(uint64_t ahead = 0) const {
+    return memory_.slots + (next_ + ahead) % cut_.count * cut_.bytes;
+  }
   // Release: my reads of the slot are done before the sender may see it as free. Pairs with SimpleSender::has_room.
-  void release() { store_release(head_->value, ++next_); }
+  TUTTI_HD void release() { store_release(head_->value, ++next_); }
 
  private:
   SimpleMemory memory_;

@@ -25,22 +25,6 @@
 
 namespace tutti {
 
-// A factor on the way in or out; only Sum has one. `real` serves the floating types (float16, bfloat16, float8 and
-// float32 take it as a float), `integer` the integer types, as the bits of the number modulo 2^64.
-struct Scale {
-  enum class Kind : uint8_t { None, Multiply, Divide };
-
-  Kind kind = Kind::None;
-  double real = 1;
-  uint64_t integer = 1;
-
-  static constexpr Scale multiply(double factor) { return {Kind::Multiply, factor, 1}; }
-  static constexpr Scale multiply_integer(uint64_t factor) { return {Kind::Multiply, 1, factor}; }
-  // For averages over n >= 1. Integers truncate toward zero; floating types divide (not: multiply by a reciprocal),
-  // before the only rounding.
-  static constexpr Scale divide(uint32_t n) { return {n == 1 ? Kind::None : Kind::Divide, static_cast<double>(n), n}; }
-};
-
 // One slice. Pointers need the alignment of an element. A destination may be a source (in place); otherwise nothing
 // overlaps. `count` may be 0.
 struct Reduction {
