@@ -161,11 +161,16 @@ struct CudaLaunch {
 };
 static_assert(sizeof(CudaLaunch) <= 4096 && std::is_trivially_copyable_v<CudaLaunch>);
 
-// Dynamic shared memory of a launch: where the slices of a step come from and go to. A GPU gives kMostSharedBytes
-// without being asked, which is enough for steps of 3000 peers each way.
+// Where the slice of one peer is, in shared memory of the block; `flag` is for lines.
+struct Place {
+  std::byte* at;
+  uint64_t flag;
+};
+// Dynamic shared memory of a launch. A GPU gives kMostSharedBytes without being asked, which is enough for steps of
+// 1500 peers each way.
 inline constexpr uint32_t kMostSharedBytes = 48 << 10;
 constexpr uint32_t shared_bytes(int most_from, int most_to) {
-  return static_cast<uint32_t>((most_from + most_to + 2) * sizeof(void*));
+  return static_cast<uint32_t>(most_from + most_to) * static_cast<uint32_t>(sizeof(Place));
 }
 
 }  // namespace tutti::cuda

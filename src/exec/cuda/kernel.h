@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// The body of every kernel: finds what this block has to do and carries it through advance().
+#pragma once
+
+#include "exec/cuda/cuda_lane.h"
+#include "exec/cuda/line_lanes.h"
+#include "exec/cuda/remote_lane.h"
+#include "exec/run_schedule.h"
+
+namespace tutti::cuda {
+
+template <KernelProto proto, class T, ReduceOp op>
+struct LaneOf;
+template <class T, ReduceOp op>
+struct LaneOf<KernelProto::Simple, T, op> {
+  using Lane = SimpleLane<T, op>;
+};
+template <class T, ReduceOp op>
+struct LaneOf<KernelProto::LL, T, op> {
+  using Lane = LLLane<T, op>;
+};
+template <class T, ReduceOp op>
+struct LaneOf<KernelProto::LL128, T, op> {
+  using Lane = LL128Lane<T, op>;
+};
+template <class T, ReduceOp op>
+struct LaneOf<KernelProto::Remote, T, op> {
+  using Lane = RemoteLane<T, op>;
+};
+
+// A schedule as data.
+struct StepView {
+  const Step* table;
+  int count;
+  TUTTI_DEVICE int steps() const { return count; }
+  TUTTI_DEVICE const Step& at(int k) const { return table[k]; }
+};
+
+TUTTI_DEVICE const CudaWork& my_work(const CudaLaunch& launch) {
+  const CudaWork* work = launch.works != nullptr ? launch.works : launch.few;
+  while (block_index() >= work->first_block + work->block_count) ++work;
+  return *work;
+}
+
+template <KernelProto proto, class T, ReduceOp op>
+TUTTI_DEVICE void run_block(const CudaLaunch& launch) {
+  const CudaWork& work = my_work(launch);
+  const CudaBlock& block = work.blocks[block_index() - work.first_block];
+  if (block.step_count == 0) return;
+  const bool stepped = launch.moves > 0;
+  typename LaneOf<proto, T, op>::Lane lane(work, block, !stepped);
+  const StepView schedule{block.steps, block.step_count};
+  Cursor cursor = stepped ? *block.cursor : Cursor{};
+  // Blocked: in a stepped launch nothing more can be done now; otherwise the lane has ended, and reported why.
+  Advance result = Advance::Progressed;
+  for (uint32_t moves = 0; result == Advance::Progressed && (!stepped || moves < launch.moves); ++moves)
+    result = advance(schedule, lane, cursor);
+  if (!stepped) return;
+  block_barrier();  // every thread has read the cursor
+  if (thread_index() == 0) *block.cursor = result == Advance::Done ? Cursor{} : cursor;
+}
+
+}  // namespace tutti::cuda

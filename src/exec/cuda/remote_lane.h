@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// RemoteLane: schedules of remote access (algo/rma.h) in a thread block. Peers' buffers are read and written where they
+// are; Simple connections only carry openings.
+//
+// A peer's opening stays in the tail line of its connection until all have left, so it is read where it is. A buffer
+// that cannot be used as the schedule needs ends the lane before anything was moved: the host chooses this lane only
+// where it knows that all ranks' buffers can be.
+#pragma once
+
+#include "exec/cuda/cuda_lane.h"
+
+namespace tutti::cuda {
+
+template <class T, ReduceOp op>
+class RemoteLane : public LaneBase {
+ public:
+  using LaneBase::LaneBase;
+
+  TUTTI_DEVICE int slices(const Step& step) const { return step.meets() ? 1 : LaneBase::slices(step); }
+  TUTTI_DEVICE bool empty(const Step& step, const Cursor& cursor) {
+    return !step.meets() && LaneBase::empty(step, cursor);
+  }
+
+  // The answer is can_send's, for both.
+  TUTTI_DEVICE bool can_receive(const Step& step, const Cursor& cursor) {
+    ok_ = true;
+    if (step.access == Access::Enter) enter(step, cursor);
+    if (step.access == Access::Remote) find_peers(step, cursor);
+    return true;
+  }
+  TUTTI_DEVICE bool can_send(const Step& step, const Cursor& cursor) {
+    if (step.access == Access::Open && !fits(work_.opening))
+      ok_ = end(Ended::Refused, Side::Send, work_.me, cursor.step);
+    if (step.access == Access::Open || step.access == Access::Close) {
+      for (int i = thread_index(); i < to_count(step) && ok_; i += thread_count()) {
+        SimpleSender& end = send_end(step, i).simple;
+        ok_ = wait(Side::Send, to_peer(step, i), cursor.step, [&] { return end.drained(); });
+      }
+    }
+    return block_all(ok_);
+  }
+  TUTTI_DEVICE void apply(const Step& step, const Cursor& cursor) {
+    if (step.meets()) return;
+    const bool remote = step.access == Access::Remote;
+    for_runs(step, cursor, span_of(step, remote ? from_count(step) : 0, remote ? step.to.size(work_.n) : 0),
+             [&](const Span& span) { move_span<T, op>(step, span); });
+    block_barrier();
+  }
+  TUTTI_DEVICE void post(const Step& step, const Cursor&) {
+    if (step.access == Access::Open) {
+      for (int i = thread_index(); i < to_count(step); i += thread_count())
+        send_end(step, i).simple.open(work_.opening, work_.identity);
+    } else if (step.access == Access::Leave) {
+      for (int i = thread_index(); i < from_count(step); i += thread_count()) receive_end(step, i).simple.release();
+    }
+  }
+
+ private:
+  TUTTI_DEVICE void enter(const Step& step, const Cursor& cursor) {
+    for (int i = thread_index(); i < from_count(step) && ok_; i += thread_count()) {
+      SimpleReceiver& end = receive_end(step, i).simple;
+      const int peer = from_peer(step, i);
+      ok_ = wait(Side::Receive, peer, cursor.step, [&] { return end.ready(); });
+      if (!ok_) return;
+      if (!end.opens(work_.identity)) {
+        ok_ = this->end(Ended::Mismatch, Side::Receive, peer, cursor.step);
+      } else if (!fits(end.opening())) {
+        ok_ = this->end(Ended::Refused, Side::Receive, peer, cursor.step);
+      }
+    }
+  }
+
+  TUTTI_DEVICE bool fits(const Opening& opening) const {
+    if (block_.needs_out_of_place && opening.in_place != 0) return false;
+    if (opening.input_window >= work_.windows.count && opening.input_window != 0) return false;
+    if (opening.output_window >= work_.windows.count && opening.output_window != 0) return false;
+    const bool in_windows =
+        ((opening.unused & 1) || opening.input_window != 0) && ((opening.unused & 2) || opening.output_window != 0);
+    return in_windows || work_.windows.same_space;
+  }
+
+  TUTTI_DEVICE std::byte* address(int peer, uint32_t window, uint64_t offset) const {
+    if (window == 0) return reinterpret_cast<std::byte*>(offset);
+    return reinterpret_cast<std::byte*>(work_.windows.bases[window * static_cast<uint64_t>(work_.n) + peer] + offset);
+  }
+  // Peers that are read have opened to me in this step's direction; so have those that are written.
+  TUTTI_DEVICE void find_peers(const Step& step, const Cursor& cursor) {
+    const auto block = [&](const Layout& layout, int number) {
+      return layout.piece(block_.tiling, number, 1, cursor.round, cursor.slice).offset;
+    };
+    for (int i = thread_index(); i < from_count(step); i += thread_count()) {
+      const Opening& theirs = receive_end(step, i).simple.opening();
+      from_[i].at = step.from_buffer == Buffer::Input
+                        ? address(from_peer(step, i), theirs.input_window,
+                                  theirs.input + block(work_.layout.input, step.from_block))
+                        : address(from_peer(step, i), theirs.output_window,
+                                  theirs.output + block(work_.layout.output, step.from_block));
+    }
+    for (int i = thread_index(); i < step.to.size(work_.n); i += thread_count()) {
+      const int peer = step.to.at(i, work_.me);
+      const bool fan = step.to.fan && block_.fan_receive != nullptr;
+      const Opening& theirs = (fan ? block_.fan_receive : block_.receive)[peer].simple.opening();
+      to_[i].at = address(peer, theirs.output_window, theirs.output + block(work_.layout.output, step.to_block));
+    }
+  }
+};
+
+}  // namespace tutti::cuda

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+// Span: bytes that lie together, combined from any number of sources into any number of destinations by all threads of
+// a block. Each source is read once, each destination written once.
+//
+//   destination   |head|  16 bytes a thread, several in flight  |tail|
+//
+// That is where all pointers lie alike with respect to 16 bytes; elsewhere it goes element by element (copies: by the
+// widest step that fits all).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "exec/cuda/elements.h"
+#include "exec/cuda/threads.h"
+#include "exec/cuda/work.h"
+
+namespace tutti::cuda {
+
+// Sources in increasing rank order: those of `from`, and the local operand before number `local_index` of them.
+struct Span {
+  const Place* from = nullptr;
+  int from_count = 0;
+  const std::byte* local = nullptr;  // null: none
+  int local_index = 0;
+  std::byte* kept = nullptr;  // the first destination; null: none
+  const Place* to = nullptr;
+  int to_count = 0;
+  uint64_t at = 0;  // in the slices of peers
+  uint64_t bytes = 0;
+  const Scale* pre = nullptr;   // of the local operand; null: none
+  const Scale* post = nullptr;  // of the result
+
+  TUTTI_DEVICE int sources() const { return from_count + (local != nullptr); }
+  TUTTI_DEVICE bool is_local(int s) const { return local != nullptr && s == local_index; }
+  // Which of `from` the source s is, if it is not the local one.
+  TUTTI_DEVICE int peer(int s) const { return s - (local != nullptr && s > local_index); }
+  TUTTI_DEVICE const std::byte* source(int s) const { return is_local(s) ? local : from[peer(s)].at + at; }
+  TUTTI_DEVICE int destinations() const { return to_count + (kept != nullptr); }
+  TUTTI_DEVICE std::byte* destination(int d) const {
+    if (kept != nullptr) {
+      if (d == 0) return kept;
+      --d;
+    }
+    return to[d].at + at;
+  }
+};
+
+// Elements of kBytes bytes of memory.
+template <int kBytes>
+struct __attribute__((may_alias, aligned(kBytes))) Pack {
+  unsigned char byte[kBytes];
+};
+template <>
+struct __attribute__((may_alias, aligned(16))) Pack<16> {
+  uint64_t word[2];
+};
+template <>
+struct __attribute__((may_alias, aligned(8))) Pack<8> {
+  uint64_t word;
+};
+template <>
+struct __attribute__((may_alias, aligned(4))) Pack<4> {
+  uint32_t word;
+};
+template <>
+struct __attribute__((may_alias, aligned(2))) Pack<2> {
+  uint16_t word;
+};
+
+// Averages are rare and divisions long: one copy of the code for each type.
+template <class E>
+TUTTI_OUTLINE typename E::Wide divided(typename E::Wide value, const Scale& scale) {
+  return E::divide(value, scale);
+}
+
+// The elements of kPacks packs while they are combined.
+template <class T, ReduceOp op, int kBytes, int kPacks = 1>
+struct Gathered {
+  using E = Element<T, op>;
+  static constexpr int kEach = kBytes / static_cast<int>(sizeof(T)), kAll = kEach * kPacks;
+  typename E::Wide wide[kAll];
+
+  TUTTI_DEVICE void take(const Span& span, int s, const Pack<kBytes> (&packs)[kPacks]) {
+    const bool scales = op == ReduceOp::Sum && span.pre != nullptr && span.is_local(s);
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+      T element[kEach];
+      __builtin_memcpy(element, &packs[p], kBytes);
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) {
+        typename E::Wide value = E::load(element[i]);
+        if (scales) value = E::multiply(value, *span.pre);
+        typename E::Wide& sum = wide[p * kEach + i];
+        sum = s == 0 ? value : E::combine(sum, value);
+      }
+    }
+  }
+  TUTTI_DEVICE void give(const Span& span, Pack<kBytes> (&packs)[kPacks]) {
+    if (op == ReduceOp::Sum && span.post != nullptr) {
+#pragma unroll
+      for (int i = 0; i < kAll; ++i) wide[i] = divided<E>(wide[i], *span.post);
+    }
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+      T element[kEach];
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) element[i] = E::store(wide[p * kEach + i]);
+      __builtin_memcpy(&packs[p], element, kBytes);
+    }
+  }
+};
+
+// kPacks packs of this thread, `apart` bytes from each other, from byte `at` of the span on.
+template <int kBytes, int kPacks>
+TUTTI_DEVICE void load_packs(const std::byte* from, uint64_t at, uint64_t apart, Pack<kBytes> (&packs)[kPacks]) {
+#pragma unroll
+  for (int p = 0; p < kPacks; ++p) packs[p] = *reinterpret_cast<const Pack<kBytes>*>(from + at + p * apart);
+}
+template <int kBytes, int kPacks>
+TUTTI_DEVICE void store_packs(const Span& span, uint64_t at, uint64_t apart, const Pack<kBytes> (&packs)[kPacks]) {
+  for (int d = 0; d < span.destinations(); ++d) {
+    std::byte* to = span.destination(d) + at;
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) *reinterpret_cast<Pack<kBytes>*>(to + p * apart) = packs[p];
+  }
+}
+
+template <class T, ReduceOp op>
+struct Combine {
+  static constexpr int kElement = sizeof(T);
+  template <int kBytes, int kPacks>
+  static TUTTI_DEVICE void packs(const Span& span, uint64_t at, uint64_t apart) {
+    Gathered<T, op, kBytes, kPacks> gathered;
+    Pack<kBytes> pack[kPacks];
+    for (int s = 0; s < span.sources(); ++s) {
+      load_packs(span.source(s), at, apart, pack);
+      gathered.take(span, s, pack);
+    }
+    gathered.give(span, pack);
+    store_packs(span, at, apart, pack);
+  }
+};
+struct Copy {
+  static constexpr int kElement = 1;
+  template <int kBytes, int kPacks>
+  static TUTTI_DEVICE void packs(const Span& span, uint64_t at, uint64_t apart) {
+    Pack<kBytes> pack[kPacks];
+    load_packs(span.source(0), at, apart, pack);
+    store_packs(span, at, apart, pack);
+  }
+};
+
+// Bytes [begin, end), whole packs only.
+template <class Move, int kBytes, int kPacks>
+TUTTI_DEVICE void move_packs(const Span& span, uint64_t begin, uint64_t end) {
+  const uint64_t apart = static_cast<uint64_t>(thread_count()) * kBytes;
+  uint64_t at = begin + static_cast<uint64_t>(thread_index()) * kBytes;
+  for (; at + (kPacks - 1) * apart < end; at += kPacks * apart) Move::template packs<kBytes, kPacks>(span, at, apart);
+  for (; at < end; at += apart) Move::template packs<kBytes, 1>(span, at, apart);
+}
+
+// Bits in which some pointer of the span differs from the first destination, below 16.
+TUTTI_DEVICE unsigned differences(const Span& span) {
+  const auto low = [](const std::byte* p) { return static_cast<unsigned>(reinterpret_cast<uintptr_t>(p) % 16); };
+  const unsigned first = low(span.destination(0));
+  unsigned differ = 0;
+  for (int s = 0; s < span.sources(); ++s) differ |= low(span.source(s)) ^ first;
+  for (int d = 1; d < span.destinations(); ++d) differ |= low(span.destination(d)) ^ first;
+  return differ;
+}
+
+// With pointers alike modulo kBytes: head and tail by elements.
+template <class Move, int kBytes, int kPacks>
+TUTTI_DEVICE void move_aligned(const Span& span) {
+  const auto first = reinterpret_cast<uintptr_t>(span.destination(0));
+  uint64_t head = (kBytes - first % kBytes) % kBytes;
+  if (head > span.bytes) head = span.bytes;
+  const uint64_t tail = head + (span.bytes - head) / kBytes * kBytes;
+  move_packs<Move, kBytes, kPacks>(span, head, tail);
+#pragma unroll 1
+  for (int edge = 0; edge < 2; ++edge)
+    move_packs<Move, Move::kElement, 1>(span, edge == 0 ? 0 : tail, edge == 0 ? head : span.bytes);
+}
+
+// Registers bound what is in flight: four packs of up to 8 elements, two of 16.
+template <class T, ReduceOp op>
+TUTTI_OUTLINE void combine(const Span& span) {
+  constexpr int kPacks = sizeof(T) == 1 ? 2 : 4;
+  if (span.destinations() == 0 || span.bytes == 0) return;
+  if (differences(span) == 0) return move_aligned<Combine<T, op>, 16, kPacks>(span);
+  move_packs<Combine<T, op>, sizeof(T), 1>(span, 0, span.bytes);
+}
+
+// The only source; a destination that is the source itself is left alone.
+TUTTI_OUTLINE void copy(Span span) {
+  if (span.kept == span.source(0)) span.kept = nullptr;
+  if (span.destinations() == 0 || span.bytes == 0) return;
+  const unsigned differ = differences(span);
+  if (differ == 0) return move_aligned<Copy, 16, 4>(span);
+  if (differ % 8 == 0) return move_aligned<Copy, 8, 4>(span);
+  if (differ % 4 == 0) return move_aligned<Copy, 4, 4>(span);
+  move_packs<Copy, 1, 4>(span, 0, span.bytes);
+}
+
+}  // namespace tutti::cuda
