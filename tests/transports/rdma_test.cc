@@ -17,6 +17,7 @@
 #include "tests/transports/rdma_stage.h"
 #include "transports/rdma/rdma_connection.h"
 #include "transports/rdma/rdma_devices.h"
+#include "transports/rdma/user_memory.h"
 
 namespace tutti::test {
 namespace {
@@ -266,6 +267,140 @@ TEST_F(Rdma, SlotsOfManyWritesArrive) {
     p.flush();
     p.barrier();
   });
+}
+
+// --- memory of the user ---
+
+constexpr SlotCut kLongCut{64 << 10, 4};
+constexpr uint64_t kLongBytes = 50'000;
+
+// An object in the list of living ones, as tuttiMemAlloc keeps it.
+class Allocation {
+ public:
+  explicit Allocation(uint64_t bytes) {
+    Result<std::shared_ptr<SharedMemory>> made = SharedMemory::create(bytes);
+    if (!made.ok()) return;
+    base_ = (*made)->base();
+    keep_shared_memory(std::move(*made));
+  }
+  ~Allocation() { drop_shared_memory(base_); }
+  Allocation(const Allocation&) = delete;
+  std::byte* base() const { return base_; }
+
+ private:
+  std::byte* base_ = nullptr;
+};
+
+// Rank 0 lends `from` and publishes, over a slot that holds something else. What the slot holds when it has left.
+std::vector<std::byte> send_on_loan(Player& p, SendEnd& end, const std::byte* from) {
+  if (!end.simple.cut(kLongCut) || !end.simple.has_room()) return {};
+  std::byte* const slot = end.simple.slot();
+  fill({slot, kLongBytes}, 99);
+  end.loans->lend(end.simple.place(), from);
+  end.simple.publish(kLongBytes, 7);
+  p.flush();
+  return {slot, slot + kLongBytes};
+}
+
+TEST_F(Rdma, ALoanOfAllocatedMemoryIsReadWhereItLies) {
+  between_two(quick(), [&](Player& p) {
+    if (p.me == 1) {
+      for (const uint64_t seed : {1, 2, 3}) ASSERT_TRUE(p.receive(in(p), kLongCut, kLongBytes, seed)) << seed;
+      return;
+    }
+    const Allocation mine(1 << 20);
+    std::vector<std::byte> other(kLongBytes);
+    for (const uint64_t seed : {1, 2}) {  // over each of two devices
+      fill({mine.base() + 4000, kLongBytes}, seed);
+      EXPECT_TRUE(holds(send_on_loan(p, out(p), mine.base() + 4000), 99)) << "it has passed through its slot";
+    }
+    fill(other, 3);
+    EXPECT_TRUE(holds(send_on_loan(p, out(p), other.data()), 3)) << "memory whose end nobody tells was registered";
+  });
+}
+
+TEST_F(Rdma, ALoanThatTheDeviceRefusesIsCopied) {
+  between_two(quick(), [&](Player& p) {
+    carry_messages(p, 0, 3);
+    p.barrier();
+    if (p.me == 1) {
+      ASSERT_TRUE(p.receive(in(p), kLongCut, kLongBytes, 5));
+      return;
+    }
+    const Allocation mine(kLongBytes);
+    fill({mine.base(), kLongBytes}, 5);
+    fake_.refuse_memory(-1);
+    EXPECT_TRUE(holds(send_on_loan(p, out(p), mine.base()), 5));
+    fake_.refuse_memory(0);
+  });
+}
+
+// What is on its way leaves from the user's memory a second time, through another device.
+TEST_F(Rdma, ALoanIsReadAgainWhenAWayFails) {
+  between_two(quick(), [&](Player& p) {
+    constexpr uint64_t kMessages = 40;
+    carry_messages(p, 0, 20);
+    p.barrier();
+    if (p.me == 0) fake_.set_port(0, 1, false, false);
+    p.barrier();
+    if (p.me == 0) {
+      const Allocation mine(kMessages * kLongBytes);
+      for (uint64_t m = 0; m < kMessages; ++m) {
+        std::byte* const from = mine.base() + m * kLongBytes;
+        fill({from, kLongBytes}, m);
+        ASSERT_TRUE(p.until([&] { return out(p).simple.cut(kLongCut) && out(p).simple.has_room(); }, "room"));
+        out(p).loans->lend(out(p).simple.place(), from);
+        out(p).simple.publish(kLongBytes, 7);
+      }
+      p.flush();
+    } else {
+      for (uint64_t m = 0; m < kMessages; ++m) ASSERT_TRUE(p.receive(in(p), kLongCut, kLongBytes, m)) << m;
+    }
+    p.barrier();
+    if (p.me == 0) fake_.set_port(0, 1, true, false);
+  });
+}
+
+TEST_F(Rdma, MemoryThatIsFreedAndAllocatedAgainAtItsAddressIsRegisteredAnew) {
+  const auto devices = open_rdma_devices(quick());
+  ASSERT_TRUE(devices.ok()) << devices.status().message();
+  const RdmaNic& nic = (*devices)->nic_of(0);
+  UserMemory memory;
+  auto first = std::make_unique<Allocation>(1 << 20);
+  const std::byte* const at = first->base();
+  const UserMemory::Lease before = memory.lease(nic, at, 100);
+  ASSERT_NE(before, nullptr);
+  EXPECT_EQ(memory.lease(nic, at + 5000, 100), before) << "of one object, and registered twice";
+  EXPECT_EQ(memory.lease(nic, at + (1 << 20) - 10, 100), nullptr) << "beyond the end";
+  first.reset();
+  EXPECT_EQ(memory.lease(nic, at, 100), nullptr) << "freed memory has a key";
+  const Allocation second(1 << 20);
+  ASSERT_EQ(second.base(), at) << "the kernel gives the lowest hole of that size: this test needs the same address";
+  const UserMemory::Lease after = memory.lease(nic, at, 100);
+  ASSERT_NE(after, nullptr);
+  EXPECT_NE(after->lkey, before->lkey);
+  EXPECT_EQ(memory.size(), 1u) << "the entry of what was freed is still there";
+}
+
+TEST_F(Rdma, NoMoreMemoryIsKeptRegisteredThanTheBound) {
+  const auto devices = open_rdma_devices(quick());
+  ASSERT_TRUE(devices.ok()) << devices.status().message();
+  const RdmaNic& nic = (*devices)->nic_of(0);
+  constexpr size_t kBound = 3;
+  UserMemory memory(kBound);
+  std::vector<std::unique_ptr<Allocation>> objects;
+  for (size_t i = 0; i < 2 * kBound; ++i) objects.push_back(std::make_unique<Allocation>(4096));
+  const int before = fake_.live_objects();
+  const UserMemory::Lease first = memory.lease(nic, objects[0]->base(), 10);
+  for (const auto& object : objects) {
+    EXPECT_NE(memory.lease(nic, object->base(), 10), nullptr);
+    EXPECT_EQ(memory.lease(nic, objects[0]->base(), 10), first) << "what is used all the time was given up";
+  }
+  EXPECT_EQ(memory.size(), kBound);
+  EXPECT_EQ(fake_.live_objects(), before + static_cast<int>(kBound));
+  // A lease outlives its entry.
+  for (size_t i = 1; i <= kBound; ++i) (void)memory.lease(nic, objects[i]->base(), 10);
+  EXPECT_EQ(fake_.live_objects(), before + static_cast<int>(kBound) + 1);
 }
 
 // Rank 1 with a real transport; rank 0 is whatever says `words` on a proven socket to it.

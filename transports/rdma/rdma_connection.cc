@@ -74,8 +74,9 @@ Result<RdmaFifo> RdmaFifo::create(uint64_t capacity, const std::deque<RdmaRail>&
     const bool known = std::any_of(fifo.regions_.begin(), fifo.regions_.end(),
                                    [&](const auto& region) { return region.first == &rail.nic(); });
     if (known) continue;
-    TUTTI_ASSIGN_OR_RETURN(verbs::MemoryRegion region,
-                           rail.nic().register_memory(fifo.letters(), fifo.registered_bytes()));
+    TUTTI_ASSIGN_OR_RETURN(
+        verbs::MemoryRegion region,
+        rail.nic().register_memory(fifo.letters(), fifo.registered_bytes(), RdmaNic::Access::PeersWrite));
     fifo.regions_.emplace_back(&rail.nic(), std::move(region));
   }
   return fifo;
@@ -117,6 +118,7 @@ Result<SendEnd*> RdmaConnection::send_end() {
     out_ = std::make_unique<Out>(Out{.fifo = std::move(fifo),
                                      .end = {.simple = SimpleSender(memory), .ll = {}, .capacity = role_.capacity},
                                      .drain = SimpleReceiver(memory, 0)});
+    out_->end.loans = &out_->loans;
   }
   return &out_->end;
 }
@@ -497,35 +499,54 @@ Result<bool> RdmaConnection::push() {
   return moved;
 }
 
+// From where a message's bytes leave: its slot; or where they are lent, with a lease, if the device may read them
+// there. Else they are copied to their slot here, instead of by the lane.
+const std::byte* RdmaConnection::payload_of(uint64_t position, const RdmaNic& nic, UserMemory::Lease& lease) {
+  Out& out = *out_;
+  const uint64_t ahead = position - out.released;
+  const std::byte* const lent = out.loans.at[out.drain.place(ahead)];
+  auto* const slot = const_cast<std::byte*>(out.drain.slot(ahead));
+  if (lent == nullptr) return slot;
+  const uint64_t bytes = out.drain.descriptor(ahead).bytes;
+  if (bytes > kLetterPayload) lease = role_.user_memory->lease(nic, lent, bytes);
+  if (lease != nullptr) return lent;
+  std::memcpy(slot, lent, bytes);
+  return slot;
+}
+
 Status RdmaConnection::post(size_t which, uint64_t position, const SlotCut& cut) {
   Out& out = *out_;
+  RdmaRail& rail = rails_[which];
   out.drain.cut(cut);
   const uint64_t ahead = position - out.released;
   const SlotDescriptor& slot = out.drain.descriptor(ahead);
   RdmaHeader header{.bytes = slot.bytes, .flag = slot.flag, .cut = cut};
   if (in_ != nullptr) header.credit = in_->credited = in_->freed();
   std::byte* const letter = out.fifo.letter(position);
-  std::byte* const payload = const_cast<std::byte*>(out.drain.slot(ahead));
+  UserMemory::Lease lease;
+  const std::byte* const payload = payload_of(position, rail.nic(), lease);
   std::memcpy(letter, &header, sizeof header);
   const bool small = slot.bytes <= kLetterPayload;
   if (small) std::memcpy(letter + sizeof header, payload, slot.bytes);
 
-  RdmaRail& rail = rails_[which];
+  const uint32_t slots_key = out.fifo.region(rail.nic()).lkey;
   const Far& far = far_[which];
   const auto at_peer = [&](const std::byte* mine) {
     return far.letters + static_cast<uint64_t>(mine - out.fifo.letters());
   };
   const Status posted = rail.post({.payload = payload,
                                    .payload_bytes = small ? 0 : slot.bytes,
-                                   .remote_payload = at_peer(payload),
+                                   .payload_key = lease != nullptr ? lease->lkey : slots_key,
+                                   .remote_payload = at_peer(out.drain.slot(ahead)),
                                    .letter = letter,
                                    .letter_bytes = static_cast<uint32_t>(sizeof header + (small ? slot.bytes : 0)),
                                    .remote_letter = at_peer(letter),
-                                   .local_key = out.fifo.region(rail.nic()).lkey,
+                                   .letter_key = slots_key,
                                    .remote_key = far.key,
                                    .immediate = static_cast<uint32_t>(position) & kNumberMask,
                                    .slot = static_cast<uint8_t>(position % SimpleMemory::kMaxSlots)});
-  out.flights[position % SimpleMemory::kMaxSlots] = {Flight::State::Posted, static_cast<uint8_t>(which)};
+  out.flights[position % SimpleMemory::kMaxSlots] = {Flight::State::Posted, static_cast<uint8_t>(which),
+                                                     std::move(lease)};
   if (posted.ok()) return {};
   return close_rail(which, posted.message(), kClosedByCall);  // and the message is among what was on its way
 }
@@ -533,6 +554,7 @@ Status RdmaConnection::post(size_t which, uint64_t position, const SlotCut& cut)
 void RdmaConnection::release_done() {
   while (out_->released < out_->posted &&
          out_->flights[out_->released % SimpleMemory::kMaxSlots].state == Flight::State::Done) {
+    out_->flights[out_->released % SimpleMemory::kMaxSlots].lease.reset();
     out_->drain.release();
     ++out_->released;
   }

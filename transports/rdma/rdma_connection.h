@@ -36,6 +36,7 @@
 #include "transports/arena.h"
 #include "transports/rdma/rdma_rail.h"
 #include "transports/rdma/rdma_transport.h"
+#include "transports/rdma/user_memory.h"
 #include "transports/transport.h"
 
 namespace tutti {
@@ -104,6 +105,7 @@ class RdmaConnection {
     const std::vector<RdmaPeer>* peers = nullptr;  // of the transport
     RdmaDevices* devices = nullptr;
     const RdmaSettings* settings = nullptr;
+    UserMemory* user_memory = nullptr;
   };
   // Dials, or (no dialer) waits for the peer to come in.
   RdmaConnection(Role role, std::optional<Dialer> dialer, Deadline deadline);
@@ -130,8 +132,7 @@ class RdmaConnection {
   bool expects_word() const;
   Status complete(const ibv_wc& completion);
   // What a device reports of a port, or of one queue pair (null: of all on that port; port 0: of the whole device).
-  Status device_event(const RdmaNic& nic, int port, const ibv_qp* queue_pair, ibv_event_type event,
-                      bool down);
+  Status device_event(const RdmaNic& nic, int port, const ibv_qp* queue_pair, ibv_event_type event, bool down);
   bool flushed() const { return out_ == nullptr || out_->fifo.empty(); }
   // The last words to the peer, as far as they can be said at once: an end in order, or the rank that was lost.
   void say_goodbye();
@@ -143,11 +144,13 @@ class RdmaConnection {
   struct Flight {
     enum class State : uint8_t { Done, Posted, Lost } state = State::Done;
     uint8_t rail = 0;
+    UserMemory::Lease lease = {};  // of a loan, while a device may read it
   };
   struct Out {
     RdmaFifo fifo;
     SendEnd end;
-    SimpleReceiver drain;   // progress() takes the slots here
+    SimpleReceiver drain;  // progress() takes the slots here
+    Loans loans = {};
     uint64_t released = 0;  // positions below have been written, and are free for the lane
     uint64_t posted = 0;    // positions below are written or on their way
     uint64_t credited = 0;  // positions below are free at the peer
@@ -196,6 +199,7 @@ class RdmaConnection {
   Result<bool> push();
   bool has_room(uint64_t position, const SlotCut& cut);
   Status post(size_t which, uint64_t position, const SlotCut& cut);
+  const std::byte* payload_of(uint64_t position, const RdmaNic& nic, UserMemory::Lease& lease);
   Result<bool> push_credit();
   // The next rail in turn that is up and that can reach the peer's memory; -1: none.
   int next_rail(bool for_message);

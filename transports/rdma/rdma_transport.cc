@@ -54,6 +54,7 @@ RdmaTransport::RdmaTransport(RdmaOptions options, TransportLimits limits, Unique
     : options_(std::move(options)),
       limits_(limits),
       events_(std::move(events)),
+      user_memory_(std::make_unique<UserMemory>()),
       connections_(options_.peers.size() * (static_cast<size_t>(limits.channels) + 1)) {}
 
 RdmaTransport::~RdmaTransport() {
@@ -115,7 +116,8 @@ Result<RdmaConnection*> RdmaTransport::connection(int peer, int channel, Use use
                                                                .me = options_.me,
                                                                .peers = &options_.peers,
                                                                .devices = options_.devices.get(),
-                                                               .settings = &options_.settings},
+                                                               .settings = &options_.settings,
+                                                               .user_memory = user_memory_.get()},
                                           std::move(dialer), deadline);
   setting_up_.push_back(slot.get());
   return slot.get();
@@ -263,9 +265,8 @@ void RdmaTransport::collect_events(int timeout_ms) {
 
 // A connection in the making is owed to the peer (tcp_transport.cc says why).
 bool RdmaTransport::flushed() const {
-  return setting_up_.empty() && std::all_of(open_.begin(), open_.end(), [](const RdmaConnection* open) {
-           return open->made() && open->flushed();
-         });
+  return setting_up_.empty() && std::all_of(open_.begin(), open_.end(),
+                                            [](const RdmaConnection* open) { return open->made() && open->flushed(); });
 }
 
 void RdmaTransport::wait(int timeout_ms) {

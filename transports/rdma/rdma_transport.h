@@ -34,6 +34,7 @@ namespace tutti {
 class RdmaConnection;
 class RdmaDevices;
 class RdmaNic;
+class UserMemory;
 
 // Opens the devices that the settings admit. An error says why none is usable.
 Result<std::shared_ptr<RdmaDevices>> open_rdma_devices(const RdmaSettings& settings);
@@ -98,6 +99,7 @@ class RdmaTransport final : public Transport {
   RdmaOptions options_;
   TransportLimits limits_;
   UniqueFd events_;  // epoll: the connections' sockets, and the devices' events
+  std::unique_ptr<UserMemory> user_memory_;
   std::vector<std::unique_ptr<RdmaConnection>> connections_;  // [peer][channel, or the one for point-to-point]
   std::vector<RdmaConnection*> setting_up_, open_;
   std::vector<ibv_wc> taken_early_;  // completions that wait() met
