@@ -5,11 +5,10 @@
 #include "transports/rdma/rdma_transport.h"
 
 #include <gmock/gmock.h>
+#include <poll.h>
 #include <sys/socket.h>
 
-#include <atomic>
-#include <chrono>
-#include <thread>
+#include <functional>
 
 #include "net/dialer.h"
 #include "net/socket.h"
@@ -66,14 +65,18 @@ class Rdma : public ::testing::Test {
   }
   static SendEnd& out(Player& p) { return **p.transport->send_end(1 - p.me, 0, Use::Collective); }
   static ReceiveEnd& in(Player& p) { return **p.transport->receive_end(1 - p.me, 0, Use::Collective); }
-  // So many messages from rank 0 to rank 1, of which some are small and some are not.
-  static void carry_messages(Player& p, uint64_t first, uint64_t count) {
+  // So many messages from rank 0 to rank 1, of which some are small and some are not. `sent` is called by rank 0 after
+  // each, while the last ones are on their way.
+  static void carry_messages(
+      Player& p, uint64_t first, uint64_t count, const std::function<void(uint64_t)>& sent = [](uint64_t) {}) {
     for (uint64_t m = first; m < first + count; ++m) {
       const uint64_t bytes = m % 3 == 0 ? 100 : 4096;
-      if (p.me == 0)
+      if (p.me == 0) {
         ASSERT_TRUE(p.send(out(p), kCut, bytes, m)) << m;
-      else
+        sent(m);
+      } else {
         ASSERT_TRUE(p.receive(in(p), kCut, bytes, m)) << m;
+      }
     }
     ASSERT_TRUE(p.flush());
   }
@@ -104,14 +107,9 @@ TEST_F(Rdma, GoesOnOverTheOtherPortWhenOneGoesDown) {
 // Nobody reports anything: what was on its way when the cable went is written again.
 TEST_F(Rdma, GoesOnOverTheOtherPortWhenOneFallsSilentInTheMiddle) {
   between_two(quick(), [&](Player& p) {
-    std::thread cutter;
-    if (p.me == 0)
-      cutter = std::thread([&] {
-        std::this_thread::sleep_for(std::chrono::milliseconds(5));
-        fake_.set_port(0, 1, false, false);
-      });
-    carry_messages(p, 0, 500);
-    if (cutter.joinable()) cutter.join();
+    carry_messages(p, 0, 500, [&](uint64_t message) {
+      if (message == 100) fake_.set_port(0, 1, false, false);
+    });
     carry_messages(p, 500, 50);
     p.barrier();
     if (p.me == 0) fake_.set_port(0, 1, true, false);
@@ -147,13 +145,20 @@ TEST_F(Rdma, APortThatComesBackInTimeIsNoFailure) {
   between_two(patient, [&](Player& p) {
     carry_messages(p, 0, 5);
     p.barrier();
-    if (p.me == 0) fake_.set_port(0, 1, false, true);
+    if (p.me == 0) {
+      fake_.set_port(0, 1, false, true);
+      ASSERT_TRUE(p.send(out(p), kCut, 100, 5));
+    }
     p.barrier();
-    EXPECT_TRUE(p.failure_within(50).ok());
+    EXPECT_TRUE(p.failure_within(50).ok());  // the length of the fault
+    EXPECT_EQ(p.transport->flushed(), p.me == 1) << "the cable was not pulled";
     p.barrier();
     if (p.me == 0) fake_.set_port(0, 1, true, true);
+    if (p.me == 1) {
+      ASSERT_TRUE(p.receive(in(p), kCut, 100, 5));
+    }
     p.barrier();
-    carry_messages(p, 5, 20);
+    carry_messages(p, 6, 20);
   });
 }
 
@@ -206,7 +211,7 @@ TEST_F(Rdma, APortThatFlapsIsUsedAgainInTheEnd) {
       p.barrier();
       if (p.me == 0) fake_.set_port(device, 1, up, true);
       p.barrier();
-      EXPECT_TRUE(p.failure_within(20).ok());
+      EXPECT_TRUE(p.failure_within(20).ok());  // as long as the port stays like that; whatever is done meanwhile
     };
     carry_messages(p, 0, 10);
     change(0, false);
@@ -417,8 +422,11 @@ void against_a_forger(const RdmaSettings& settings, const std::vector<RdmaWord>&
       dial.deadline = Deadline::in_ms(kPatienceMs);
       Dialer dialer(dial);
       Result<Poll> dialed = dialer.advance();
-      for (; dialed.ok() && *dialed == Poll::Pending; dialed = dialer.advance())
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      for (; dialed.ok() && *dialed == Poll::Pending; dialed = dialer.advance()) {
+        std::vector<pollfd> items;
+        dialer.add_poll(items);
+        (void)::poll(items.data(), items.size(), dialer.poll_ms(-1));
+      }
       ASSERT_TRUE(dialed.ok()) << dialed.status().message();
       const UniqueFd socket = dialer.take();
       ASSERT_TRUE(

@@ -149,7 +149,7 @@ Result<std::shared_ptr<RdmaDevices>> RdmaDevices::open(const RdmaSettings& setti
       if (no.empty() && port.gbit_per_second < fastest) no = "is slower than others";
       if (no.empty() && made->ports_.size() + usable.size() == kMostPorts) no = "is one port too many";
       if (no.empty())
-        usable.push_back({one.device.name, port.number, port.layer, *gid, port.lid, port.gbit_per_second});
+        usable.push_back({one.device.name, port.number, port.layer, *gid});
       else
         append(why, fmt::format("{} port {} {}", one.device.name, port.number, no));
     }
@@ -162,7 +162,7 @@ Result<std::shared_ptr<RdmaDevices>> RdmaDevices::open(const RdmaSettings& setti
     }
     for (RdmaPort& port : usable) {
       log_info(Subsystem::Transport, "rdma: {}: {} {}, GID {} is {}, {:g} Gb/s", port.text(), verbs::name(port.layer),
-               verbs::name(port.gid.type), port.gid.index, port.gid.text(), port.gbit_per_second);
+               verbs::name(port.gid.type), port.gid.index, port.gid.text(), fastest);
       made->ports_.push_back(std::move(port));
       made->nic_of_port_.push_back(static_cast<int>(made->nics_.size()));
     }
