@@ -86,11 +86,18 @@ const ibv_mr& RdmaFifo::region(const RdmaNic& nic) const {
   return *std::find_if(regions_.begin(), regions_.end(), [&](const auto& one) { return one.first == &nic; })->second;
 }
 
-RdmaConnection::RdmaConnection(Role role, std::optional<Dialer> dialer, Deadline deadline)
-    : role_(std::move(role)),
-      phase_(dialer ? Phase::Dialing : Phase::Accepting),
-      deadline_(deadline),
-      dialer_(std::move(dialer)) {
+RdmaConnection::RdmaConnection(Role role, SocketSetup setup, Deadline deadline)
+    : role_(std::move(role)), setup_(std::move(setup)), deadline_(deadline) {
+  place_rails();
+}
+
+RdmaConnection::RdmaConnection(Role role, UniqueFd socket)
+    : role_(std::move(role)), deadline_(Deadline::never()), socket_(std::move(socket)) {
+  place_rails();
+}
+
+// Down, all of them.
+void RdmaConnection::place_rails() {
   const std::vector<RdmaPort>& mine = role_.devices->ports();
   const std::vector<RdmaPort>& theirs = (*role_.peers)[static_cast<size_t>(role_.peer)].ports;
   const bool lower = role_.me < role_.peer;
@@ -138,31 +145,21 @@ Result<ReceiveEnd*> RdmaConnection::receive_end() {
 // --- set-up ---
 
 Result<bool> RdmaConnection::advance_setup(PeerListener& listener) {
-  if (phase_ == Phase::Dialing) {
-    const Result<Poll> dialed = dialer_->advance();
-    if (!dialed.ok()) return dialed.status();
-    if (*dialed == Poll::Pending) return false;
-    socket_ = dialer_->take();
-    dialer_.reset();
-  } else {
-    std::optional<UniqueFd> caller = listener.take(role_.peer, role_.purpose);
-    if (!caller) {
-      TUTTI_TRY(check_deadline());
-      return false;
-    }
-    socket_ = std::move(*caller);
-  }
-  phase_ = Phase::Open;
-  readable_ = true;
-  TUTTI_TRY(begin_rails());
-  tell_memory();
+  TUTTI_ASSIGN_OR_RETURN(socket_, setup_->advance(listener));
+  if (!socket_) return false;
+  setup_.reset();
+  TUTTI_TRY(begin());
   return true;
 }
 
-Status RdmaConnection::check_deadline() const {
-  if (!deadline_.passed()) return {};
-  return remote_error("{} did not connect over RDMA in time; raise TUTTI_TIMEOUT if it is only late", role_.label);
+Status RdmaConnection::begin() {
+  readable_ = true;
+  TUTTI_TRY(begin_rails());
+  tell_memory();
+  return {};
 }
+
+Status RdmaConnection::check_deadline() const { return deadline_.passed() ? late_error(role_.label) : Status(); }
 
 // Those whose port is up; the others wait for that (device_event).
 Status RdmaConnection::begin_rails() {
@@ -199,7 +196,7 @@ Status RdmaConnection::connect_rail(size_t which) {
 }
 
 void RdmaConnection::tell_memory() {
-  if (in_ == nullptr || phase_ != Phase::Open || told_memory_) return;
+  if (in_ == nullptr || setup_ || told_memory_) return;
   told_memory_ = true;
   for (size_t which = 0; which < rails_.size(); ++which)
     say({.kind = RdmaWord::Kind::Memory,
@@ -215,7 +212,7 @@ Status RdmaConnection::close_rail(size_t which, std::string cause, uint32_t stat
   RdmaRail& rail = rails_[which];
   if (!rail.alive()) return {};
   rail.close();
-  if (ended_) return flushed() ? Status() : left_too_early();  // nobody is there to write it to again
+  if (ended_) return flushed() ? Status() : left_error(role_.label);  // nobody is there to write it to again
   say({.kind = RdmaWord::Kind::Closed,
        .rail = static_cast<uint32_t>(which),
        .offer = {.generation = rail.generation()},
@@ -257,11 +254,11 @@ Status RdmaConnection::revive_rails() {
 
 Status RdmaConnection::no_way_left(const std::string& cause) {
   // Perhaps the peer has ended: its last words, or the end of its socket, say more than a queue pair can.
-  if (phase_ == Phase::Open) {
+  if (!setup_) {
     readable_ = true;
     const Result<bool> heard = take_words();
     if (!heard.ok() && culprit_ != role_.me) return heard.status();
-    if (heard.ok() && ended_) return flushed() ? Status() : left_too_early();
+    if (heard.ok() && ended_) return flushed() ? Status() : left_error(role_.label);
     culprit_ = role_.peer;  // which cannot reach this rank either, and says so: the cause says more
   }
   return remote_error("{} can no longer be reached over RDMA: {}", role_.label, cause);
@@ -290,7 +287,7 @@ Status RdmaConnection::device_event(const RdmaNic& nic, int port, const ibv_qp* 
 // --- words ---
 
 void RdmaConnection::say(const RdmaWord& word) {
-  if (phase_ != Phase::Open || ended_) return;
+  if (setup_ || ended_) return;
   const auto* const raw = reinterpret_cast<const std::byte*>(&word);
   unsaid_.insert(unsaid_.end(), raw, raw + sizeof word);
   flush_words();
@@ -402,12 +399,7 @@ Status RdmaConnection::take_word(const RdmaWord& word) {
 // The peer has failed, and says because of whom.
 Status RdmaConnection::lost(uint32_t rank) {
   culprit_ = static_cast<int>(rank);
-  if (culprit_ == role_.peer) return remote_error("{} has failed; see its own output", role_.label);
-  if (culprit_ == role_.me)
-    return remote_error("{} says that rank {} (this one) is lost: a connection of this rank was cut", role_.label,
-                        role_.me);
-  return remote_error("{} is lost, says {}: its process ended or failed; see its own output",
-                      (*role_.peers)[rank].label, role_.label);
+  return lost_error(role_.me, role_.peer, role_.label, culprit_, (*role_.peers)[rank].label);
 }
 
 void RdmaConnection::say_goodbye() {
@@ -460,17 +452,12 @@ bool RdmaConnection::has_room(uint64_t position, const SlotCut& cut) {
   return position - out_->credited < cut.count;
 }
 
-Status RdmaConnection::left_too_early() const {
-  return remote_error(
-      "{} has left the communicator while this rank still sends to it: do all ranks call the same operations?",
-      role_.label);
-}
-
 Result<bool> RdmaConnection::push() {
   if (out_ == nullptr) return false;
   Out& out = *out_;
   // What is on its way may have arrived: its completion tells.
-  if (ended_ && (out.lost > 0 || out.posted < load_acquire(out.fifo.memory().tail->value))) return left_too_early();
+  if (ended_ && (out.lost > 0 || out.posted < load_acquire(out.fifo.memory().tail->value)))
+    return left_error(role_.label);
   bool moved = false;
   // Slots that are not released yet are all of the sender's current cut: it drains before it cuts anew.
   const SlotCut cut = out.end.simple.current_cut();

@@ -30,10 +30,9 @@
 
 #include "base/deadline.h"
 #include "base/handle.h"
-#include "net/dialer.h"
-#include "net/peer_listener.h"
 #include "proto/slots.h"
 #include "transports/arena.h"
+#include "transports/network.h"
 #include "transports/rdma/rdma_rail.h"
 #include "transports/rdma/rdma_transport.h"
 #include "transports/rdma/user_memory.h"
@@ -91,9 +90,6 @@ class RdmaFifo {
 
 class RdmaConnection {
  public:
-  // Dialing -> Open, or Accepting -> Open.
-  enum class Phase : uint8_t { Dialing, Accepting, Open };
-
   struct Role {
     int peer = 0;
     uint32_t purpose = 0;  // of the handshake; tells the connections of a pair apart
@@ -107,20 +103,23 @@ class RdmaConnection {
     const RdmaSettings* settings = nullptr;
     UserMemory* user_memory = nullptr;
   };
-  // Dials, or (no dialer) waits for the peer to come in.
-  RdmaConnection(Role role, std::optional<Dialer> dialer, Deadline deadline);
+  // `deadline`: for the first way.
+  RdmaConnection(Role role, SocketSetup setup, Deadline deadline);
+  // Over a socket whose handshake is done: begin() is next.
+  RdmaConnection(Role role, UniqueFd socket);
 
   Result<SendEnd*> send_end();
   Result<ReceiveEnd*> receive_end();
 
-  Phase phase() const { return phase_; }
   // A rail has been up: messages have a way. Or the peer has left already.
   bool made() const { return made_ || ended_; }
-  // Dialing, Accepting: carries that. True: it has got its socket.
+  // Not open yet: carries the set-up. True: it has got its socket, and its rails have begun.
   Result<bool> advance_setup(PeerListener& listener);
+  // It has its socket: offers its rails.
+  Status begin();
+  const SocketSetup& setup() const { return *setup_; }
   // Open, not made: an error when the deadline has passed.
   Status check_deadline() const;
-  const Dialer* dialer() const { return phase_ == Phase::Dialing ? &*dialer_ : nullptr; }
   int socket() const { return socket_.get(); }
 
   void note_readable() { readable_ = true; }
@@ -178,6 +177,7 @@ class RdmaConnection {
   };
 
   Result<SendEnd*> make_out();
+  void place_rails();
   Status begin_rails();
   Status offer_rail(size_t which);
   Status connect_rail(size_t which);
@@ -187,7 +187,6 @@ class RdmaConnection {
   void settle_rail(size_t which);
   Status revive_rails();
   Status no_way_left(const std::string& cause);
-  Status left_too_early() const;
 
   Result<bool> take_words();
   Status take_word(const RdmaWord& word);
@@ -212,9 +211,8 @@ class RdmaConnection {
 
   Role role_;
   int culprit_ = role_.peer;
-  Phase phase_;
-  Deadline deadline_;  // of the set-up
-  std::optional<Dialer> dialer_;
+  std::optional<SocketSetup> setup_;  // until it has its socket
+  Deadline deadline_;
   UniqueFd socket_;
   bool readable_ = false;
   bool made_ = false;
