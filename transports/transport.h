@@ -63,7 +63,7 @@ struct ReceiveEnd {
   SimpleReceiver simple;
   LLReceiver ll;
   uint64_t capacity = 0;
-  Landing* landing = nullptr;  // networks only
+  Landing* landing = nullptr;  // tcp only
 };
 
 class Transport {

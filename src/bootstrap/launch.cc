@@ -3,9 +3,9 @@
 #include "bootstrap/launch.h"
 
 #include <algorithm>
+#include <atomic>
 #include <charconv>
 #include <initializer_list>
-#include <mutex>
 
 #include "base/env.h"
 #include "base/fork.h"
@@ -112,6 +112,29 @@ Result<Launch> find_by_pmi(const Lookup& lookup) {
   return at_meeting(place, std::move(meeting));
 }
 
+// What the launcher's store says, asked for once per process: its barrier admits each rank once. Other threads wait for
+// the one that asks; no lock is held meanwhile, for that may take as long as the last rank takes to start, and a fork
+// waits for all locks. A child that was forked in the middle asks by itself.
+template <class Ask>
+Result<Launch> ask_once(Ask ask) {
+  static std::atomic<const Launch*> found = nullptr;  // release and acquire: the Launch it points to
+  static std::atomic<uint64_t> asking = 0;            // the process_generation() of who asks; 0: nobody
+  for (;;) {
+    if (const Launch* const known = found.load(std::memory_order_acquire); known != nullptr) return *known;
+    uint64_t seen = asking.load();
+    if (seen == process_generation()) {
+      asking.wait(seen);
+      continue;
+    }
+    if (asking.compare_exchange_strong(seen, process_generation())) break;
+  }
+  Result<Launch> launch = ask();
+  if (launch.ok()) found.store(new Launch(*launch), std::memory_order_release);
+  asking.store(0);
+  asking.notify_all();
+  return launch;
+}
+
 }  // namespace
 
 std::string first_of_host_list(std::string_view list) {
@@ -154,20 +177,8 @@ Result<Launch> Launch::of_slurm(const Lookup& lookup) {
 Result<Launch> Launch::find(const Lookup& lookup) {
   if (set(lookup, {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"})) return parse(lookup);
   const bool pmix = set(lookup, {"PMIX_NAMESPACE", "PMIX_RANK"});
-  if (pmix || set(lookup, {"PMI_FD", "PMI_RANK", "PMI_SIZE"})) {
-    static std::mutex& mutex = *[] {
-      auto* const made = new std::mutex;
-      guard_at_fork(*made);
-      return made;
-    }();
-    static const Launch* found = nullptr;
-    const std::lock_guard lock(mutex);
-    if (found == nullptr) {
-      TUTTI_ASSIGN_OR_RETURN(Launch launch, pmix ? find_by_pmix() : find_by_pmi(lookup));
-      found = new Launch(std::move(launch));
-    }
-    return *found;
-  }
+  if (pmix || set(lookup, {"PMI_FD", "PMI_RANK", "PMI_SIZE"}))
+    return ask_once([&] { return pmix ? find_by_pmix() : find_by_pmi(lookup); });
   if (set(lookup, {"SLURM_STEP_ID", "SLURM_PROCID"})) return of_slurm(lookup);
   return parse(lookup);  // says what is missing
 }
@@ -197,7 +208,8 @@ Result<Launch> Launch::at(std::string_view address, int ranks, int rank) {
   const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
   if (bracketed) host = host.substr(1, host.size() - 2);
   int port = 0;
-  bool parsed = colon != std::string_view::npos && !host.empty() && (bracketed || host.find_first_of(":[]") == host.npos);
+  bool parsed =
+      colon != std::string_view::npos && !host.empty() && (bracketed || host.find_first_of(":[]") == host.npos);
   if (parsed) {
     const char* const end = address.data() + address.size();
     const auto [stop, failure] = std::from_chars(address.data() + colon + 1, end, port);

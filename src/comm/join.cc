@@ -196,7 +196,7 @@ Result<std::unique_ptr<TcpTransport>> open_tcp(Bootstrap& bootstrap, const Hosts
   options.connect_timeout_ms = env().timeout;
   const std::vector<int>& here = hosts.of(bootstrap.rank());
   for (const Member& member : bootstrap.members()) {
-    TcpPeer peer{{}, member.text()};
+    NetworkPeer peer{{}, member.text()};
     // Ranks that share memory do not need sockets.
     const bool mapped = hosts.share_memory(here) && std::find(here.begin(), here.end(), member.rank) != here.end();
     if (!mapped && member.rank != bootstrap.rank()) {
@@ -237,7 +237,7 @@ Result<std::unique_ptr<Transport>> connect_rdma(Bootstrap& bootstrap, const Host
   const std::vector<int>& here = hosts.of(bootstrap.rank());
   std::string without;
   for (const Member& member : bootstrap.members()) {
-    RdmaPeer peer{{}, member.text(), {}};
+    RdmaPeer peer{{{}, member.text()}, {}};
     const bool same_host = std::find(here.begin(), here.end(), member.rank) != here.end();
     const bool wanted =
         member.rank != bootstrap.rank() && (!same_host || (allowed.rdma_named && !hosts.share_memory(here)));

@@ -114,7 +114,10 @@ Port read_port(const VerbsApi& api, ibv_context* context, int number) {
   port.number = number;
   ibv_port_attr attributes;
   std::memset(&attributes, 0, sizeof attributes);  // the library fills what its version knows
-  if (api.query_port(context, static_cast<uint8_t>(number), &attributes) != 0) return port;
+  const auto query = [&]<class Attributes>(int (*call)(ibv_context*, uint8_t, Attributes*)) {
+    return call(context, static_cast<uint8_t>(number), reinterpret_cast<Attributes*>(&attributes));
+  };
+  if (query(api.query_port) != 0) return port;
   port.active = attributes.state == IBV_PORT_ACTIVE;
   port.state = api.port_state_str(attributes.state);
   port.layer = attributes.link_layer == IBV_LINK_LAYER_INFINIBAND ? LinkLayer::InfiniBand

@@ -30,7 +30,8 @@
 namespace tutti::verbs {
 
 #if TUTTI_HAVE_VERBS
-// VERBS_FUNCTION(member, symbol, required, type). Required are those of rdma-core's first stable interface.
+// VERBS_FUNCTION(member, symbol, required, type). Required are those of rdma-core's first stable interface. What
+// query_port fills is the beginning of an ibv_port_attr, under the name that the header has for it.
 #define TUTTI_VERBS_FUNCTIONS(FUNCTION)                                                                     \
   FUNCTION(get_device_list, ibv_get_device_list, true, ibv_device**(int*))                                  \
   FUNCTION(free_device_list, ibv_free_device_list, true, void(ibv_device**))                                \
@@ -39,7 +40,7 @@ namespace tutti::verbs {
   FUNCTION(open_device, ibv_open_device, true, ibv_context*(ibv_device*))                                   \
   FUNCTION(close_device, ibv_close_device, true, int(ibv_context*))                                         \
   FUNCTION(query_device, ibv_query_device, true, int(ibv_context*, ibv_device_attr*))                       \
-  FUNCTION(query_port, ibv_query_port, true, int(ibv_context*, uint8_t, ibv_port_attr*))                    \
+  FUNCTION(query_port, ibv_query_port, true, decltype(ibv_query_port))                                      \
   FUNCTION(query_gid, ibv_query_gid, true, int(ibv_context*, uint8_t, int, ibv_gid*))                       \
   FUNCTION(query_gid_table, _ibv_query_gid_table, false,                                                    \
            ssize_t(ibv_context*, ibv_gid_entry*, size_t, uint32_t, size_t))                                 \

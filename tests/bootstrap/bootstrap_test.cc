@@ -3,6 +3,7 @@
 #include "bootstrap/bootstrap.h"
 
 #include <gtest/gtest.h>
+#include <malloc.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -156,11 +157,19 @@ TEST(Bootstrap, NobodyLeavesTheBarrierBeforeTheLastComes) {
   });
 }
 
+// Of all threads; 0 where another allocator has replaced the C library's (sanitizers).
+size_t heap_bytes() {
+  const struct mallinfo2 info = mallinfo2();
+  return info.uordblks + info.hblkhd;
+}
+
 // Each rank is a thread with its sockets: what many ranks cost a machine when they start. The table that each rank gets
 // is n entries long, so bytes grow as n squared in all; what one process has to do and keep grows as n.
 TEST(Bootstrap, ManyRanksJoinAndExchange) {
+  double kept_per_member = 0;  // by a rank, for each rank that there is
   for (const int ranks : {128, 256, 512}) {
     ShortRendezvous rendezvous;
+    const size_t heap_before = heap_bytes();
     const auto start = std::chrono::steady_clock::now();
     const auto joined = join_all(ranks_of(rendezvous.id, ranks));
     const auto mid = std::chrono::steady_clock::now();
@@ -173,7 +182,12 @@ TEST(Bootstrap, ManyRanksJoinAndExchange) {
     });
     const auto end = std::chrono::steady_clock::now();
     const auto ms = [](auto span) { return std::chrono::duration<double, std::milli>(span).count(); };
-    printf("%d ranks (threads) joined in %.1f ms, a barrier took %.1f ms\n", ranks, ms(mid - start), ms(end - mid));
+    const double kept = static_cast<double>(heap_bytes() - heap_before) / ranks;  // by a rank
+    printf("%d ranks (threads) joined in %.1f ms, a barrier took %.1f ms, a rank keeps %.1f KiB\n", ranks,
+           ms(mid - start), ms(end - mid), kept / 1024);
+    EXPECT_TRUE(kept_per_member == 0 || kept / ranks <= kept_per_member * 1.2)
+        << "more than in proportion to the ranks";
+    kept_per_member = kept / ranks;
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <map>
@@ -216,6 +217,36 @@ TEST(Pmi, ARefusalIsToldAsItCame) {
     EXPECT_NE(text.status().message().find("answers 'cmd=get_result rc=-1"), std::string::npos)
         << text.status().message();
   }
+}
+
+// Threads of a rank ask at once: the launcher hears one of them. Meanwhile a fork does not wait for its answer.
+TEST(Pmi, ThreadsAskOnceAndAForkDoesNotWaitForTheLauncher) {
+  int ends[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+  const Variables started{{"PMI_FD", std::to_string(ends[1])}, {"PMI_RANK", "0"}, {"PMI_SIZE", "1"}};
+  std::vector<std::thread> threads;
+  std::vector<std::string> errors(3);
+  for (std::string& error : errors) {
+    threads.emplace_back([&] {
+      const auto launch = Launch::find([&](const char* name) -> std::optional<std::string> {
+        const auto entry = started.find(name);
+        return entry == started.end() ? std::nullopt : std::optional(entry->second);
+      });
+      error = launch.ok() ? (launch->meeting ? "" : "no meeting") : launch.status().message();
+    });
+  }
+  char first;
+  ASSERT_EQ(::recv(ends[0], &first, 1, MSG_PEEK), 1);  // now one of them waits for the launcher
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(0);
+  int status = -1;
+  EXPECT_EQ(::waitpid(child, &status, 0), child);
+  std::thread server([&] { serve_pmi({ends[0]}, "0"); });
+  for (std::thread& thread : threads) thread.join();
+  ::close(ends[1]);
+  server.join();
+  ::close(ends[0]);
+  for (const std::string& error : errors) EXPECT_EQ(error, "");
 }
 
 TEST(Pmi, ALauncherThatSaysNothingOrGoesIsAnError) {

@@ -47,7 +47,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   int fds[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0) std::abort();
   UniqueFd here(fds[0]), there(fds[1]);
-  const std::vector<TcpPeer> peers{{{}, "rank 0"}, {{}, "rank 1"}, {{}, "rank 2"}};
+  const std::vector<NetworkPeer> peers{{{}, "rank 0"}, {{}, "rank 1"}, {{}, "rank 2"}};
   TcpConnection connection(
       {.peer = 1, .purpose = 16, .label = "rank 1", .capacity = kCapacity, .me = 0, .peers = &peers}, std::move(here));
   Result<ReceiveEnd*> end = connection.receive_end();

@@ -127,6 +127,57 @@ TEST(Wire, CarriesWhatTheScheduleOfEachAllReduceSays) {
   EXPECT_GE(tried, 3);
 }
 
+// Established connections of this host whose own address begins like that in the kernel's table.
+uint64_t connections_from(const char* table, const std::string& address) {
+  std::ifstream lines(table);
+  uint64_t count = 0;
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream fields(line);
+    std::string number, local, remote, state;
+    fields >> number >> local >> remote >> state;
+    count += state == "01" && local.starts_with(address);
+  }
+  return count;
+}
+// The hosts' addresses fd83:... and 10.83..., in words of the machine's byte order (tools/hosts).
+uint64_t over_ipv6() { return connections_from("/proc/self/net/tcp6", "000083FD"); }
+uint64_t over_ipv4() {
+  std::ifstream lines("/proc/self/net/tcp");
+  uint64_t count = 0;
+  for (std::string line; std::getline(lines, line);) count += line.find("530A:") != line.npos;
+  return count;
+}
+
+int all_reduce_over_ipv6(int rank, tuttiComm_t comm, hosts::Board& board) {
+  int ranks = 0;
+  tuttiCommCount(comm, &ranks);
+  const std::vector<float> send(100'000, static_cast<float>(rank + 1));
+  std::vector<float> recv(send.size());
+  if (tuttiAllReduce(send.data(), recv.data(), send.size(), TUTTI_FLOAT32, TUTTI_SUM, comm, nullptr) != TUTTI_SUCCESS)
+    return 1;
+  for (const float one : recv)
+    if (one != static_cast<float>(ranks * (ranks + 1) / 2)) return 2;
+  board.rank[rank].number.store(over_ipv6());
+  if (over_ipv4() != 0) return 3;
+  meet(board, ranks);
+  return tuttiCommDestroy(comm) == TUTTI_SUCCESS ? 0 : 1;
+}
+
+TEST(Wire, IsIpv6WhereThatIsAskedFor) {
+  const std::vector<std::string> hosts = hosts::names();
+  if (hosts.size() < 2)
+    GTEST_SKIP() << "needs two hosts: tools/hosts run 2 -- "
+                 << "hosts_test";
+  if (hosts::run_on(hosts[0], "sh -c 'ip -6 address show dev eth0 | grep -q fd83:'") != 0)
+    GTEST_SKIP() << "this kernel gives network namespaces no IPv6";
+  hosts::Job job(hosts, kPerHost, {"TUTTI_SOCKET_FAMILY=ipv6"}, all_reduce_over_ipv6);
+  constexpr int kLimitMs = 120'000;
+  for (const int status : job.wait_all(kLimitMs)) EXPECT_EQ(status, 0);
+  uint64_t most = 0;
+  for (int rank = 0; rank < job.ranks(); ++rank) most = std::max(most, job.board().rank[rank].number.load());
+  EXPECT_GE(most, 2u) << "the tree of sockets and a connection for data";
+}
+
 // Two cables: two channels use both.
 TEST(Cables, TwoChannelsUseTwoInterfaces) {
   const std::vector<std::string> hosts = hosts::names();

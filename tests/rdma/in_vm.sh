@@ -13,7 +13,9 @@
 #   perf         all_reduce_perf, alltoall_perf, sendrecv_perf on 2 and on 4 nodes, each with its own device: nobody says
 #                that rdma is to be used, and all values are checked
 #   collectives  the conformance suite of collectives, rdma forced: 10 cases of every fourth world (RDMA_VM_SHARD: others)
-#   faults       a cable is pulled: the other port goes on, or an error names device, port and peer; a killed rank
+#   faults       a cable is pulled: the other port goes on, or an error names device, port and peer; packets are lost and
+#                late; a killed rank
+#   hosts        faults between hosts over TCP (tests/hosts), with a kernel that can lose and delay packets
 #   bandwidth    ib_write_bw (perftest), and what the library makes of the same two devices
 set -euo pipefail
 runner=$1 programs=$2 part=$3

@@ -3,6 +3,7 @@
 # The parts of in_vm.sh, inside the machine: parts.sh PROGRAMS PART
 set -euo pipefail
 programs=$1 part=$2
+root=$(cd "$(dirname "$0")/../.." && pwd)
 export TUTTI_JOB_SECRET=in-vm TUTTI_INIT_TIMEOUT=60s TUTTI_TIMEOUT=60s
 port=29500
 
@@ -30,16 +31,21 @@ transports() {
     "$programs/tests/transports_test" --gtest_filter='*rdma_threads*:*rdma_processes*'
 }
 
+# Ordinary memory, which passes through slots, and memory of the library, which devices read where it lies.
 perf() {
-  local nodes program
+  local nodes program memory
   for nodes in 2 4; do
     for program in all_reduce_perf alltoall_perf sendrecv_perf; do
-      echo "== $program on $nodes nodes"
-      TUTTI_DEBUG=info TUTTI_DEBUG_SUBSYS=transport on_nodes "$nodes" "$programs/$program" -b 8 -e 1M -f 16 -n 3 -w 1 -c 1 \
-        >/tmp/perf.out 2>&1 || { cat /tmp/perf.out; fail "$program on $nodes nodes"; }
-      grep -E '^ +[0-9]+ ' /tmp/perf.out
-      [ "$(grep -c "rdma to $((nodes - 1)) rank(s)" /tmp/perf.out)" = "$nodes" ] || { cat /tmp/perf.out; fail "not all over rdma"; }
-      grep -q 'Out of bounds values : 0 OK' /tmp/perf.out || { cat /tmp/perf.out; fail "wrong values"; }
+      for memory in 0 2; do
+        echo "== $program on $nodes nodes, --local_register $memory"
+        TUTTI_DEBUG=info TUTTI_DEBUG_SUBSYS=transport on_nodes "$nodes" \
+          "$programs/$program" -b 8 -e 1M -f 16 -n 3 -w 1 -c 1 --local_register "$memory" \
+          >/tmp/perf.out 2>&1 || { cat /tmp/perf.out; fail "$program on $nodes nodes"; }
+        grep -E '^ +[0-9]+ ' /tmp/perf.out
+        [ "$(grep -c "rdma to $((nodes - 1)) rank(s)" /tmp/perf.out)" = "$nodes" ] || { cat /tmp/perf.out; fail "not all over rdma"; }
+        grep -q 'Out of bounds values : 0 OK' /tmp/perf.out || { cat /tmp/perf.out; fail "wrong values"; }
+        [ "$memory" = 0 ] || grep -q 'where they lie' /tmp/perf.out || { cat /tmp/perf.out; fail "nothing was sent from where it lay"; }
+      done
     done
   done
 }
@@ -72,6 +78,13 @@ faults() {
   grep -E 'can no longer be reached over RDMA: rxe[01] port 1 to rxe[01] port 1: ' /tmp/fault.out | head -4 ||
     { cat /tmp/fault.out; fail "no error that names device, port and peer"; }
 
+  echo "== packets are lost and late"
+  tc qdisc add dev port0 root netem loss 1% delay 50ms
+  TUTTI_RDMA_TIMEOUT=16 busy 20 >/tmp/fault.out 2>&1 || { cat /tmp/fault.out; fail "the ranks did not bear it"; }
+  tc -s qdisc show dev port0 | grep -E 'dropped [1-9]' || fail "nothing was lost"
+  tc qdisc del dev port0 root
+  grep -q 'Out of bounds values : 0 OK' /tmp/fault.out || { cat /tmp/fault.out; fail "wrong values"; }
+
   echo "== one of two cables is pulled"
   until grep -q ACTIVE /sys/class/infiniband/rxe0/ports/1/state; do sleep 0.1; done
   : >/tmp/fault.out
@@ -84,19 +97,32 @@ faults() {
   grep 'goes on without' /tmp/fault.out || { cat /tmp/fault.out; fail "the port was not in use"; }
   grep -q 'Out of bounds values : 0 OK' /tmp/fault.out || { cat /tmp/fault.out; fail "wrong values"; }
 
-  echo "== a rank is killed"
   unset TUTTI_RDMA_TIMEOUT TUTTI_RDMA_RETRY_COUNT
-  : >/tmp/fault.out
-  busy 100000 >/tmp/fault.out 2>&1 &
-  job=$!
-  until_up 1 "$job"
-  local victim killed
-  victim=$(pgrep -f -n "$programs/sendrecv_perf")
-  killed=$(date +%s%N)
-  kill -9 "$victim"
-  wait "$job" && fail "the other rank did not notice"
-  echo "noticed within $((($(date +%s%N) - killed) / 1000000)) ms, the end of both processes included"
-  grep -E 'rank [01] .*(its process|has died|is lost|was killed|ended)' /tmp/fault.out | head -2 || { cat /tmp/fault.out; fail "no error that names the rank"; }
+  local round victim killed took
+  for round in 1 2 3; do
+    echo "== a rank is killed"
+    : >/tmp/fault.out
+    busy 100000 >/tmp/fault.out 2>&1 &
+    job=$!
+    until_up 1 "$job"
+    victim=$(pgrep -f -n "$programs/sendrecv_perf")
+    killed=$(date +%s%N)
+    kill -9 "$victim"
+    until grep -E 'rank [01] .*(its process|has died|is lost|was killed|ended)' /tmp/fault.out; do
+      kill -0 "$job" 2>/dev/null || { cat /tmp/fault.out; fail "no error that names the rank"; }
+      sleep 0.02
+    done
+    took=$((($(date +%s%N) - killed) / 1000000))
+    echo "told after $took ms"
+    wait "$job" && fail "the other rank did not notice"
+    [ "$took" -le 1000 ] || fail "a dead peer is told within a second"
+  done
+}
+
+# What hosts may suffer that only a kernel with netem can do to them, over TCP: other kernels skip it.
+hosts() {
+  TUTTI_TRANSPORTS=^rdma "$root/tools/hosts" run 2 -- "$programs/tests/hosts_test" --gtest_filter='HostFaults.*' | tee /tmp/hosts.out
+  ! grep -q SKIPPED /tmp/hosts.out || fail "a test was skipped"
 }
 
 # Both ranks use rxe0 and rxe1, so that each has two ways to the other.
@@ -112,21 +138,42 @@ two_devices() {
   return "$status"
 }
 
+# MiB/s of a program's last line, all directions together: what it moves, `times` its size, by its time.
+rate() {
+  local times=$1 program=$2
+  on_nodes 2 "$programs/$program" -b 16M -e 16M -n 3 -w 1 -c 0 --local_register "${RDMA_VM_MEMORY:-0}" 2>&1 |
+    awk -v times="$times" '/^ +[0-9]+ /{ rate = times * $1 / $6 * 1e6 / 1048576 } END { printf "%.1f\n", rate }'
+}
+
+# MiB/s that ib_write_bw measures between the same two devices.
+device_rate() {
+  local size=1048576 server
+  ib_write_bw -d rxe0 -x 1 -u 20 -s $size -n 60 "$@" >/dev/null 2>&1 &
+  server=$!
+  until ss -ltn | grep -q ':18515 '; do sleep 0.1; done
+  ib_write_bw -d rxe1 -x 1 -u 20 -s $size -n 60 "$@" 127.0.0.1 2>/dev/null | awk -v size=$size '$1 == size { print $4 }'
+  wait "$server" || true
+}
+
+# median NAME: the median, the least and the most of what it has measured.
+median() {
+  sort -n "/tmp/rate.$1" | awk -v name="$1" '{ all[NR] = $1 } END {
+    printf "%-16s %6.1f MiB/s (%.1f to %.1f, %d rounds)\n", name, all[int((NR + 1) / 2)], all[1], all[NR], NR }'
+}
+
 bandwidth() {
   command -v ib_write_bw >/dev/null || fail "ib_write_bw is not installed (package perftest)"
-  local size=1048576 round direction program server
-  for round in 1 2 3; do
-    for direction in "" -b; do
-      ib_write_bw -d rxe0 -x 1 -u 20 -s $size -n 60 $direction >/dev/null 2>&1 &
-      server=$!
-      sleep 1
-      ib_write_bw -d rxe1 -x 1 -u 20 -s $size -n 60 $direction 127.0.0.1 2>&1 | grep -E "^ $size|Failed status" |
-        sed "s/^/ib_write_bw $direction (MiB\/s) /" || true
-      wait "$server" || true
-    done
-    for program in broadcast_perf sendrecv_perf all_reduce_perf; do
-      on_nodes 2 "$programs/$program" -b 1M -e 16M -f 4 -n 3 -w 1 -c 0 2>&1 | grep -E '^ +[0-9]+ ' | sed "s/^/$program /"
-    done
+  local round name
+  for ((round = 0; round < ${RDMA_VM_ROUNDS:-5}; ++round)); do
+    device_rate >>/tmp/rate.one-way
+    rate 1 broadcast_perf >>/tmp/rate.broadcast
+    device_rate -b >>/tmp/rate.both-ways
+    rate 2 sendrecv_perf >>/tmp/rate.sendrecv
+    rate 2 all_reduce_perf >>/tmp/rate.all_reduce
+  done
+  for name in one-way broadcast both-ways sendrecv all_reduce; do
+    echo "$name:" $(cat "/tmp/rate.$name")
+    median "$name"
   done
 }
 

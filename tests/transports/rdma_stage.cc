@@ -66,7 +66,7 @@ Result<RdmaSetup> meet_over_rdma(Player& player, const std::vector<int>& members
   options.peers.resize(tcp.options.peers.size());
   for (size_t i = 0; i < members.size(); ++i) {
     const auto rank = static_cast<size_t>(members[i]);
-    options.peers[rank] = {tcp.options.peers[rank].addresses, tcp.options.peers[rank].label, {}};
+    options.peers[rank] = {tcp.options.peers[rank], {}};
     TUTTI_ASSIGN_OR_RETURN(options.peers[rank].ports, decode_ports(std::as_bytes(std::span(all[i]))));
   }
   return setup;

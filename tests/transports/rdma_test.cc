@@ -5,11 +5,10 @@
 #include "transports/rdma/rdma_transport.h"
 
 #include <gmock/gmock.h>
+#include <poll.h>
 #include <sys/socket.h>
 
-#include <atomic>
-#include <chrono>
-#include <thread>
+#include <functional>
 
 #include "net/dialer.h"
 #include "net/socket.h"
@@ -17,6 +16,7 @@
 #include "tests/transports/rdma_stage.h"
 #include "transports/rdma/rdma_connection.h"
 #include "transports/rdma/rdma_devices.h"
+#include "transports/rdma/user_memory.h"
 
 namespace tutti::test {
 namespace {
@@ -65,14 +65,18 @@ class Rdma : public ::testing::Test {
   }
   static SendEnd& out(Player& p) { return **p.transport->send_end(1 - p.me, 0, Use::Collective); }
   static ReceiveEnd& in(Player& p) { return **p.transport->receive_end(1 - p.me, 0, Use::Collective); }
-  // So many messages from rank 0 to rank 1, of which some are small and some are not.
-  static void carry_messages(Player& p, uint64_t first, uint64_t count) {
+  // So many messages from rank 0 to rank 1, of which some are small and some are not. `sent` is called by rank 0 after
+  // each, while the last ones are on their way.
+  static void carry_messages(
+      Player& p, uint64_t first, uint64_t count, const std::function<void(uint64_t)>& sent = [](uint64_t) {}) {
     for (uint64_t m = first; m < first + count; ++m) {
       const uint64_t bytes = m % 3 == 0 ? 100 : 4096;
-      if (p.me == 0)
+      if (p.me == 0) {
         ASSERT_TRUE(p.send(out(p), kCut, bytes, m)) << m;
-      else
+        sent(m);
+      } else {
         ASSERT_TRUE(p.receive(in(p), kCut, bytes, m)) << m;
+      }
     }
     ASSERT_TRUE(p.flush());
   }
@@ -103,14 +107,9 @@ TEST_F(Rdma, GoesOnOverTheOtherPortWhenOneGoesDown) {
 // Nobody reports anything: what was on its way when the cable went is written again.
 TEST_F(Rdma, GoesOnOverTheOtherPortWhenOneFallsSilentInTheMiddle) {
   between_two(quick(), [&](Player& p) {
-    std::thread cutter;
-    if (p.me == 0)
-      cutter = std::thread([&] {
-        std::this_thread::sleep_for(std::chrono::milliseconds(5));
-        fake_.set_port(0, 1, false, false);
-      });
-    carry_messages(p, 0, 500);
-    if (cutter.joinable()) cutter.join();
+    carry_messages(p, 0, 500, [&](uint64_t message) {
+      if (message == 100) fake_.set_port(0, 1, false, false);
+    });
     carry_messages(p, 500, 50);
     p.barrier();
     if (p.me == 0) fake_.set_port(0, 1, true, false);
@@ -146,13 +145,20 @@ TEST_F(Rdma, APortThatComesBackInTimeIsNoFailure) {
   between_two(patient, [&](Player& p) {
     carry_messages(p, 0, 5);
     p.barrier();
-    if (p.me == 0) fake_.set_port(0, 1, false, true);
+    if (p.me == 0) {
+      fake_.set_port(0, 1, false, true);
+      ASSERT_TRUE(p.send(out(p), kCut, 100, 5));
+    }
     p.barrier();
-    EXPECT_TRUE(p.failure_within(50).ok());
+    EXPECT_TRUE(p.failure_within(50).ok());  // the length of the fault
+    EXPECT_EQ(p.transport->flushed(), p.me == 1) << "the cable was not pulled";
     p.barrier();
     if (p.me == 0) fake_.set_port(0, 1, true, true);
+    if (p.me == 1) {
+      ASSERT_TRUE(p.receive(in(p), kCut, 100, 5));
+    }
     p.barrier();
-    carry_messages(p, 5, 20);
+    carry_messages(p, 6, 20);
   });
 }
 
@@ -205,7 +211,7 @@ TEST_F(Rdma, APortThatFlapsIsUsedAgainInTheEnd) {
       p.barrier();
       if (p.me == 0) fake_.set_port(device, 1, up, true);
       p.barrier();
-      EXPECT_TRUE(p.failure_within(20).ok());
+      EXPECT_TRUE(p.failure_within(20).ok());  // as long as the port stays like that; whatever is done meanwhile
     };
     carry_messages(p, 0, 10);
     change(0, false);
@@ -268,6 +274,140 @@ TEST_F(Rdma, SlotsOfManyWritesArrive) {
   });
 }
 
+// --- memory of the user ---
+
+constexpr SlotCut kLongCut{64 << 10, 4};
+constexpr uint64_t kLongBytes = 50'000;
+
+// An object in the list of living ones, as tuttiMemAlloc keeps it.
+class Allocation {
+ public:
+  explicit Allocation(uint64_t bytes) {
+    Result<std::shared_ptr<SharedMemory>> made = SharedMemory::create(bytes);
+    if (!made.ok()) return;
+    base_ = (*made)->base();
+    keep_shared_memory(std::move(*made));
+  }
+  ~Allocation() { drop_shared_memory(base_); }
+  Allocation(const Allocation&) = delete;
+  std::byte* base() const { return base_; }
+
+ private:
+  std::byte* base_ = nullptr;
+};
+
+// Rank 0 lends `from` and publishes, over a slot that holds something else. What the slot holds when it has left.
+std::vector<std::byte> send_on_loan(Player& p, SendEnd& end, const std::byte* from) {
+  if (!end.simple.cut(kLongCut) || !end.simple.has_room()) return {};
+  std::byte* const slot = end.simple.slot();
+  fill({slot, kLongBytes}, 99);
+  end.loans->lend(end.simple.place(), from);
+  end.simple.publish(kLongBytes, 7);
+  p.flush();
+  return {slot, slot + kLongBytes};
+}
+
+TEST_F(Rdma, ALoanOfAllocatedMemoryIsReadWhereItLies) {
+  between_two(quick(), [&](Player& p) {
+    if (p.me == 1) {
+      for (const uint64_t seed : {1, 2, 3}) ASSERT_TRUE(p.receive(in(p), kLongCut, kLongBytes, seed)) << seed;
+      return;
+    }
+    const Allocation mine(1 << 20);
+    std::vector<std::byte> other(kLongBytes);
+    for (const uint64_t seed : {1, 2}) {  // over each of two devices
+      fill({mine.base() + 4000, kLongBytes}, seed);
+      EXPECT_TRUE(holds(send_on_loan(p, out(p), mine.base() + 4000), 99)) << "it has passed through its slot";
+    }
+    fill(other, 3);
+    EXPECT_TRUE(holds(send_on_loan(p, out(p), other.data()), 3)) << "memory whose end nobody tells was registered";
+  });
+}
+
+TEST_F(Rdma, ALoanThatTheDeviceRefusesIsCopied) {
+  between_two(quick(), [&](Player& p) {
+    carry_messages(p, 0, 3);
+    p.barrier();
+    if (p.me == 1) {
+      ASSERT_TRUE(p.receive(in(p), kLongCut, kLongBytes, 5));
+      return;
+    }
+    const Allocation mine(kLongBytes);
+    fill({mine.base(), kLongBytes}, 5);
+    fake_.refuse_memory(-1);
+    EXPECT_TRUE(holds(send_on_loan(p, out(p), mine.base()), 5));
+    fake_.refuse_memory(0);
+  });
+}
+
+// What is on its way leaves from the user's memory a second time, through another device.
+TEST_F(Rdma, ALoanIsReadAgainWhenAWayFails) {
+  between_two(quick(), [&](Player& p) {
+    constexpr uint64_t kMessages = 40;
+    carry_messages(p, 0, 20);
+    p.barrier();
+    if (p.me == 0) fake_.set_port(0, 1, false, false);
+    p.barrier();
+    if (p.me == 0) {
+      const Allocation mine(kMessages * kLongBytes);
+      for (uint64_t m = 0; m < kMessages; ++m) {
+        std::byte* const from = mine.base() + m * kLongBytes;
+        fill({from, kLongBytes}, m);
+        ASSERT_TRUE(p.until([&] { return out(p).simple.cut(kLongCut) && out(p).simple.has_room(); }, "room"));
+        out(p).loans->lend(out(p).simple.place(), from);
+        out(p).simple.publish(kLongBytes, 7);
+      }
+      p.flush();
+    } else {
+      for (uint64_t m = 0; m < kMessages; ++m) ASSERT_TRUE(p.receive(in(p), kLongCut, kLongBytes, m)) << m;
+    }
+    p.barrier();
+    if (p.me == 0) fake_.set_port(0, 1, true, false);
+  });
+}
+
+TEST_F(Rdma, MemoryThatIsFreedAndAllocatedAgainAtItsAddressIsRegisteredAnew) {
+  const auto devices = open_rdma_devices(quick());
+  ASSERT_TRUE(devices.ok()) << devices.status().message();
+  const RdmaNic& nic = (*devices)->nic_of(0);
+  UserMemory memory;
+  auto first = std::make_unique<Allocation>(1 << 20);
+  const std::byte* const at = first->base();
+  const UserMemory::Lease before = memory.lease(nic, at, 100);
+  ASSERT_NE(before, nullptr);
+  EXPECT_EQ(memory.lease(nic, at + 5000, 100), before) << "of one object, and registered twice";
+  EXPECT_EQ(memory.lease(nic, at + (1 << 20) - 10, 100), nullptr) << "beyond the end";
+  first.reset();
+  EXPECT_EQ(memory.lease(nic, at, 100), nullptr) << "freed memory has a key";
+  const Allocation second(1 << 20);
+  ASSERT_EQ(second.base(), at) << "the kernel gives the lowest hole of that size: this test needs the same address";
+  const UserMemory::Lease after = memory.lease(nic, at, 100);
+  ASSERT_NE(after, nullptr);
+  EXPECT_NE(after->lkey, before->lkey);
+  EXPECT_EQ(memory.size(), 1u) << "the entry of what was freed is still there";
+}
+
+TEST_F(Rdma, NoMoreMemoryIsKeptRegisteredThanTheBound) {
+  const auto devices = open_rdma_devices(quick());
+  ASSERT_TRUE(devices.ok()) << devices.status().message();
+  const RdmaNic& nic = (*devices)->nic_of(0);
+  constexpr size_t kBound = 3;
+  UserMemory memory(kBound);
+  std::vector<std::unique_ptr<Allocation>> objects;
+  for (size_t i = 0; i < 2 * kBound; ++i) objects.push_back(std::make_unique<Allocation>(4096));
+  const int before = fake_.live_objects();
+  const UserMemory::Lease first = memory.lease(nic, objects[0]->base(), 10);
+  for (const auto& object : objects) {
+    EXPECT_NE(memory.lease(nic, object->base(), 10), nullptr);
+    EXPECT_EQ(memory.lease(nic, objects[0]->base(), 10), first) << "what is used all the time was given up";
+  }
+  EXPECT_EQ(memory.size(), kBound);
+  EXPECT_EQ(fake_.live_objects(), before + static_cast<int>(kBound));
+  // A lease outlives its entry.
+  for (size_t i = 1; i <= kBound; ++i) (void)memory.lease(nic, objects[i]->base(), 10);
+  EXPECT_EQ(fake_.live_objects(), before + static_cast<int>(kBound) + 1);
+}
+
 // Rank 1 with a real transport; rank 0 is whatever says `words` on a proven socket to it.
 void against_a_forger(const RdmaSettings& settings, const std::vector<RdmaWord>& words, const char* answer) {
   perform_bare(kTwo, [&](Player& p) {
@@ -282,8 +422,11 @@ void against_a_forger(const RdmaSettings& settings, const std::vector<RdmaWord>&
       dial.deadline = Deadline::in_ms(kPatienceMs);
       Dialer dialer(dial);
       Result<Poll> dialed = dialer.advance();
-      for (; dialed.ok() && *dialed == Poll::Pending; dialed = dialer.advance())
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      for (; dialed.ok() && *dialed == Poll::Pending; dialed = dialer.advance()) {
+        std::vector<pollfd> items;
+        dialer.add_poll(items);
+        (void)::poll(items.data(), items.size(), dialer.poll_ms(-1));
+      }
       ASSERT_TRUE(dialed.ok()) << dialed.status().message();
       const UniqueFd socket = dialer.take();
       ASSERT_TRUE(

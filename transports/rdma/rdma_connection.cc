@@ -74,8 +74,9 @@ Result<RdmaFifo> RdmaFifo::create(uint64_t capacity, const std::deque<RdmaRail>&
     const bool known = std::any_of(fifo.regions_.begin(), fifo.regions_.end(),
                                    [&](const auto& region) { return region.first == &rail.nic(); });
     if (known) continue;
-    TUTTI_ASSIGN_OR_RETURN(verbs::MemoryRegion region,
-                           rail.nic().register_memory(fifo.letters(), fifo.registered_bytes()));
+    TUTTI_ASSIGN_OR_RETURN(
+        verbs::MemoryRegion region,
+        rail.nic().register_memory(fifo.letters(), fifo.registered_bytes(), RdmaNic::Access::PeersWrite));
     fifo.regions_.emplace_back(&rail.nic(), std::move(region));
   }
   return fifo;
@@ -85,11 +86,18 @@ const ibv_mr& RdmaFifo::region(const RdmaNic& nic) const {
   return *std::find_if(regions_.begin(), regions_.end(), [&](const auto& one) { return one.first == &nic; })->second;
 }
 
-RdmaConnection::RdmaConnection(Role role, std::optional<Dialer> dialer, Deadline deadline)
-    : role_(std::move(role)),
-      phase_(dialer ? Phase::Dialing : Phase::Accepting),
-      deadline_(deadline),
-      dialer_(std::move(dialer)) {
+RdmaConnection::RdmaConnection(Role role, SocketSetup setup, Deadline deadline)
+    : role_(std::move(role)), setup_(std::move(setup)), deadline_(deadline) {
+  place_rails();
+}
+
+RdmaConnection::RdmaConnection(Role role, UniqueFd socket)
+    : role_(std::move(role)), deadline_(Deadline::never()), socket_(std::move(socket)) {
+  place_rails();
+}
+
+// Down, all of them.
+void RdmaConnection::place_rails() {
   const std::vector<RdmaPort>& mine = role_.devices->ports();
   const std::vector<RdmaPort>& theirs = (*role_.peers)[static_cast<size_t>(role_.peer)].ports;
   const bool lower = role_.me < role_.peer;
@@ -117,6 +125,7 @@ Result<SendEnd*> RdmaConnection::send_end() {
     out_ = std::make_unique<Out>(Out{.fifo = std::move(fifo),
                                      .end = {.simple = SimpleSender(memory), .ll = {}, .capacity = role_.capacity},
                                      .drain = SimpleReceiver(memory, 0)});
+    out_->end.loans = &out_->loans;
   }
   return &out_->end;
 }
@@ -136,31 +145,21 @@ Result<ReceiveEnd*> RdmaConnection::receive_end() {
 // --- set-up ---
 
 Result<bool> RdmaConnection::advance_setup(PeerListener& listener) {
-  if (phase_ == Phase::Dialing) {
-    const Result<Poll> dialed = dialer_->advance();
-    if (!dialed.ok()) return dialed.status();
-    if (*dialed == Poll::Pending) return false;
-    socket_ = dialer_->take();
-    dialer_.reset();
-  } else {
-    std::optional<UniqueFd> caller = listener.take(role_.peer, role_.purpose);
-    if (!caller) {
-      TUTTI_TRY(check_deadline());
-      return false;
-    }
-    socket_ = std::move(*caller);
-  }
-  phase_ = Phase::Open;
-  readable_ = true;
-  TUTTI_TRY(begin_rails());
-  tell_memory();
+  TUTTI_ASSIGN_OR_RETURN(socket_, setup_->advance(listener));
+  if (!socket_) return false;
+  setup_.reset();
+  TUTTI_TRY(begin());
   return true;
 }
 
-Status RdmaConnection::check_deadline() const {
-  if (!deadline_.passed()) return {};
-  return remote_error("{} did not connect over RDMA in time; raise TUTTI_TIMEOUT if it is only late", role_.label);
+Status RdmaConnection::begin() {
+  readable_ = true;
+  TUTTI_TRY(begin_rails());
+  tell_memory();
+  return {};
 }
+
+Status RdmaConnection::check_deadline() const { return deadline_.passed() ? late_error(role_.label) : Status(); }
 
 // Those whose port is up; the others wait for that (device_event).
 Status RdmaConnection::begin_rails() {
@@ -197,7 +196,7 @@ Status RdmaConnection::connect_rail(size_t which) {
 }
 
 void RdmaConnection::tell_memory() {
-  if (in_ == nullptr || phase_ != Phase::Open || told_memory_) return;
+  if (in_ == nullptr || setup_ || told_memory_) return;
   told_memory_ = true;
   for (size_t which = 0; which < rails_.size(); ++which)
     say({.kind = RdmaWord::Kind::Memory,
@@ -213,7 +212,7 @@ Status RdmaConnection::close_rail(size_t which, std::string cause, uint32_t stat
   RdmaRail& rail = rails_[which];
   if (!rail.alive()) return {};
   rail.close();
-  if (ended_) return flushed() ? Status() : left_too_early();  // nobody is there to write it to again
+  if (ended_) return flushed() ? Status() : left_error(role_.label);  // nobody is there to write it to again
   say({.kind = RdmaWord::Kind::Closed,
        .rail = static_cast<uint32_t>(which),
        .offer = {.generation = rail.generation()},
@@ -255,11 +254,11 @@ Status RdmaConnection::revive_rails() {
 
 Status RdmaConnection::no_way_left(const std::string& cause) {
   // Perhaps the peer has ended: its last words, or the end of its socket, say more than a queue pair can.
-  if (phase_ == Phase::Open) {
+  if (!setup_) {
     readable_ = true;
     const Result<bool> heard = take_words();
     if (!heard.ok() && culprit_ != role_.me) return heard.status();
-    if (heard.ok() && ended_) return flushed() ? Status() : left_too_early();
+    if (heard.ok() && ended_) return flushed() ? Status() : left_error(role_.label);
     culprit_ = role_.peer;  // which cannot reach this rank either, and says so: the cause says more
   }
   return remote_error("{} can no longer be reached over RDMA: {}", role_.label, cause);
@@ -288,7 +287,7 @@ Status RdmaConnection::device_event(const RdmaNic& nic, int port, const ibv_qp* 
 // --- words ---
 
 void RdmaConnection::say(const RdmaWord& word) {
-  if (phase_ != Phase::Open || ended_) return;
+  if (setup_ || ended_) return;
   const auto* const raw = reinterpret_cast<const std::byte*>(&word);
   unsaid_.insert(unsaid_.end(), raw, raw + sizeof word);
   flush_words();
@@ -400,12 +399,7 @@ Status RdmaConnection::take_word(const RdmaWord& word) {
 // The peer has failed, and says because of whom.
 Status RdmaConnection::lost(uint32_t rank) {
   culprit_ = static_cast<int>(rank);
-  if (culprit_ == role_.peer) return remote_error("{} has failed; see its own output", role_.label);
-  if (culprit_ == role_.me)
-    return remote_error("{} says that rank {} (this one) is lost: a connection of this rank was cut", role_.label,
-                        role_.me);
-  return remote_error("{} is lost, says {}: its process ended or failed; see its own output",
-                      (*role_.peers)[rank].label, role_.label);
+  return lost_error(role_.me, role_.peer, role_.label, culprit_, (*role_.peers)[rank].label);
 }
 
 void RdmaConnection::say_goodbye() {
@@ -458,17 +452,12 @@ bool RdmaConnection::has_room(uint64_t position, const SlotCut& cut) {
   return position - out_->credited < cut.count;
 }
 
-Status RdmaConnection::left_too_early() const {
-  return remote_error(
-      "{} has left the communicator while this rank still sends to it: do all ranks call the same operations?",
-      role_.label);
-}
-
 Result<bool> RdmaConnection::push() {
   if (out_ == nullptr) return false;
   Out& out = *out_;
   // What is on its way may have arrived: its completion tells.
-  if (ended_ && (out.lost > 0 || out.posted < load_acquire(out.fifo.memory().tail->value))) return left_too_early();
+  if (ended_ && (out.lost > 0 || out.posted < load_acquire(out.fifo.memory().tail->value)))
+    return left_error(role_.label);
   bool moved = false;
   // Slots that are not released yet are all of the sender's current cut: it drains before it cuts anew.
   const SlotCut cut = out.end.simple.current_cut();
@@ -497,35 +486,54 @@ Result<bool> RdmaConnection::push() {
   return moved;
 }
 
+// From where a message's bytes leave: its slot; or where they are lent, with a lease, if the device may read them
+// there. Else they are copied to their slot here, instead of by the lane.
+const std::byte* RdmaConnection::payload_of(uint64_t position, const RdmaNic& nic, UserMemory::Lease& lease) {
+  Out& out = *out_;
+  const uint64_t ahead = position - out.released;
+  const std::byte* const lent = out.loans.at[out.drain.place(ahead)];
+  auto* const slot = const_cast<std::byte*>(out.drain.slot(ahead));
+  if (lent == nullptr) return slot;
+  const uint64_t bytes = out.drain.descriptor(ahead).bytes;
+  if (bytes > kLetterPayload) lease = role_.user_memory->lease(nic, lent, bytes);
+  if (lease != nullptr) return lent;
+  std::memcpy(slot, lent, bytes);
+  return slot;
+}
+
 Status RdmaConnection::post(size_t which, uint64_t position, const SlotCut& cut) {
   Out& out = *out_;
+  RdmaRail& rail = rails_[which];
   out.drain.cut(cut);
   const uint64_t ahead = position - out.released;
   const SlotDescriptor& slot = out.drain.descriptor(ahead);
   RdmaHeader header{.bytes = slot.bytes, .flag = slot.flag, .cut = cut};
   if (in_ != nullptr) header.credit = in_->credited = in_->freed();
   std::byte* const letter = out.fifo.letter(position);
-  std::byte* const payload = const_cast<std::byte*>(out.drain.slot(ahead));
+  UserMemory::Lease lease;
+  const std::byte* const payload = payload_of(position, rail.nic(), lease);
   std::memcpy(letter, &header, sizeof header);
   const bool small = slot.bytes <= kLetterPayload;
   if (small) std::memcpy(letter + sizeof header, payload, slot.bytes);
 
-  RdmaRail& rail = rails_[which];
+  const uint32_t slots_key = out.fifo.region(rail.nic()).lkey;
   const Far& far = far_[which];
   const auto at_peer = [&](const std::byte* mine) {
     return far.letters + static_cast<uint64_t>(mine - out.fifo.letters());
   };
   const Status posted = rail.post({.payload = payload,
                                    .payload_bytes = small ? 0 : slot.bytes,
-                                   .remote_payload = at_peer(payload),
+                                   .payload_key = lease != nullptr ? lease->lkey : slots_key,
+                                   .remote_payload = at_peer(out.drain.slot(ahead)),
                                    .letter = letter,
                                    .letter_bytes = static_cast<uint32_t>(sizeof header + (small ? slot.bytes : 0)),
                                    .remote_letter = at_peer(letter),
-                                   .local_key = out.fifo.region(rail.nic()).lkey,
+                                   .letter_key = slots_key,
                                    .remote_key = far.key,
                                    .immediate = static_cast<uint32_t>(position) & kNumberMask,
                                    .slot = static_cast<uint8_t>(position % SimpleMemory::kMaxSlots)});
-  out.flights[position % SimpleMemory::kMaxSlots] = {Flight::State::Posted, static_cast<uint8_t>(which)};
+  out.flights[position % SimpleMemory::kMaxSlots] = {Flight::State::Posted, static_cast<uint8_t>(which),
+                                                     std::move(lease)};
   if (posted.ok()) return {};
   return close_rail(which, posted.message(), kClosedByCall);  // and the message is among what was on its way
 }
@@ -533,6 +541,7 @@ Status RdmaConnection::post(size_t which, uint64_t position, const SlotCut& cut)
 void RdmaConnection::release_done() {
   while (out_->released < out_->posted &&
          out_->flights[out_->released % SimpleMemory::kMaxSlots].state == Flight::State::Done) {
+    out_->flights[out_->released % SimpleMemory::kMaxSlots].lease.reset();
     out_->drain.release();
     ++out_->released;
   }

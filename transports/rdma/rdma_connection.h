@@ -30,12 +30,12 @@
 
 #include "base/deadline.h"
 #include "base/handle.h"
-#include "net/dialer.h"
-#include "net/peer_listener.h"
 #include "proto/slots.h"
 #include "transports/arena.h"
+#include "transports/network.h"
 #include "transports/rdma/rdma_rail.h"
 #include "transports/rdma/rdma_transport.h"
+#include "transports/rdma/user_memory.h"
 #include "transports/transport.h"
 
 namespace tutti {
@@ -90,9 +90,6 @@ class RdmaFifo {
 
 class RdmaConnection {
  public:
-  // Dialing -> Open, or Accepting -> Open.
-  enum class Phase : uint8_t { Dialing, Accepting, Open };
-
   struct Role {
     int peer = 0;
     uint32_t purpose = 0;  // of the handshake; tells the connections of a pair apart
@@ -104,21 +101,25 @@ class RdmaConnection {
     const std::vector<RdmaPeer>* peers = nullptr;  // of the transport
     RdmaDevices* devices = nullptr;
     const RdmaSettings* settings = nullptr;
+    UserMemory* user_memory = nullptr;
   };
-  // Dials, or (no dialer) waits for the peer to come in.
-  RdmaConnection(Role role, std::optional<Dialer> dialer, Deadline deadline);
+  // `deadline`: for the first way.
+  RdmaConnection(Role role, SocketSetup setup, Deadline deadline);
+  // Over a socket whose handshake is done: begin() is next.
+  RdmaConnection(Role role, UniqueFd socket);
 
   Result<SendEnd*> send_end();
   Result<ReceiveEnd*> receive_end();
 
-  Phase phase() const { return phase_; }
   // A rail has been up: messages have a way. Or the peer has left already.
   bool made() const { return made_ || ended_; }
-  // Dialing, Accepting: carries that. True: it has got its socket.
+  // Not open yet: carries the set-up. True: it has got its socket, and its rails have begun.
   Result<bool> advance_setup(PeerListener& listener);
+  // It has its socket: offers its rails.
+  Status begin();
+  const SocketSetup& setup() const { return *setup_; }
   // Open, not made: an error when the deadline has passed.
   Status check_deadline() const;
-  const Dialer* dialer() const { return phase_ == Phase::Dialing ? &*dialer_ : nullptr; }
   int socket() const { return socket_.get(); }
 
   void note_readable() { readable_ = true; }
@@ -130,8 +131,7 @@ class RdmaConnection {
   bool expects_word() const;
   Status complete(const ibv_wc& completion);
   // What a device reports of a port, or of one queue pair (null: of all on that port; port 0: of the whole device).
-  Status device_event(const RdmaNic& nic, int port, const ibv_qp* queue_pair, ibv_event_type event,
-                      bool down);
+  Status device_event(const RdmaNic& nic, int port, const ibv_qp* queue_pair, ibv_event_type event, bool down);
   bool flushed() const { return out_ == nullptr || out_->fifo.empty(); }
   // The last words to the peer, as far as they can be said at once: an end in order, or the rank that was lost.
   void say_goodbye();
@@ -143,11 +143,13 @@ class RdmaConnection {
   struct Flight {
     enum class State : uint8_t { Done, Posted, Lost } state = State::Done;
     uint8_t rail = 0;
+    UserMemory::Lease lease = {};  // of a loan, while a device may read it
   };
   struct Out {
     RdmaFifo fifo;
     SendEnd end;
-    SimpleReceiver drain;   // progress() takes the slots here
+    SimpleReceiver drain;  // progress() takes the slots here
+    Loans loans = {};
     uint64_t released = 0;  // positions below have been written, and are free for the lane
     uint64_t posted = 0;    // positions below are written or on their way
     uint64_t credited = 0;  // positions below are free at the peer
@@ -175,6 +177,7 @@ class RdmaConnection {
   };
 
   Result<SendEnd*> make_out();
+  void place_rails();
   Status begin_rails();
   Status offer_rail(size_t which);
   Status connect_rail(size_t which);
@@ -184,7 +187,6 @@ class RdmaConnection {
   void settle_rail(size_t which);
   Status revive_rails();
   Status no_way_left(const std::string& cause);
-  Status left_too_early() const;
 
   Result<bool> take_words();
   Status take_word(const RdmaWord& word);
@@ -196,6 +198,7 @@ class RdmaConnection {
   Result<bool> push();
   bool has_room(uint64_t position, const SlotCut& cut);
   Status post(size_t which, uint64_t position, const SlotCut& cut);
+  const std::byte* payload_of(uint64_t position, const RdmaNic& nic, UserMemory::Lease& lease);
   Result<bool> push_credit();
   // The next rail in turn that is up and that can reach the peer's memory; -1: none.
   int next_rail(bool for_message);
@@ -208,9 +211,8 @@ class RdmaConnection {
 
   Role role_;
   int culprit_ = role_.peer;
-  Phase phase_;
-  Deadline deadline_;  // of the set-up
-  std::optional<Dialer> dialer_;
+  std::optional<SocketSetup> setup_;  // until it has its socket
+  Deadline deadline_;
   UniqueFd socket_;
   bool readable_ = false;
   bool made_ = false;

@@ -53,7 +53,7 @@ Status RdmaNic::prepare() {
   make_nonblocking(completion_fd());
   // A limit on locked memory would only show when connections are made: try now, while there is another transport.
   TUTTI_ASSIGN_OR_RETURN(const Mapping probe, Mapping::anonymous(1 << 20));
-  TUTTI_TRY(register_memory(probe.base(), probe.bytes()));
+  TUTTI_TRY(register_memory(probe.base(), probe.bytes(), Access::PeersWrite));
   return {};
 }
 
@@ -66,13 +66,13 @@ RdmaNic::~RdmaNic() {
     if (fd >= 0) forget_descriptor(fd);
 }
 
-Result<verbs::MemoryRegion> RdmaNic::register_memory(void* base, uint64_t bytes) const {
-  constexpr int kAccess = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE;
+Result<verbs::MemoryRegion> RdmaNic::register_memory(void* base, uint64_t bytes, Access access) const {
+  const int rights = access == Access::PeersWrite ? IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE : 0;
   // Relaxed ordering: a device may place a write's bytes in any order. Nobody looks at them before their completion.
   ibv_mr* const made = api_.reg_mr_iova2 != nullptr
                            ? api_.reg_mr_iova2(domain(), base, bytes, reinterpret_cast<uint64_t>(base),
-                                               kAccess | IBV_ACCESS_RELAXED_ORDERING)
-                           : api_.reg_mr(domain(), base, bytes, kAccess);
+                                               static_cast<unsigned>(rights) | IBV_ACCESS_RELAXED_ORDERING)
+                           : api_.reg_mr(domain(), base, bytes, rights);
   if (made == nullptr && errno == ENOMEM)
     return system_error("{} cannot register {} bytes of memory: raise the limit on locked memory (ulimit -l)", name(),
                         bytes);
@@ -149,7 +149,7 @@ Result<std::shared_ptr<RdmaDevices>> RdmaDevices::open(const RdmaSettings& setti
       if (no.empty() && port.gbit_per_second < fastest) no = "is slower than others";
       if (no.empty() && made->ports_.size() + usable.size() == kMostPorts) no = "is one port too many";
       if (no.empty())
-        usable.push_back({one.device.name, port.number, port.layer, *gid, port.lid, port.gbit_per_second});
+        usable.push_back({one.device.name, port.number, port.layer, *gid});
       else
         append(why, fmt::format("{} port {} {}", one.device.name, port.number, no));
     }
@@ -162,7 +162,7 @@ Result<std::shared_ptr<RdmaDevices>> RdmaDevices::open(const RdmaSettings& setti
     }
     for (RdmaPort& port : usable) {
       log_info(Subsystem::Transport, "rdma: {}: {} {}, GID {} is {}, {:g} Gb/s", port.text(), verbs::name(port.layer),
-               verbs::name(port.gid.type), port.gid.index, port.gid.text(), port.gbit_per_second);
+               verbs::name(port.gid.type), port.gid.index, port.gid.text(), fastest);
       made->ports_.push_back(std::move(port));
       made->nic_of_port_.push_back(static_cast<int>(made->nics_.size()));
     }

@@ -24,8 +24,9 @@ class RdmaNic {
   ibv_pd* domain() const { return domain_.get(); }
   const std::string& name() const { return open_.device.name; }
 
-  // Memory that peers may write. The region ends before the memory does.
-  Result<verbs::MemoryRegion> register_memory(void* base, uint64_t bytes) const;
+  // Memory that this device may read, or that peers may write as well. The region ends before the memory does.
+  enum class Access : uint8_t { Read, PeersWrite };
+  Result<verbs::MemoryRegion> register_memory(void* base, uint64_t bytes, Access access) const;
   // A completion queue with room for so many more entries.
   Result<ibv_cq*> reserve_completions(int entries);
   void give_back_completions(ibv_cq* queue, int entries);

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <cstring>
 #include <map>
 
@@ -122,8 +121,6 @@ Bytes encode_ports(std::span<const RdmaPort> ports) {
     writer.number(static_cast<uint8_t>(port.layer));
     writer.number(static_cast<uint8_t>(port.gid.type));
     writer.raw(port.gid.bytes);
-    writer.number(port.lid);
-    writer.number(static_cast<uint32_t>(std::lround(port.gbit_per_second)));
   }
   return writer.take();
 }
@@ -144,8 +141,6 @@ Result<std::vector<RdmaPort>> decode_ports(std::span<const std::byte> bytes) {
     port.layer = static_cast<verbs::LinkLayer>(layer);
     port.gid.type = static_cast<verbs::GidType>(type);
     reader.raw(port.gid.bytes);
-    port.lid = reader.number<uint32_t>();
-    port.gbit_per_second = reader.number<uint32_t>();
     ports.push_back(std::move(port));
   }
   if (!reader.finished()) return error(Code::InternalError, "a rank's RDMA ports are malformed");

@@ -52,8 +52,6 @@ struct RdmaPort {
   int number = 1;
   verbs::LinkLayer layer = verbs::LinkLayer::Unknown;
   verbs::Gid gid;  // the one to be reached at
-  uint32_t lid = 0;
-  double gbit_per_second = 0;
 
   std::string text() const { return fmt::format("{} port {}", device, number); }
 };

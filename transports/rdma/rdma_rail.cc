@@ -189,8 +189,8 @@ Status RdmaRail::post(const RailMessage& message) {
   std::array<ibv_send_wr, kMostWrites + 1> works;
   std::array<ibv_sge, kMostWrites + 1> parts;
   size_t count = 0;
-  const auto add = [&](std::byte* from, uint64_t bytes, uint64_t to) -> ibv_send_wr& {
-    parts[count] = {reinterpret_cast<uint64_t>(from), static_cast<uint32_t>(bytes), message.local_key};
+  const auto add = [&](const std::byte* from, uint64_t bytes, uint32_t key, uint64_t to) -> ibv_send_wr& {
+    parts[count] = {reinterpret_cast<uint64_t>(from), static_cast<uint32_t>(bytes), key};
     ibv_send_wr& work = works[count];
     std::memset(&work, 0, sizeof work);
     work.sg_list = &parts[count];
@@ -202,12 +202,12 @@ Status RdmaRail::post(const RailMessage& message) {
     return work;
   };
   for (uint64_t at = 0; at < message.payload_bytes; at += kMostWrite) {
-    ibv_send_wr& work =
-        add(message.payload + at, std::min(kMostWrite, message.payload_bytes - at), message.remote_payload + at);
+    ibv_send_wr& work = add(message.payload + at, std::min(kMostWrite, message.payload_bytes - at), message.payload_key,
+                            message.remote_payload + at);
     work.wr_id = ticket(RdmaTicket::Kind::Payload, message.slot);
     work.opcode = IBV_WR_RDMA_WRITE;
   }
-  ibv_send_wr& work = add(message.letter, message.letter_bytes, message.remote_letter);
+  ibv_send_wr& work = add(message.letter, message.letter_bytes, message.letter_key, message.remote_letter);
   work.wr_id = ticket(RdmaTicket::Kind::Letter, message.slot);
   work.opcode = IBV_WR_RDMA_WRITE_WITH_IMM;
   work.imm_data = __builtin_bswap32(message.immediate);

@@ -50,13 +50,14 @@ struct RailOffer {
 
 // A message: a payload into a slot (none, if it travels in the letter), then a letter with an immediate.
 struct RailMessage {
-  std::byte* payload = nullptr;
+  const std::byte* payload = nullptr;
   uint64_t payload_bytes = 0;
+  uint32_t payload_key = 0;
   uint64_t remote_payload = 0;
-  std::byte* letter = nullptr;
+  const std::byte* letter = nullptr;
   uint32_t letter_bytes = 0;
   uint64_t remote_letter = 0;
-  uint32_t local_key = 0, remote_key = 0;
+  uint32_t letter_key = 0, remote_key = 0;
   uint32_t immediate = 0;
   uint8_t slot = 0;
 };

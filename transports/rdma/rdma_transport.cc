@@ -15,10 +15,7 @@
 namespace tutti {
 namespace {
 
-constexpr uint64_t KiB = 1024, MiB = 1024 * KiB;
-// As tcp's: at each end of a connection.
-constexpr int kFewRanks = 16;
-constexpr uint64_t kCapacityFew = 1 * MiB, kCapacityMany = 256 * KiB;
+constexpr uint64_t MiB = uint64_t{1} << 20;
 constexpr uint64_t kMostCapacity = 256 * MiB;  // a message is cut into so many writes at most (rdma_rail.cc)
 constexpr int kEventsPerCall = 64;
 constexpr size_t kCompletionsPerCall = 32;
@@ -30,13 +27,8 @@ constexpr uint32_t kFirstPurpose = kFirstFreePurpose + (1u << 16);
 }  // namespace
 
 Result<TransportLimits> RdmaTransport::limits_for(int ranks, uint64_t buffer_bytes, int channels) {
-  // The arena's rules for channels and TUTTI_BUFFER_BYTES hold here too.
-  TUTTI_ASSIGN_OR_RETURN(const ArenaLayout rules,
-                         ArenaLayout::compute({.local_ranks = 2, .channels = channels, .buffer_bytes = buffer_bytes}));
-  TransportLimits limits;
-  limits.channels = channels != 0 ? channels : ArenaLayout::most_channels(ranks);
-  limits.capacity = ranks <= kFewRanks ? kCapacityFew : kCapacityMany;
-  if (buffer_bytes != 0) limits.capacity = std::min(rules.limits().capacity, kMostCapacity);
+  TUTTI_ASSIGN_OR_RETURN(TransportLimits limits, network_limits(ranks, buffer_bytes, channels));
+  limits.capacity = std::min(limits.capacity, kMostCapacity);
   return limits;
 }
 
@@ -54,6 +46,7 @@ RdmaTransport::RdmaTransport(RdmaOptions options, TransportLimits limits, Unique
     : options_(std::move(options)),
       limits_(limits),
       events_(std::move(events)),
+      user_memory_(std::make_unique<UserMemory>()),
       connections_(options_.peers.size() * (static_cast<size_t>(limits.channels) + 1)) {}
 
 RdmaTransport::~RdmaTransport() {
@@ -93,19 +86,6 @@ Result<RdmaConnection*> RdmaTransport::connection(int peer, int channel, Use use
   const RdmaPeer& there = options_.peers[static_cast<size_t>(peer)];
   const uint32_t purpose = kFirstPurpose + static_cast<uint32_t>(turn);
   const std::string label = fmt::format("{} at {}", there.label, there.addresses.front().text());
-  const Deadline deadline = Deadline::in_ms(options_.connect_timeout_ms);
-  std::optional<Dialer> dialer;
-  if (options_.me < peer) {
-    Dialer::Options dial;
-    dial.addresses = there.addresses;
-    dial.secret = options_.secret;
-    dial.tag = options_.tag;
-    dial.claim = {.from = options_.me, .to = peer, .purpose = purpose};
-    dial.peer = label;
-    dial.deadline = deadline;
-    dial.remedy = "raise TUTTI_TIMEOUT if it is only late";
-    dialer.emplace(std::move(dial));
-  }
   slot = std::make_unique<RdmaConnection>(RdmaConnection::Role{.peer = peer,
                                                                .purpose = purpose,
                                                                .index = index,
@@ -115,8 +95,10 @@ Result<RdmaConnection*> RdmaTransport::connection(int peer, int channel, Use use
                                                                .me = options_.me,
                                                                .peers = &options_.peers,
                                                                .devices = options_.devices.get(),
-                                                               .settings = &options_.settings},
-                                          std::move(dialer), deadline);
+                                                               .settings = &options_.settings,
+                                                               .user_memory = user_memory_.get()},
+                                          SocketSetup(options_, peer, there.addresses, purpose, label),
+                                          Deadline::in_ms(options_.connect_timeout_ms));
   setting_up_.push_back(slot.get());
   return slot.get();
 }
@@ -263,9 +245,8 @@ void RdmaTransport::collect_events(int timeout_ms) {
 
 // A connection in the making is owed to the peer (tcp_transport.cc says why).
 bool RdmaTransport::flushed() const {
-  return setting_up_.empty() && std::all_of(open_.begin(), open_.end(), [](const RdmaConnection* open) {
-           return open->made() && open->flushed();
-         });
+  return setting_up_.empty() && std::all_of(open_.begin(), open_.end(),
+                                            [](const RdmaConnection* open) { return open->made() && open->flushed(); });
 }
 
 void RdmaTransport::wait(int timeout_ms) {
@@ -280,16 +261,7 @@ void RdmaTransport::wait(int timeout_ms) {
   }
   if (!taken_early_.empty()) return;
   if (setting_up_.empty()) return collect_events(timeout_ms);
-  // Connections in the making have descriptors of their own; the event set is one more of them.
-  std::vector<pollfd> items = {{events_.get(), POLLIN, 0}};
-  options_.listener->add_poll(items);
-  int least = options_.listener->poll_ms(timeout_ms);
-  for (const RdmaConnection* connection : setting_up_) {
-    if (connection->dialer() == nullptr) continue;
-    connection->dialer()->add_poll(items);
-    least = connection->dialer()->poll_ms(least);
-  }
-  (void)::poll(items.data(), items.size(), least);
+  wait_for_setup(events_.get(), *options_.listener, setting_up_, timeout_ms);
 }
 
 }  // namespace tutti

@@ -16,16 +16,11 @@
 #pragma once
 
 #include <memory>
-#include <string>
 #include <vector>
 
-#include "base/deadline.h"
 #include "base/handle.h"
-#include "net/address.h"
-#include "net/crypto.h"
-#include "net/peer_listener.h"
+#include "transports/network.h"
 #include "transports/rdma/rdma_ports.h"
-#include "transports/transport.h"
 
 struct ibv_wc;
 
@@ -34,28 +29,20 @@ namespace tutti {
 class RdmaConnection;
 class RdmaDevices;
 class RdmaNic;
+class UserMemory;
 
 // Opens the devices that the settings admit. An error says why none is usable.
 Result<std::shared_ptr<RdmaDevices>> open_rdma_devices(const RdmaSettings& settings);
 // What to offer to the others (encode_ports).
 const std::vector<RdmaPort>& rdma_ports(const RdmaDevices& devices);
 
-// A rank of the communicator. Those that this transport shall not reach have no ports.
-struct RdmaPeer {
-  std::vector<SocketAddress> addresses;  // its PeerListener's, best first
-  std::string label;                     // for messages, e.g. "rank 3 (node7, process 4242)"
-  std::vector<RdmaPort> ports;           // what it has offered
+// Those that this transport shall not reach have no ports.
+struct RdmaPeer : NetworkPeer {
+  std::vector<RdmaPort> ports;  // what it has offered
 };
 
-struct RdmaOptions {
-  Secret secret;
-  CommTag tag;
-  int me = 0;
-  std::vector<RdmaPeer> peers;       // by rank, all ranks of the communicator
-  PeerListener* listener = nullptr;  // mine; outlives the transport
-  int channels = 0;                  // 0: by the number of ranks, as in an arena
-  uint64_t buffer_bytes = 0;         // bytes of slots at each end of a connection; 0: by the number of ranks
-  int64_t connect_timeout_ms = -1;   // for a peer that never comes; -1: wait for ever
+struct RdmaOptions : NetworkOptions {
+  std::vector<RdmaPeer> peers;  // by rank, all ranks of the communicator
   RdmaSettings settings;
   std::shared_ptr<RdmaDevices> devices;  // opened for this transport alone
 };
@@ -98,6 +85,7 @@ class RdmaTransport final : public Transport {
   RdmaOptions options_;
   TransportLimits limits_;
   UniqueFd events_;  // epoll: the connections' sockets, and the devices' events
+  std::unique_ptr<UserMemory> user_memory_;
   std::vector<std::unique_ptr<RdmaConnection>> connections_;  // [peer][channel, or the one for point-to-point]
   std::vector<RdmaConnection*> setting_up_, open_;
   std::vector<ibv_wc> taken_early_;  // completions that wait() met

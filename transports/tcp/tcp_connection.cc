@@ -69,14 +69,9 @@ Result<LocalFifo> LocalFifo::create(uint64_t capacity, uint64_t rotation) {
   return fifo;
 }
 
-TcpConnection::TcpConnection(Role role, std::optional<Dialer> dialer, Deadline deadline)
-    : role_(std::move(role)),
-      phase_(dialer ? Phase::Dialing : Phase::Accepting),
-      deadline_(deadline),
-      dialer_(std::move(dialer)) {}
+TcpConnection::TcpConnection(Role role, SocketSetup setup) : role_(std::move(role)), setup_(std::move(setup)) {}
 
-TcpConnection::TcpConnection(Role role, UniqueFd socket)
-    : role_(std::move(role)), phase_(Phase::Open), deadline_(Deadline::never()), socket_(std::move(socket)) {}
+TcpConnection::TcpConnection(Role role, UniqueFd socket) : role_(std::move(role)), socket_(std::move(socket)) {}
 
 Result<SendEnd*> TcpConnection::send_end() {
   if (out_ == nullptr) {
@@ -103,20 +98,9 @@ Result<ReceiveEnd*> TcpConnection::receive_end() {
 }
 
 Result<bool> TcpConnection::advance_setup(PeerListener& listener) {
-  if (phase_ == Phase::Dialing) {
-    const Result<Poll> dialed = dialer_->advance();
-    if (!dialed.ok()) return dialed.status();
-    if (*dialed == Poll::Pending) return false;
-    socket_ = dialer_->take();
-    dialer_.reset();
-  } else {
-    std::optional<UniqueFd> caller = listener.take(role_.peer, role_.purpose);
-    if (!caller && deadline_.passed())
-      return remote_error("{} did not connect in time; raise TUTTI_TIMEOUT if it is only late", role_.label);
-    if (!caller) return false;
-    socket_ = std::move(*caller);
-  }
-  phase_ = Phase::Open;
+  TUTTI_ASSIGN_OR_RETURN(socket_, setup_->advance(listener));
+  if (!socket_) return false;
+  setup_.reset();
   return true;
 }
 
@@ -148,11 +132,7 @@ Result<bool> TcpConnection::carry() {
 }
 
 Result<bool> TcpConnection::push() {
-  if (expect_ == Expect::Nothing && !flushed())
-    return remote_error(
-        "{} has left the communicator while this rank still sends to it: do all ranks call the same "
-        "operations?",
-        role_.label);
+  if (expect_ == Expect::Nothing && !flushed()) return left_error(role_.label);
   bool moved = false;
   while (out_ != nullptr && writable_) {
     Out& out = *out_;
@@ -335,16 +315,11 @@ Status TcpConnection::failure(std::string_view call) const {
 // The peer has failed, and says because of whom.
 Status TcpConnection::lost(uint64_t rank) {
   culprit_ = static_cast<int>(rank);
-  if (culprit_ == role_.peer) return remote_error("{} has failed; see its own output", role_.label);
-  if (culprit_ == role_.me)
-    return remote_error("{} says that rank {} (this one) is lost: a connection of this rank was cut", role_.label,
-                        role_.me);
-  return remote_error("{} is lost, says {}: its process ended or failed; see its own output",
-                      (*role_.peers)[rank].label, role_.label);
+  return lost_error(role_.me, role_.peer, role_.label, culprit_, (*role_.peers)[rank].label);
 }
 
 bool TcpConnection::can_say_farewell() const {
-  return phase_ == Phase::Open && expect_ != Expect::Nothing && (out_ == nullptr || out_->sent_head == 0);
+  return !setup_ && expect_ != Expect::Nothing && (out_ == nullptr || out_->sent_head == 0);
 }
 
 void TcpConnection::say(const TcpHeader& farewell) {

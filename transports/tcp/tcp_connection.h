@@ -20,13 +20,10 @@
 #include <string>
 #include <vector>
 
-#include "base/deadline.h"
 #include "base/handle.h"
-#include "net/dialer.h"
-#include "net/peer_listener.h"
 #include "proto/slots.h"
 #include "transports/arena.h"
-#include "transports/tcp/tcp_transport.h"
+#include "transports/network.h"
 #include "transports/transport.h"
 
 namespace tutti {
@@ -53,29 +50,24 @@ class LocalFifo {
 
 class TcpConnection {
  public:
-  // Dialing -> Open, or Accepting -> Open.
-  enum class Phase : uint8_t { Dialing, Accepting, Open };
-
   struct Role {
     int peer = 0;
     uint32_t purpose = 0;  // of the handshake; tells the connections of a pair apart
     std::string label;     // "rank 3 (node7, process 4242) at 192.0.2.1:4000"
     uint64_t capacity = 0;
     int me = 0;
-    const std::vector<TcpPeer>* peers = nullptr;  // of the transport
+    const std::vector<NetworkPeer>* peers = nullptr;  // of the transport
   };
-  // Dials, or (no dialer) waits for the peer to come in.
-  TcpConnection(Role role, std::optional<Dialer> dialer, Deadline deadline);
+  TcpConnection(Role role, SocketSetup setup);
   // Open from the start, over a socket whose handshake is done.
   TcpConnection(Role role, UniqueFd socket);
 
   Result<SendEnd*> send_end();
   Result<ReceiveEnd*> receive_end();
 
-  Phase phase() const { return phase_; }
-  // Dialing, Accepting: carries the set-up. True: it has got its socket.
+  // Not open yet: carries the set-up. True: it has got its socket.
   Result<bool> advance_setup(PeerListener& listener);
-  const Dialer* dialer() const { return phase_ == Phase::Dialing ? &*dialer_ : nullptr; }
+  const SocketSetup& setup() const { return *setup_; }
   int socket() const { return socket_.get(); }
 
   // What the event set says about the socket.
@@ -97,7 +89,7 @@ class TcpConnection {
   struct Out {
     LocalFifo fifo;
     SendEnd end;
-    SimpleReceiver drain;    // progress() takes the slots here
+    SimpleReceiver drain;  // progress() takes the slots here
     Loans loans = {};
     uint64_t sent_head = 0;  // bytes of the next message that the kernel has taken
   };
@@ -133,9 +125,7 @@ class TcpConnection {
 
   Role role_;
   int culprit_ = role_.peer;
-  Phase phase_;
-  Deadline deadline_;  // of the set-up
-  std::optional<Dialer> dialer_;
+  std::optional<SocketSetup> setup_;  // until it has its socket
   UniqueFd socket_;
   bool readable_ = true, writable_ = true;  // until the kernel says otherwise
   bool hung_up_ = false;                    // the stream's end has come: read up to it
@@ -143,8 +133,8 @@ class TcpConnection {
   std::unique_ptr<Out> out_;
   std::unique_ptr<In> in_;
   Expect expect_ = Expect::Header;
-  TcpHeader header_;      // Room, Payload: of the current message
-  uint64_t arrived_ = 0;  // messages whose header has been taken
+  TcpHeader header_;                 // Room, Payload: of the current message
+  uint64_t arrived_ = 0;             // messages whose header has been taken
   std::byte* payload_to_ = nullptr;  // Payload: where it goes
   uint64_t payload_got_ = 0;
 

@@ -14,10 +14,6 @@
 namespace tutti {
 namespace {
 
-constexpr uint64_t KiB = 1024, MiB = 1024 * KiB;
-// At each end of a connection. Few ranks: as much as a fast network keeps in flight; many: all-to-all stays affordable.
-constexpr int kFewRanks = 16;
-constexpr uint64_t kCapacityFew = 1 * MiB, kCapacityMany = 256 * KiB;
 constexpr int kEventsPerCall = 64;
 // Up to so many sockets are read and written at once, without asking the event set which of them are ready: a look at
 // an idle socket costs about what the question costs, and the answer saves nothing.
@@ -39,14 +35,7 @@ std::vector<SocketAddress> turned(std::vector<SocketAddress> addresses, int chan
 
 Result<std::unique_ptr<TcpTransport>> TcpTransport::create(TcpOptions options) {
   const int size = static_cast<int>(options.peers.size());
-  // The arena's rules for channels and TUTTI_BUFFER_BYTES hold here too.
-  TUTTI_ASSIGN_OR_RETURN(
-      const ArenaLayout rules,
-      ArenaLayout::compute({.local_ranks = 2, .channels = options.channels, .buffer_bytes = options.buffer_bytes}));
-  TransportLimits limits;
-  limits.channels = options.channels != 0 ? options.channels : ArenaLayout::most_channels(size);
-  limits.capacity = size <= kFewRanks ? kCapacityFew : kCapacityMany;
-  if (options.buffer_bytes != 0) limits.capacity = rules.limits().capacity;
+  TUTTI_ASSIGN_OR_RETURN(const TransportLimits limits, network_limits(size, options.buffer_bytes, options.channels));
   UniqueFd events{::epoll_create1(EPOLL_CLOEXEC)};
   if (!events) return errno_status("epoll_create1", "the TCP connections");
   return std::unique_ptr<TcpTransport>(new TcpTransport(std::move(options), limits, std::move(events)));
@@ -79,29 +68,16 @@ Result<TcpConnection*> TcpTransport::connection(int peer, int channel, Use use) 
   std::unique_ptr<TcpConnection>& slot = connections_[peer * (limits_.channels + 1) + index];
   if (slot != nullptr) return slot.get();
 
-  const TcpPeer& there = options_.peers[peer];
+  const NetworkPeer& there = options_.peers[peer];
   const uint32_t purpose = kFirstFreePurpose + static_cast<uint32_t>(index);
   const std::string label = fmt::format("{} at {}", there.label, there.addresses.front().text());
-  const Deadline deadline = Deadline::in_ms(options_.connect_timeout_ms);
-  std::optional<Dialer> dialer;
-  if (options_.me < peer) {
-    Dialer::Options dial;
-    dial.addresses = turned(there.addresses, channel);
-    dial.secret = options_.secret;
-    dial.tag = options_.tag;
-    dial.claim = {.from = options_.me, .to = peer, .purpose = purpose};
-    dial.peer = label;
-    dial.deadline = deadline;
-    dial.remedy = "raise TUTTI_TIMEOUT if it is only late";
-    dialer.emplace(std::move(dial));
-  }
   slot = std::make_unique<TcpConnection>(TcpConnection::Role{.peer = peer,
                                                              .purpose = purpose,
                                                              .label = label,
                                                              .capacity = limits_.capacity,
                                                              .me = options_.me,
                                                              .peers = &options_.peers},
-                                         std::move(dialer), deadline);
+                                         SocketSetup(options_, peer, turned(there.addresses, channel), purpose, label));
   setting_up_.push_back(slot.get());
   return slot.get();
 }
@@ -187,16 +163,7 @@ void TcpTransport::wait(int timeout_ms) {
   if (!failure_.ok()) return;
   if (std::any_of(open_.begin(), open_.end(), [](TcpConnection* open) { return open->can_carry(); })) return;
   if (setting_up_.empty()) return collect_events(timeout_ms);
-  // Connections in the making have descriptors of their own; the event set is one more of them.
-  std::vector<pollfd> items = {{events_.get(), POLLIN, 0}};
-  options_.listener->add_poll(items);
-  int least = options_.listener->poll_ms(timeout_ms);
-  for (const TcpConnection* connection : setting_up_) {
-    if (connection->dialer() == nullptr) continue;
-    connection->dialer()->add_poll(items);
-    least = connection->dialer()->poll_ms(least);
-  }
-  (void)::poll(items.data(), items.size(), least);
+  wait_for_setup(events_.get(), *options_.listener, setting_up_, timeout_ms);
 }
 
 }  // namespace tutti

@@ -17,35 +17,17 @@
 #pragma once
 
 #include <memory>
-#include <string>
 #include <vector>
 
-#include "base/deadline.h"
 #include "base/handle.h"
-#include "net/address.h"
-#include "net/crypto.h"
-#include "net/peer_listener.h"
-#include "transports/transport.h"
+#include "transports/network.h"
 
 namespace tutti {
 
 class TcpConnection;
 
-// Where a rank of the communicator listens. Ranks that this transport shall not reach have no addresses.
-struct TcpPeer {
-  std::vector<SocketAddress> addresses;  // its PeerListener's, best first
-  std::string label;                     // for messages, e.g. "rank 3 (node7, process 4242)"
-};
-
-struct TcpOptions {
-  Secret secret;
-  CommTag tag;
-  int me = 0;
-  std::vector<TcpPeer> peers;        // by rank, all ranks of the communicator
-  PeerListener* listener = nullptr;  // mine; outlives the transport
-  int channels = 0;                  // 0: by the number of ranks, as in an arena
-  uint64_t buffer_bytes = 0;         // bytes of slots at each end of a connection; 0: by the number of ranks
-  int64_t connect_timeout_ms = -1;   // for a peer that never comes; -1: wait for ever
+struct TcpOptions : NetworkOptions {
+  std::vector<NetworkPeer> peers;  // by rank, all of the communicator; those not to be reached have no addresses
 };
 
 class TcpTransport final : public Transport {
