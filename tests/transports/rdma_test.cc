@@ -454,6 +454,8 @@ TEST_F(Rdma, BelievesNoWordThatCannotBe) {
       {{.kind = Kind::Offer, .offer = {.generation = 1, .mtu = 7}}},  // a packet size that there is not
       {{.kind = Kind::Ready, .offer = {.generation = 1}}},            // before its offer
       {{.kind = Kind::Closed, .offer = {.generation = 9}}},
+      {{.kind = Kind::Closed, .offer = {.generation = 1}, .status = 195}},  // a cause that there is not
+      {{.kind = Kind::Closed, .offer = {.generation = 1}, .status = 1090}},
       {{.kind = Kind::Memory, .address = 1 << 20, .bytes = 4096}},  // smaller than its slots
       {{.kind = Kind::Lost, .rank = 2}},
   };

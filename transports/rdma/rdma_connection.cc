@@ -21,6 +21,13 @@ constexpr uint32_t kCreditBit = 1u << 31, kNumberMask = kCreditBit - 1;
 // Beyond ibv_wc_status: this plus an ibv_event_type; a call to the device failed; the peer had closed first.
 constexpr uint32_t kClosedByEvent = 1000, kClosedByCall = 1100, kClosedFollowing = 1101;
 
+// Of a Closed word: one of those above.
+bool known_cause(uint32_t status) {
+  if (status < kClosedByEvent) return status <= IBV_WC_TM_RNDV_INCOMPLETE;
+  if (status < kClosedByCall) return status - kClosedByEvent <= IBV_EVENT_WQ_FATAL;
+  return status <= kClosedFollowing;
+}
+
 // The 64-bit number next to `near` whose low 31 bits these are.
 uint64_t widen(uint32_t low, uint64_t near) {
   constexpr uint64_t kSpan = uint64_t{1} << 31;
@@ -365,6 +372,7 @@ Status RdmaConnection::take_word(const RdmaWord& word) {
       far->key = word.key;
       return {};
     case RdmaWord::Kind::Closed: {
+      if (!known_cause(word.status)) return impossible;
       if (far->offer && word.offer.generation == rail->generation() + 1 && !rail->alive()) {
         // An offer that this rank could not take up, its own port being down, and that is withdrawn.
         far->offer.reset();
