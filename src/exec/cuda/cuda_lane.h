@@ -7,11 +7,11 @@
 //
 // A slice passes two barriers of the block:
 //
-//     can_receive, can_send   thread i waits for peer i, and notes where its slot is
+//     can_receive, can_send   each thread waits for its peers, and notes where their slots are
 //     barrier                 all slots are there, and known to all threads; or the lane has ended
 //     apply                   all threads
 //     barrier                 all bytes are read and written
-//     post                    thread i publishes to, and credits, peer i
+//     post                    each thread publishes to, and credits, its peers
 //
 // Each wait is a call of wait(), which polls, looks now and then whether the host wants the kernel to end, and reports
 // why it ended. Who has not everything it waits for publishes nothing: an end hands no bytes to peers.
@@ -74,6 +74,29 @@ class LaneBase {
     return false;
   }
 
+  // The positions among `peers` that this thread looks after. A peer has the same thread in every step: what a step
+  // leaves in an end is there for the next without a barrier in between.
+  template <class Each>
+  TUTTI_DEVICE void for_my_peers(const Peers& peers, Each each) const {
+    if (peers.others()) {
+      for (int peer = thread_index(); peer < work_.n; peer += thread_count()) {
+        if (peer != work_.me) each(peer - (peer > work_.me));
+      }
+      return;
+    }
+    for (int i = 0; i < peers.count; ++i) {
+      if (peers.at(i, work_.me) % thread_count() == thread_index()) each(i);
+    }
+  }
+  template <class Each>
+  TUTTI_DEVICE void for_my_senders(const Step& step, Each each) const {
+    for_my_peers(step.from, each);
+  }
+  template <class Each>
+  TUTTI_DEVICE void for_my_receivers(const Step& step, Each each) const {
+    if (!fans_out(step)) return for_my_peers(step.to, each);
+    if (thread_index() == 0) each(0);
+  }
   TUTTI_DEVICE int from_count(const Step& step) const { return step.from.size(work_.n); }
   TUTTI_DEVICE int from_peer(const Step& step, int i) const { return step.from.at(i, work_.me); }
   TUTTI_DEVICE CudaReceiveEnd& receive_end(const Step& step, int i) const {
@@ -168,7 +191,7 @@ class LaneBase {
   Place* const to_;    // and where they go
   const uint64_t rounds_;
   Piece piece_;     // of the current slice
-  bool ok_ = true;  // of this thread's waits
+  bool ok_ = true;  // all waits of this thread so far; a lane that has ended does not begin again
 };
 
 template <class T, ReduceOp op>
@@ -178,8 +201,8 @@ class SimpleLane : public LaneBase {
 
   // The answer is can_send's, for both.
   TUTTI_DEVICE bool can_receive(const Step& step, const Cursor& cursor) {
-    ok_ = true;
-    for (int i = thread_index(); i < from_count(step) && ok_; i += thread_count()) {
+    for_my_senders(step, [&](int i) {
+      if (!ok_) return;
       SimpleReceiver& end = receive_end(step, i).simple;
       end.cut(block_.cut);
       ok_ = wait(Side::Receive, from_peer(step, i), cursor.step, [&] { return end.ready(); });
@@ -187,15 +210,16 @@ class SimpleLane : public LaneBase {
       if (ok_ && cursor.round == 0 && cursor.slice == 0 && !end.matches(work_.identity))
         ok_ = this->end(Ended::Mismatch, Side::Receive, from_peer(step, i), cursor.step);
       from_[i].at = const_cast<std::byte*>(end.slot());
-    }
+    });
     return true;
   }
   TUTTI_DEVICE bool can_send(const Step& step, const Cursor& cursor) {
-    for (int i = thread_index(); i < to_count(step) && ok_; i += thread_count()) {
+    for_my_receivers(step, [&](int i) {
+      if (!ok_) return;
       SimpleSender& end = send_end(step, i).simple;
       ok_ = wait(Side::Send, to_peer(step, i), cursor.step, [&] { return end.cut(block_.cut) && end.has_room(); });
       to_[i].at = end.slot();
-    }
+    });
     return block_all(ok_);
   }
   TUTTI_DEVICE void apply(const Step& step, const Cursor& cursor) {
@@ -204,9 +228,8 @@ class SimpleLane : public LaneBase {
     block_barrier();
   }
   TUTTI_DEVICE void post(const Step& step, const Cursor&) {
-    for (int i = thread_index(); i < to_count(step); i += thread_count())
-      send_end(step, i).simple.publish(piece_.bytes, work_.identity);
-    for (int i = thread_index(); i < from_count(step); i += thread_count()) receive_end(step, i).simple.release();
+    for_my_receivers(step, [&](int i) { send_end(step, i).simple.publish(piece_.bytes, work_.identity); });
+    for_my_senders(step, [&](int i) { receive_end(step, i).simple.release(); });
   }
 };
 

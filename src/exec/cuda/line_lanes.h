@@ -108,23 +108,24 @@ class LLLane : public LineLane<T, op> {
 
   // The answer is can_send's, for both.
   TUTTI_DEVICE bool can_receive(const Step& step, const Cursor& cursor) {
-    ok_ = true;
-    for (int i = thread_index(); i < this->from_count(step) && ok_; i += thread_count()) {
+    this->for_my_senders(step, [&](int i) {
+      if (!ok_) return;
       const LineReceiver& end = this->receive_end(step, i).ll;
       const int peer = this->from_peer(step, i);
       from_[i] = {const_cast<std::byte*>(end.slot()), ll_flag(end.position())};
       uint64_t identity = 0;
       ok_ = read(i, peer, 0, cursor.step, identity);
       if (ok_ && identity != work_.identity) ok_ = this->end(Ended::Mismatch, Side::Receive, peer, cursor.step);
-    }
+    });
     return true;
   }
   TUTTI_DEVICE bool can_send(const Step& step, const Cursor& cursor) {
-    for (int i = thread_index(); i < this->to_count(step) && ok_; i += thread_count()) {
+    this->for_my_receivers(step, [&](int i) {
+      if (!ok_) return;
       LineSender& end = this->send_end(step, i).ll;
       ok_ = this->wait(Side::Send, this->to_peer(step, i), cursor.step, [&] { return end.has_room(); });
       to_[i] = {end.slot(), ll_flag(end.position())};
-    }
+    });
     return block_all(ok_);
   }
   TUTTI_DEVICE void apply(const Step& step, const Cursor& cursor) {
@@ -157,9 +158,8 @@ class LLLane : public LineLane<T, op> {
   TUTTI_DEVICE void post(const Step& step, const Cursor&) {
     // A wait that ended keeps the block from crediting and counting; the next slice finds the lane ended.
     if (!block_all(ok_)) return;
-    for (int i = thread_index(); i < this->to_count(step); i += thread_count()) this->send_end(step, i).ll.advance();
-    for (int i = thread_index(); i < this->from_count(step); i += thread_count())
-      this->receive_end(step, i).ll.release();
+    this->for_my_receivers(step, [&](int i) { this->send_end(step, i).ll.advance(); });
+    this->for_my_senders(step, [&](int i) { this->receive_end(step, i).ll.release(); });
   }
 
  private:
@@ -199,8 +199,8 @@ class LL128Lane : public LineLane<T, op> {
 
   // The answer is can_send's, for both. The first line says whose the slot is.
   TUTTI_DEVICE bool can_receive(const Step& step, const Cursor& cursor) {
-    ok_ = true;
-    for (int i = thread_index(); i < this->from_count(step) && ok_; i += thread_count()) {
+    this->for_my_senders(step, [&](int i) {
+      if (!ok_) return;
       const CudaReceiveEnd& end = this->receive_end(step, i);
       const int peer = this->from_peer(step, i);
       if (!end.whole_lines) ok_ = this->end(Ended::Refused, Side::Receive, peer, cursor.step);
@@ -213,17 +213,18 @@ class LL128Lane : public LineLane<T, op> {
         return seen != 0 && (seen & kPositionMask) == (flag & kPositionMask);
       });
       if (ok_ && seen != flag) ok_ = this->end(Ended::Mismatch, Side::Receive, peer, cursor.step);
-    }
+    });
     return true;
   }
   TUTTI_DEVICE bool can_send(const Step& step, const Cursor& cursor) {
-    for (int i = thread_index(); i < this->to_count(step) && ok_; i += thread_count()) {
+    this->for_my_receivers(step, [&](int i) {
+      if (!ok_) return;
       CudaSendEnd& end = this->send_end(step, i);
       const int peer = this->to_peer(step, i);
       if (!end.whole_lines) ok_ = this->end(Ended::Refused, Side::Send, peer, cursor.step);
       ok_ = ok_ && this->wait(Side::Send, peer, cursor.step, [&] { return end.ll128.has_room(); });
       to_[i] = {end.ll128.slot(), make_flag(end.ll128.position(), work_.identity)};
-    }
+    });
     return block_all(ok_);
   }
 
@@ -271,9 +272,8 @@ class LL128Lane : public LineLane<T, op> {
   }
   TUTTI_DEVICE void post(const Step& step, const Cursor&) {
     if (!block_all(ok_)) return;  // as LLLane
-    for (int i = thread_index(); i < this->to_count(step); i += thread_count()) this->send_end(step, i).ll128.advance();
-    for (int i = thread_index(); i < this->from_count(step); i += thread_count())
-      this->receive_end(step, i).ll128.release();
+    this->for_my_receivers(step, [&](int i) { this->send_end(step, i).ll128.advance(); });
+    this->for_my_senders(step, [&](int i) { this->receive_end(step, i).ll128.release(); });
   }
 
  private:

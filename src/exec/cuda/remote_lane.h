@@ -23,7 +23,6 @@ class RemoteLane : public LaneBase {
 
   // The answer is can_send's, for both.
   TUTTI_DEVICE bool can_receive(const Step& step, const Cursor& cursor) {
-    ok_ = true;
     if (step.access == Access::Enter) enter(step, cursor);
     if (step.access == Access::Remote) find_peers(step, cursor);
     return true;
@@ -32,10 +31,11 @@ class RemoteLane : public LaneBase {
     if (step.access == Access::Open && !fits(work_.opening))
       ok_ = end(Ended::Refused, Side::Send, work_.me, cursor.step);
     if (step.access == Access::Open || step.access == Access::Close) {
-      for (int i = thread_index(); i < to_count(step) && ok_; i += thread_count()) {
+      for_my_receivers(step, [&](int i) {
+        if (!ok_) return;
         SimpleSender& end = send_end(step, i).simple;
         ok_ = wait(Side::Send, to_peer(step, i), cursor.step, [&] { return end.drained(); });
-      }
+      });
     }
     return block_all(ok_);
   }
@@ -48,16 +48,16 @@ class RemoteLane : public LaneBase {
   }
   TUTTI_DEVICE void post(const Step& step, const Cursor&) {
     if (step.access == Access::Open) {
-      for (int i = thread_index(); i < to_count(step); i += thread_count())
-        send_end(step, i).simple.open(work_.opening, work_.identity);
+      for_my_receivers(step, [&](int i) { send_end(step, i).simple.open(work_.opening, work_.identity); });
     } else if (step.access == Access::Leave) {
-      for (int i = thread_index(); i < from_count(step); i += thread_count()) receive_end(step, i).simple.release();
+      for_my_senders(step, [&](int i) { receive_end(step, i).simple.release(); });
     }
   }
 
  private:
   TUTTI_DEVICE void enter(const Step& step, const Cursor& cursor) {
-    for (int i = thread_index(); i < from_count(step) && ok_; i += thread_count()) {
+    for_my_senders(step, [&](int i) {
+      if (!ok_) return;
       SimpleReceiver& end = receive_end(step, i).simple;
       const int peer = from_peer(step, i);
       ok_ = wait(Side::Receive, peer, cursor.step, [&] { return end.ready(); });
@@ -67,7 +67,7 @@ class RemoteLane : public LaneBase {
       } else if (!fits(end.opening())) {
         ok_ = this->end(Ended::Refused, Side::Receive, peer, cursor.step);
       }
-    }
+    });
   }
 
   TUTTI_DEVICE bool fits(const Opening& opening) const {
@@ -88,20 +88,20 @@ class RemoteLane : public LaneBase {
     const auto block = [&](const Layout& layout, int number) {
       return layout.piece(block_.tiling, number, 1, cursor.round, cursor.slice).offset;
     };
-    for (int i = thread_index(); i < from_count(step); i += thread_count()) {
+    for_my_senders(step, [&](int i) {
       const Opening& theirs = receive_end(step, i).simple.opening();
       from_[i].at = step.from_buffer == Buffer::Input
                         ? address(from_peer(step, i), theirs.input_window,
                                   theirs.input + block(work_.layout.input, step.from_block))
                         : address(from_peer(step, i), theirs.output_window,
                                   theirs.output + block(work_.layout.output, step.from_block));
-    }
-    for (int i = thread_index(); i < step.to.size(work_.n); i += thread_count()) {
+    });
+    for_my_peers(step.to, [&](int i) {
       const int peer = step.to.at(i, work_.me);
       const bool fan = step.to.fan && block_.fan_receive != nullptr;
       const Opening& theirs = (fan ? block_.fan_receive : block_.receive)[peer].simple.opening();
       to_[i].at = address(peer, theirs.output_window, theirs.output + block(work_.layout.output, step.to_block));
-    }
+    });
   }
 };
 
