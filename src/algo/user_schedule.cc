@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "algo/catalog.h"
+#include "base/fnv.h"
 
 namespace tutti {
 namespace {
@@ -129,12 +130,6 @@ Result<Step> read_step(const json& object, int me, size_t k, UserSchedule& made)
   return step;
 }
 
-uint64_t hash(const std::string& text) {  // FNV-1a
-  uint64_t value = 0xCBF29CE484222325u;
-  for (const char c : text) value = (value ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
-  return value;
-}
-
 }  // namespace
 
 Result<std::unique_ptr<UserSchedule>> parse_user_schedule(const std::string& text, const std::string& file) {
@@ -185,7 +180,7 @@ Result<std::unique_ptr<UserSchedule>> parse_user_schedule(const std::string& tex
       steps.push_back(step);
     }
   }
-  made->digest = hash(document.dump());  // what it says, not how it is spaced
+  made->digest = fnv1a(document.dump());  // what it says, not how it is spaced
   return made;
 }
 

@@ -94,7 +94,7 @@ Translated subsystems(std::string_view text) {
   return result;
 }
 
-// NCCL's leading = or ^ is for all names, ours stands before each.
+// NCCL's leading = or ^ is for all names, and names may be empty; so the mark is written before each.
 Translated interfaces(std::string_view text) {
   std::string_view prefix;
   if (text.starts_with('=') || text.starts_with('^')) {
@@ -175,7 +175,7 @@ Translated network(std::string_view text) {
 }
 
 Translated devices(std::string_view text) {
-  const Result<DeviceList> list = DeviceList::parse(text);
+  const Result<NameList> list = parse_device_list(text);
   if (!list.ok()) return {"", list.status().message()};
   return unchanged(text);
 }

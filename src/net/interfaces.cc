@@ -28,39 +28,6 @@ Kind kind_of(const LocalInterface& interface) {
 
 }  // namespace
 
-Result<InterfaceFilter> InterfaceFilter::parse(std::string_view text) {
-  InterfaceFilter filter;
-  bool exclude = false, exact = false;
-  for (size_t at = 0; at < text.size();) {
-    const size_t end = std::min(text.find(',', at), text.size());
-    std::string_view name = text.substr(at, end - at);
-    at = end + 1;
-    if (name.starts_with('^') || name.starts_with('=')) {
-      exclude = name.starts_with('^');
-      if (exclude) name.remove_prefix(1);
-      exact = name.starts_with('=');
-      if (exact) name.remove_prefix(1);
-    }
-    if (name.empty() || name.find_first_of("^=/ \t") != std::string_view::npos) {
-      return invalid_argument(
-          "TUTTI_SOCKET_IFNAME='{}' does not parse: expected a comma list of name prefixes, e.g. eth,ib; =eth0 is an "
-          "exact name, ^docker excludes",
-          text);
-    }
-    (exclude ? filter.excluded_ : filter.chosen_).push_back({std::string(name), exact});
-  }
-  return filter;
-}
-
-int InterfaceFilter::place_of(std::string_view name) const {
-  for (const Item& item : excluded_) {
-    if (item.matches(name)) return -1;
-  }
-  if (chosen_.empty()) return 0;
-  const auto item = std::ranges::find_if(chosen_, [&](const Item& candidate) { return candidate.matches(name); });
-  return item == chosen_.end() ? -1 : static_cast<int>(item - chosen_.begin());
-}
-
 Result<int> parse_family(std::string_view text) {
   if (text == "any" || text.empty()) return AF_UNSPEC;
   if (text == "ipv4") return AF_INET;
@@ -68,7 +35,7 @@ Result<int> parse_family(std::string_view text) {
   return invalid_argument("TUTTI_SOCKET_FAMILY='{}' does not parse: expected any, ipv4 or ipv6", text);
 }
 
-std::vector<LocalInterface> choose_interfaces(const std::vector<LocalInterface>& found, const InterfaceFilter& filter,
+std::vector<LocalInterface> choose_interfaces(const std::vector<LocalInterface>& found, const NameList& filter,
                                               int family) {
   struct Candidate {
     int place;
@@ -104,7 +71,7 @@ Result<std::vector<LocalInterface>> find_interfaces() {
 }
 
 Result<std::vector<SocketAddress>> local_addresses() {
-  TUTTI_ASSIGN_OR_RETURN(const InterfaceFilter filter, InterfaceFilter::parse(env().socket_interface));
+  TUTTI_ASSIGN_OR_RETURN(const NameList filter, NameList::parse("TUTTI_SOCKET_IFNAME", env().socket_interface));
   TUTTI_ASSIGN_OR_RETURN(const int family, parse_family(env().socket_family));
   TUTTI_ASSIGN_OR_RETURN(const std::vector<LocalInterface> found, find_interfaces());
   std::vector<SocketAddress> addresses;

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/name_list.h"
 #include "base/status.h"
 #include "net/address.h"
 
@@ -19,32 +20,11 @@ struct LocalInterface {
   SocketAddress address;  // port 0
 };
 
-// TUTTI_SOCKET_IFNAME. A comma list; a mark before a name holds for the names after it, until the next mark:
-//   eth,ib        names that start with eth, then names that start with ib
-//   =eth0,eth1    exactly these
-//   ^docker,virbr all but names that start so;  ^=eth0: all but exactly this
-class InterfaceFilter {
- public:
-  static Result<InterfaceFilter> parse(std::string_view text);
-
-  // Place of the first item that chooses the name (0 if the list only excludes), or -1: not to be used.
-  int place_of(std::string_view name) const;
-  bool chooses() const { return !chosen_.empty(); }
-
- private:
-  struct Item {
-    std::string name;
-    bool exact;
-    bool matches(std::string_view candidate) const { return exact ? candidate == name : candidate.starts_with(name); }
-  };
-  std::vector<Item> chosen_, excluded_;
-};
-
 // AF_UNSPEC for "any".
 Result<int> parse_family(std::string_view text);
 
 // Pure: what of `found` to use, best first. IPv6 link-local addresses are never used.
-std::vector<LocalInterface> choose_interfaces(const std::vector<LocalInterface>& found, const InterfaceFilter& filter,
+std::vector<LocalInterface> choose_interfaces(const std::vector<LocalInterface>& found, const NameList& filter,
                                               int family);
 
 // The interfaces that are up and have an address, in the kernel's order.

@@ -13,6 +13,7 @@
 
 #include "algo/catalog.h"
 #include "algo/user_schedule.h"
+#include "base/fnv.h"
 #include "plan/cost.h"
 #include "plan/fabric.h"
 #include "plan/plan.h"
@@ -281,9 +282,7 @@ uint64_t summary_digest(const Summary& summary) {
                          fmt::join(std::span(summary.places->map().host_of, static_cast<size_t>(summary.n)), ","))) +
       format_profile(*summary.profile);
   for (const UserSchedule* one : summary.schedules) all += fmt::format(" {:016x}", one->digest);
-  uint64_t hash = 0xCBF29CE484222325u;  // FNV-1a
-  for (const char c : all) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
-  return hash;
+  return fnv1a(all);
 }
 
 }  // namespace tutti

@@ -36,12 +36,17 @@ class Tables {
     changed.schedule = [this](const ScheduleArgs& args) {
       return AnySchedule{TableSchedule{tables_[{args.me, args.part}]}};
     };
-    const Result<ProofStats> result = prove(changed);
+    const Result<ProofStats> result = prove(changed, &verdict_);
     return result.ok() ? "proven" : result.status().message();
+  }
+  Verdict verdict() {
+    (void)refusal();
+    return verdict_;
   }
 
  private:
   Proof proof_;
+  Verdict verdict_ = Verdict::Senseless;
   std::map<std::pair<int, int>, std::vector<Step>> tables_;
 };
 
@@ -130,6 +135,20 @@ TEST(Refusals, EverybodyReceivesFirst) {
   EXPECT_REFUSED(exchange,
                  "deadlock with 1 slots, 2 lanes wait: rank 0, channel 0, part 0, round 0, step 1, slice 0 "
                  "waits for a slice from rank 1; rank 1");
+}
+
+TEST(Refusals, SayWhichKindTheyAre) {
+  Tables ring(Coll::AllReduce, Algo::Ring, 4);
+  EXPECT_EQ(ring.verdict(), Verdict::Proven);
+  ring.proof().bytes = 1024;
+  ring.proof().slots = 1;
+  EXPECT_EQ(ring.verdict(), Verdict::Deadlock);
+  ring.proof().slots = 0;
+  EXPECT_EQ(ring.verdict(), Verdict::Senseless);
+  Tables exchange(Coll::AllToAll, Algo::Pairwise, 3);
+  exchange.proof().in_place = true;
+  exchange.step(0, 0).dst_block = 1;
+  EXPECT_EQ(exchange.verdict(), Verdict::Wrong);
 }
 
 TEST(Refusals, TooFewSlots) {

@@ -16,7 +16,7 @@ const std::vector<LocalInterface> kHost{
 };
 
 std::string chosen(const char* names, int family = AF_UNSPEC) {
-  const auto filter = InterfaceFilter::parse(names);
+  const auto filter = NameList::parse("TUTTI_SOCKET_IFNAME", names);
   EXPECT_TRUE(filter.ok()) << filter.status().message();
   std::string text;
   for (const LocalInterface& interface : choose_interfaces(kHost, *filter, family)) {
@@ -59,7 +59,7 @@ TEST(Interfaces, Families) {
 
 TEST(Interfaces, ListsThatDoNotParse) {
   for (const char* text : {",", "eth,,lo", "^", "=", "^=", "==eth", "eth 0", "e^h"}) {
-    EXPECT_EQ(InterfaceFilter::parse(text).status().code(), Code::InvalidArgument) << text;
+    EXPECT_EQ(NameList::parse("TUTTI_SOCKET_IFNAME", text).status().code(), Code::InvalidArgument) << text;
   }
 }
 

@@ -271,12 +271,13 @@ TEST(ChannelRestrictions, OfNumbersAreKeptOrSaidToContradict) {
   EXPECT_NE(none.status().message().find("TUTTI_MIN_CHANNELS"), std::string::npos);
 }
 
-TEST(ChannelRestrictions, FiltersOfNicsReadAsDocumented) {
-  EXPECT_TRUE(nic_admitted("", "eth0"));
-  EXPECT_TRUE(nic_admitted("eth,mlx5", "mlx5_1"));
-  EXPECT_FALSE(nic_admitted("=mlx5_1", "mlx5_10"));
-  EXPECT_FALSE(nic_admitted("^mlx5", "mlx5_10"));
-  EXPECT_TRUE(nic_admitted("^=mlx5_1", "mlx5_10"));
+TEST(ChannelRestrictions, AListOfNicsThatDoesNotParseIsNamed) {
+  const Graph graph = repeat_hosts(read_ok(fixture("nccl-hgx-nvswitch.xml")), 2);
+  const auto wrong = plan_channels(graph, {.ranks = *place_ranks(graph, 0), .nics = "mlx5_0,,mlx5_1"});
+  ASSERT_FALSE(wrong.ok());
+  EXPECT_EQ(wrong.status().code(), Code::InvalidArgument);
+  EXPECT_NE(wrong.status().message().find("TUTTI_NICS or --nics='mlx5_0,,mlx5_1' does not parse"), std::string::npos)
+      << wrong.status().message();
 }
 
 // --- the bound, by hand ---

@@ -15,7 +15,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 bool admits(const char* list, const char* device, int port = 1) {
-  const Result<DeviceList> parsed = DeviceList::parse(list);
+  const Result<NameList> parsed = parse_device_list(list);
   EXPECT_TRUE(parsed.ok()) << list << ": " << parsed.status().message();
   return parsed.ok() && parsed->admits(device, port);
 }
@@ -43,7 +43,7 @@ TEST(RdmaDeviceList, ANumberChoosesOnePort) {
 
 TEST(RdmaDeviceList, WhatIsNoDeviceIsRefused) {
   for (const char* list : {",", "mlx5_0:", "mlx5_0:x", "mlx5_0:1x", "mlx5_0:-1", "mlx5_0:256", "^,a", ":1", "a,,b"}) {
-    const Result<DeviceList> parsed = DeviceList::parse(list);
+    const Result<NameList> parsed = parse_device_list(list);
     ASSERT_FALSE(parsed.ok()) << list;
     EXPECT_THAT(parsed.status().message(), HasSubstr(list));
     EXPECT_EQ(parsed.status().code(), Code::InvalidArgument);

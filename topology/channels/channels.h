@@ -22,7 +22,7 @@ struct ChannelRequest {
   Pattern pattern = Pattern::AllReduce;
   int32_t root = 0;  // rank, where the pattern has one
   // Restrictions. Any that leaves nothing is an error that lists what it excluded.
-  std::string nics = {};                                // nic_admitted() says how
+  std::string nics = {};                                // TUTTI_NICS: base/name_list.h
   int32_t min_channels = 0, max_channels = 0;           // 0: free
   std::function<void(std::string_view)> progress = {};  // a line about what is being tried
 };

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "base/name_list.h"
 #include "topology/figures.h"
 
 namespace tutti::topology {
@@ -41,7 +42,8 @@ class Domains {
 
 class Builder {
  public:
-  Builder(const Graph& graph, std::string_view nics) : graph_(graph), nics_(nics) {}
+  Builder(const Graph& graph, const NameList& admitted, std::string_view nics)
+      : graph_(graph), admitted_(admitted), nics_(nics) {}
 
   void add_devices(const std::vector<NodeId>& ranks) {
     for (const NodeId device : ranks) {
@@ -145,7 +147,7 @@ class Builder {
           const Link& link = graph_.link(link_id);
           if (link.kind != LinkKind::Network) continue;
           const Node& port = graph_.node(link.other(id));
-          if (!nic_admitted(nics_, port.name)) {
+          if (!admitted_.admits(port.name)) {
             excluded += (excluded.empty() ? "" : ", ") + port.name;
             continue;
           }
@@ -273,7 +275,8 @@ class Builder {
   }
 
   const Graph& graph_;
-  std::string_view nics_;
+  const NameList& admitted_;
+  std::string_view nics_;  // the same, as it was written
   Network network_;
   std::map<NodeId, int32_t> vertex_;
   std::map<NodeId, int32_t> memory_;  // a NUMA node with ranks: the vertex that forwards
@@ -295,25 +298,10 @@ std::string Network::signature() const {
   return text;
 }
 
-bool nic_admitted(std::string_view filter, std::string_view name) {
-  const bool exclude = filter.starts_with('^');
-  if (exclude) filter.remove_prefix(1);
-  if (filter.empty()) return true;
-  bool found = false;
-  while (!filter.empty()) {
-    const size_t end = filter.find(',');
-    std::string_view word = filter.substr(0, end);
-    filter = end == std::string_view::npos ? std::string_view() : filter.substr(end + 1);
-    const bool exact = word.starts_with('=');
-    if (exact) word.remove_prefix(1);
-    if (!word.empty()) found = found || (exact ? name == word : name.starts_with(word));
-  }
-  return found != exclude;
-}
-
 Result<std::vector<Network>> make_networks(const Graph& graph, const std::vector<NodeId>& ranks,
                                            std::string_view nics) {
   if (ranks.empty()) return invalid_usage("no ranks: the topology names no GPU and no NUMA node that could hold one");
+  TUTTI_ASSIGN_OR_RETURN(const NameList admitted, NameList::parse("TUTTI_NICS or --nics", nics));
   const Domains domains(graph);
   std::map<NodeId, size_t> order;
   std::vector<std::vector<NodeId>> placed, members;
@@ -327,7 +315,7 @@ Result<std::vector<Network>> make_networks(const Graph& graph, const std::vector
     if (const auto domain = order.find(domains.of(id)); domain != order.end()) members[domain->second].push_back(id);
   std::vector<Network> networks;
   for (size_t d = 0; d < placed.size(); ++d) {
-    Builder builder(graph, nics);
+    Builder builder(graph, admitted, nics);
     builder.add_devices(placed[d]);
     TUTTI_TRY(builder.build(members[d], static_cast<int32_t>(ranks.size() - placed[d].size())));
     networks.push_back(builder.take());

@@ -58,12 +58,10 @@ struct Network {
   std::string signature() const;
 };
 
-// Which ports channels across domains may use, as TUTTI_NICS and --nics write it: a comma list of prefixes of names;
-// =name is exact; ^ before the list excludes; empty: all.
-bool nic_admitted(std::string_view filter, std::string_view name);
-
 // One network per domain that holds ranks, in the order of their first ranks. `ranks` is the device (a GPU or a NUMA
-// node) of each rank. An error names what is missing: a NIC, or what a restriction excluded.
+// node) of each rank. `nics` chooses the ports of channels across
+// domains, as TUTTI_NICS does (base/name_list.h). An error names what is missing: a NIC, or what a restriction
+// excluded.
 Result<std::vector<Network>> make_networks(const Graph& graph, const std::vector<NodeId>& ranks, std::string_view nics);
 
 }  // namespace tutti::topology

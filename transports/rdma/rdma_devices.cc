@@ -125,7 +125,7 @@ bool RdmaNic::take_event(ibv_async_event& event) const {
 }
 
 Result<std::shared_ptr<RdmaDevices>> RdmaDevices::open(const RdmaSettings& settings) {
-  TUTTI_ASSIGN_OR_RETURN(const DeviceList list, DeviceList::parse(settings.devices));
+  TUTTI_ASSIGN_OR_RETURN(const NameList list, parse_device_list(settings.devices));
   std::vector<std::string> notes;
   TUTTI_ASSIGN_OR_RETURN(std::vector<verbs::OpenDevice> opened, verbs::open_devices(settings.verbs_library, notes));
   TUTTI_ASSIGN_OR_RETURN(const verbs::VerbsApi* const api, verbs::library(settings.verbs_library));

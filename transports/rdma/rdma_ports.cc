@@ -3,7 +3,6 @@
 #include "transports/rdma/rdma_ports.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cstring>
 #include <map>
 
@@ -43,7 +42,7 @@ Result<RdmaSettings> RdmaSettings::from_environment() {
   for (const auto& limit : limits)
     if (limit.value > limit.most)
       return invalid_argument("{}={}: at most {} is allowed", limit.name, limit.value, limit.most);
-  TUTTI_TRY(DeviceList::parse(set.rdma_devices));
+  TUTTI_TRY(parse_device_list(set.rdma_devices));
   return RdmaSettings{.verbs_library = set.verbs_library,
                       .devices = set.rdma_devices,
                       .gid_index = set.rdma_gid_index,
@@ -54,43 +53,8 @@ Result<RdmaSettings> RdmaSettings::from_environment() {
                       .queue_pairs = static_cast<int>(std::max<int64_t>(set.rdma_queue_pairs, 1))};
 }
 
-Result<DeviceList> DeviceList::parse(std::string_view text) {
-  DeviceList list;
-  const std::string_view whole = text;
-  if (text.starts_with('^')) {
-    list.exclude_ = true;
-    text.remove_prefix(1);
-  }
-  if (text.starts_with('=')) {
-    list.exact_ = true;
-    text.remove_prefix(1);
-  }
-  while (!text.empty()) {
-    const std::string_view word = text.substr(0, text.find(','));
-    text.remove_prefix(std::min(word.size() + 1, text.size()));
-    const size_t colon = word.find(':');
-    Item item{std::string(word.substr(0, colon))};
-    bool good = !item.name.empty();
-    if (colon != std::string_view::npos) {
-      const std::string_view number = word.substr(colon + 1);
-      const auto [end, failure] = std::from_chars(number.data(), number.data() + number.size(), item.port);
-      good &= failure == std::errc() && end == number.data() + number.size() && item.port >= 0 && item.port <= 255;
-    }
-    if (!good)
-      return invalid_argument(
-          "TUTTI_RDMA_HCA={}: '{}' is not NAME or NAME:PORT; a leading = takes names as whole, a leading ^ excludes",
-          whole, word);
-    list.items_.push_back(std::move(item));
-  }
-  return list;
-}
-
-bool DeviceList::admits(std::string_view device, int port) const {
-  if (items_.empty()) return true;
-  const bool named = std::any_of(items_.begin(), items_.end(), [&](const Item& item) {
-    return (exact_ ? device == item.name : device.starts_with(item.name)) && (item.port == 0 || item.port == port);
-  });
-  return named != exclude_;
+Result<NameList> parse_device_list(std::string_view text) {
+  return NameList::parse("TUTTI_RDMA_HCA", text, NameList::Ports::Yes);
 }
 
 const verbs::Gid* choose_gid(const verbs::Port& port, int wanted) {

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/name_list.h"
 #include "base/status.h"
 #include "net/wire.h"
 #include "verbs/verbs.h"
@@ -19,7 +20,7 @@ namespace tutti {
 // TUTTI_RDMA_* (src/base/env_vars.def).
 struct RdmaSettings {
   std::string verbs_library;
-  std::string devices;    // DeviceList
+  std::string devices;    // parse_device_list()
   int gid_index = -1;     // -1: by address and type
   int traffic_class = 0;  // of the network layer; RoCE: DSCP and ECN bits
   int service_level = 0;  // of the link layer
@@ -30,21 +31,8 @@ struct RdmaSettings {
   static Result<RdmaSettings> from_environment();
 };
 
-// Which devices and ports: names as prefixes, or whole with a leading =; a leading ^ means all but these (^= both);
-// NAME:PORT is one port of a device. Empty: all. The same language as NCCL_IB_HCA.
-class DeviceList {
- public:
-  static Result<DeviceList> parse(std::string_view text);
-  bool admits(std::string_view device, int port) const;
-
- private:
-  struct Item {
-    std::string name;
-    int port = 0;  // 0: all
-  };
-  std::vector<Item> items_;
-  bool exact_ = false, exclude_ = false;
-};
+// TUTTI_RDMA_HCA: which devices and ports. NCCL_IB_HCA is written the same way.
+Result<NameList> parse_device_list(std::string_view text);
 
 // One port, as its rank offers it to the others.
 struct RdmaPort {

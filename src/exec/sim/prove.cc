@@ -41,6 +41,9 @@ class Prover {
     return stats;
   }
 
+  // The last run() ended because nobody could move.
+  bool deadlocked() const { return deadlocked_; }
+
  private:
   void add_lane(int me, int channel, int part) {
     ScheduleArgs args{
@@ -115,6 +118,7 @@ class Prover {
   }
 
   void fail_deadlock() {
+    deadlocked_ = true;
     std::string waiting;
     int named = 0;
     for (size_t lane = 0; lane < lanes_.size() && named < 4; ++lane) {
@@ -237,6 +241,7 @@ class Prover {
   std::vector<SimLane> lanes_;
   std::vector<bool> done_;
   size_t left_ = 0;
+  bool deadlocked_ = false;
   std::vector<uint32_t> sums_;  // by index of input cell
 };
 
@@ -296,9 +301,15 @@ Proof proof_of(const CatalogRow& row, Ranks ranks, int root, int slices) {
           .slots = row.slots(ranks, slices)};
 }
 
-Result<ProofStats> prove(const Proof& proof) {
+Result<ProofStats> prove(const Proof& proof, Verdict* verdict) {
+  Verdict unasked;
+  Verdict& told = verdict == nullptr ? unasked : *verdict;
+  told = Verdict::Senseless;
   TUTTI_TRY(check(proof));
-  return Prover(proof).run();
+  Prover prover(proof);
+  Result<ProofStats> result = prover.run();
+  told = result.ok() ? Verdict::Proven : prover.deadlocked() ? Verdict::Deadlock : Verdict::Wrong;
+  return result;
 }
 
 }  // namespace tutti

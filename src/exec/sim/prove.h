@@ -67,8 +67,17 @@ struct ProofStats {
       0;  // of all lanes: steps that had nothing but empty slices, so nothing is proven of them
 };
 
+// What a proof comes to. The caller may have another remedy for each.
+enum class Verdict : uint8_t {
+  Proven,
+  Deadlock,  // with these slots; more of them may do
+  Wrong,
+  Senseless,  // the proof itself makes no sense
+};
+
 // The measures of the first order, or the counterexample: rank, step, slice, block, what arrived and what was expected.
 // InvalidArgument: the proof itself makes no sense. InternalError: the schedule is wrong.
-Result<ProofStats> prove(const Proof& proof);
+// `verdict`, where given, is told which it was.
+Result<ProofStats> prove(const Proof& proof, Verdict* verdict = nullptr);
 
 }  // namespace tutti

@@ -25,17 +25,16 @@ Proof proof_of(const UserSchedule& schedule, int slots) {
           .random_orders = 2};
 }
 
-bool is_deadlock(const Status& status) { return status.message().find(": deadlock with") != std::string::npos; }
-
 // The fewest slots: doubled until it runs, then halved towards it. More slots never hurt.
 Result<int> fewest_slots(const UserSchedule& schedule, Verified& verified) {
   const auto runs = [&](int slots) -> Result<bool> {
     Proof proof = proof_of(schedule, slots);
     proof.bytes *= 4;  // several rounds, so that what one leaves hinders the next
     ++verified.proofs;
-    const Result<ProofStats> result = prove(proof);
+    Verdict verdict = Verdict::Wrong;
+    const Result<ProofStats> result = prove(proof, &verdict);
     if (result.ok()) return true;
-    if (is_deadlock(result.status()) && slots < kMostSlots) return false;
+    if (verdict == Verdict::Deadlock && slots < kMostSlots) return false;
     return result.status();
   };
   int enough = 1;
