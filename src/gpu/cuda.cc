@@ -93,7 +93,7 @@ Status cuda_status(const CudaRun& cuda, int code, std::string_view call, int dev
   if (cuda.error_text(code, &text) != kCudaSuccess || text == nullptr) text = "no description";
   const std::string where = device < 0 ? std::string() : fmt::format(" on CUDA device {}", device);
   if (!is_sticky(code))
-    return error(Code::CudaError, "{}{} failed: {} ({}), {}: {}", call, where, name, code, text, remedy(code));
+    return error(Code::CudaError, "CUDA's {}{} failed: {} ({}), {}: {}", call, where, name, code, text, remedy(code));
   if (ours == Ours::No)
     return error(Code::CudaError,
                  "{}{} saw {} ({}), {}: work of the application that ran before on this device has failed, none of "
