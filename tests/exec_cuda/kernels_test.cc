@@ -24,14 +24,14 @@ constexpr uint64_t kLineSlots = 4;
 // Zeroed, as slots must be; aligned to 128.
 class Memory {
  public:
-  explicit Memory(uint64_t bytes) : words_((bytes + 127) / 128) {}
-  std::byte* data() { return words_.data()->bytes; }
+  explicit Memory(uint64_t bytes) : lines_((bytes + 127) / 128) {}
+  std::byte* data() { return lines_.data()->bytes; }
 
  private:
   struct alignas(128) Line {
     std::byte bytes[128] = {};
   };
-  std::vector<Line> words_;
+  std::vector<Line> lines_;
 };
 
 // The connection of one ordered pair, in memory that both ends see.
@@ -105,7 +105,7 @@ class Ranks {
   }
 
   using Body = void (*)(const CudaLaunch&);
-  // One call. `in` and `out`: the ranks' buffers. `identities` may make a rank call something else.
+  // One call. `in` and `out`: the ranks' buffers. `odd_rank` calls something else than the others.
   bool launch(Body body, uint64_t bytes, uint32_t element_bytes, std::vector<std::vector<std::byte>>& in,
               std::vector<std::vector<std::byte>>& out, uint64_t seed, uint32_t odd_rank = UINT32_MAX) {
     std::vector<CudaWork> works(static_cast<size_t>(n_));
@@ -158,22 +158,20 @@ class Ranks {
   uint32_t shared_ = 0;
 };
 
-template <class T>
-struct Kernels {
-  static Ranks::Body body(KernelProto proto, bool reduces) {
-    switch (proto) {
-      case KernelProto::Simple:
-        return reduces ? run_block<KernelProto::Simple, T, ReduceOp::Sum>
-                       : run_block<KernelProto::Simple, uint8_t, ReduceOp::Max>;
-      case KernelProto::LL:
-        return reduces ? run_block<KernelProto::LL, T, ReduceOp::Sum>
-                       : run_block<KernelProto::LL, uint8_t, ReduceOp::Max>;
-      default:
-        return reduces ? run_block<KernelProto::LL128, T, ReduceOp::Sum>
-                       : run_block<KernelProto::LL128, uint8_t, ReduceOp::Max>;
-    }
+template <KernelProto proto>
+Ranks::Body body(bool adds) {
+  return adds ? run_block<proto, float, ReduceOp::Sum> : run_block<proto, uint8_t, ReduceOp::Max>;
+}
+Ranks::Body body_of(KernelProto proto, bool adds) {
+  switch (proto) {
+    case KernelProto::Simple:
+      return body<KernelProto::Simple>(adds);
+    case KernelProto::LL:
+      return body<KernelProto::LL>(adds);
+    default:
+      return body<KernelProto::LL128>(adds);
   }
-};
+}
 
 constexpr KernelProto kSlotProtos[] = {KernelProto::Simple, KernelProto::LL, KernelProto::LL128};
 
@@ -231,8 +229,8 @@ void check(const Plan& plan, KernelProto proto, int n, int root, uint64_t count)
       out[static_cast<size_t>(r)].resize(outs * sizeof(float));
     }
     const bool adds = reduces(plan.coll);
-    ASSERT_TRUE(ranks.launch(Kernels<float>::body(proto, adds), count * sizeof(float), adds ? sizeof(float) : 1, in,
-                             out, static_cast<uint64_t>(call + 1)))
+    ASSERT_TRUE(ranks.launch(body_of(proto, adds), count * sizeof(float), adds ? sizeof(float) : 1, in, out,
+                             static_cast<uint64_t>(call + 1)))
         << "stands still";
     ASSERT_TRUE(ranks.all_fine());
     for (int r = 0; r < n; ++r) {
@@ -302,7 +300,7 @@ TEST(Kernels, AnotherCallIsAMismatchAndTheHostEndsTheOthers) {
     ranks.beside = [&](uint64_t turn) {
       if (turn == 2000) store_relaxed(ranks.control.end, uint64_t{1});
     };
-    ASSERT_TRUE(ranks.launch(Kernels<float>::body(proto, true), 64, 4, in, out, 1, 1)) << "stands still";
+    ASSERT_TRUE(ranks.launch(body_of(proto, true), 64, 4, in, out, 1, 1)) << "stands still";
     int mismatches = 0;
     for (int r = 0; r < 3; ++r) {
       for (int block = 0; block < plan.parts; ++block) {
