@@ -389,8 +389,9 @@ int cuMemExportToShareableHandle(void* out, CudaMemoryHandle handle, int, unsign
   ENTER();
   if (driver().handles.count(handle) == 0) return kCudaInvalidValue;
   const int fd = ::fcntl(static_cast<int>(handle - 1), F_DUPFD_CLOEXEC, 0);
+  if (fd < 0) return kCudaOutOfMemory;
   std::memcpy(out, &fd, sizeof fd);
-  return fd >= 0 ? kCudaSuccess : kCudaOutOfMemory;
+  return kCudaSuccess;
 }
 int cuMemImportFromShareableHandle(CudaMemoryHandle* handle, void* number, int) {
   ENTER();
