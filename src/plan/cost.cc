@@ -9,6 +9,8 @@
 //        + touched / memory                      the user's own buffers
 //        + handling of slots, one per peer and slice
 //
+// unless the profile has timed just this candidate on as many ranks: then it takes what it took.
+//
 // With m > 1 ranks on a core everything takes m times as long, and an exchange is not a line but a round of context
 // switches: the last rank to arrive carries on, so m ranks cost m switches.
 //
@@ -152,6 +154,12 @@ double predict_us(const Summary& summary, const Shape& shape, const CatalogRow& 
   const int n = summary.n;
   const Profile& profile = *summary.profile;
   const Bytes bytes = bytes_of(summary, shape, row, ranks);
+  // Timed with the planner's own channels and slices, and of blocks of known sizes.
+  const bool as_timed = plan.user == nullptr && !shape.ragged && summary.slice_bytes == 0 &&
+                        summary.min_channels == 0 && summary.max_channels == 0;
+  const Timed* timed =
+      as_timed ? profile.find(row.coll, row.algo, plan.proto, n, summary.ranks_per_core, summary.windows) : nullptr;
+  if (timed != nullptr) return (*timed)(bytes.whole);
   const double sharing = summary.ranks_per_core;
   const double slice = static_cast<double>(plan.slice_bytes);
   const double block = static_cast<double>(shape.bytes) / (writes_blocks(shape.coll) ? 1 : plan.blocks) / plan.channels;

@@ -23,12 +23,6 @@
 namespace tutti {
 namespace {
 
-// Slices of the Simple protocol, measured on a 2-core machine with 2 MiB of L2 per core. With a core per rank: lines
-// still in the writer's L1 are read at 9 GB/s, lines in its L2 at 26 GB/s, so slices are well above the L1. With more
-// ranks than cores all slots in flight together have to fit the L2: two slots of 64 to 128 KiB each.
-constexpr uint64_t kSliceDedicated = 256 << 10;
-constexpr uint64_t kSliceShared = 128 << 10;
-constexpr uint64_t kSliceCrowded = 64 << 10;
 constexpr uint64_t kSmallestSlice = 4 << 10;
 constexpr uint64_t kSlotsDedicated = 4;
 constexpr uint64_t kSlotsShared = 2;
@@ -59,9 +53,7 @@ uint64_t block_bytes(const Shape& shape, const CatalogRow& row, Ranks ranks, int
 }
 
 uint64_t simple_slice(const Summary& summary, uint64_t block, uint64_t fewest_slots) {
-  uint64_t most = summary.ranks_per_core <= 1   ? kSliceDedicated
-                  : summary.ranks_per_core <= 2 ? kSliceShared
-                                                : kSliceCrowded;
+  uint64_t most = summary.profile->slice_bytes[static_cast<size_t>(sharing_class(summary.ranks_per_core))];
   if (summary.slice_bytes > 0) most = ceil_div(summary.slice_bytes, kTileAlign) * kTileAlign;
   // Powers of two, so that calls of similar sizes share a cut of the slots.
   const uint64_t wanted = std::bit_ceil(std::max(block, kSmallestSlice));
@@ -97,8 +89,7 @@ Ranks ranks_for(const Summary& summary, const Shape& shape, const CatalogRow& ro
 int channels_wanted(const Summary& summary, const Shape& shape, const CatalogRow& row, Ranks ranks) {
   const int balanced = (row.needs & kEvenChannels) && summary.n > 2 ? 2 : 1;
   if (summary.mapped || summary.n > kNetworkFewRanks || shape.coll == Coll::SendRecv) return balanced;
-  const uint64_t shares =
-      std::clamp<uint64_t>(block_bytes(shape, row, ranks, 1) / kNetworkShare, 1, kNetworkChannels);
+  const uint64_t shares = std::clamp<uint64_t>(block_bytes(shape, row, ranks, 1) / kNetworkShare, 1, kNetworkChannels);
   return std::max(balanced, static_cast<int>(std::bit_floor(shares)));
 }
 
@@ -141,7 +132,9 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
   plan.channels = std::clamp(plan.channels, 1, summary.most_channels);
   if (row.needs & kSingleRound) plan.channels = 1;
   if (candidate.lost.empty() && summary.min_channels > 1 && ((row.needs & kSingleRound) || proto == Proto::Rma))
-    candidate.lost = fmt::format("moves in one channel, and at least {} are asked for (TUTTI_MIN_CHANNELS, or minChannels)", summary.min_channels);
+    candidate.lost =
+        fmt::format("moves in one channel, and at least {} are asked for (TUTTI_MIN_CHANNELS, or minChannels)",
+                    summary.min_channels);
   if (plan.user != nullptr && plan.user->channels != plan.channels) {  // proven with its own number
     const int given = std::exchange(plan.channels, plan.user->channels);
     const bool allowed = plan.channels <= summary.most_channels &&
@@ -280,7 +273,7 @@ uint64_t summary_digest(const Summary& summary) {
            ? std::string()
            : fmt::format(" {}",
                          fmt::join(std::span(summary.places->map().host_of, static_cast<size_t>(summary.n)), ","))) +
-      format_profile(*summary.profile);
+      fmt::format(" {:016x}", summary.profile->digest());
   for (const UserSchedule* one : summary.schedules) all += fmt::format(" {:016x}", one->digest);
   return fnv1a(all);
 }

@@ -3,11 +3,15 @@
 #include "plan/profile.h"
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cmath>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+
+#include "algo/catalog.h"
+#include "base/fnv.h"
 
 namespace tutti {
 namespace {
@@ -24,7 +28,10 @@ const Profile& xeon() {
                    Curve({0.33, 0.5, 0.8, 2.0, 4.5, 14.0, 55.0, 420.0, 2000.0, 8500.0}),
                    0.75,
                    60.0,
-                   8 << 20};
+                   8 << 20,
+                   {256 << 10, 128 << 10, 64 << 10},
+                   0,
+                   {}};
   return profile;
 }
 
@@ -42,13 +49,70 @@ const Profile& epyc() {
                    Curve({0.94, 1.05, 1.22, 1.39, 2.8, 9.5, 37.6, 320.0, 1450.0, 6540.0}),
                    1.4,
                    117.0,
-                   8 << 20};
+                   8 << 20,
+                   {256 << 10, 128 << 10, 64 << 10},
+                   0,
+                   {}};
   return profile;
 }
 
 constexpr const char* kCurveNames[] = {"ll", "slots", "kernel", "pull", "push"};
 Curve Profile::*const kCurves[] = {&Profile::ll, &Profile::slots, &Profile::kernel, &Profile::pull, &Profile::push};
-constexpr int kFormat = 1;
+constexpr int kFormat = 2;
+// More than any machine's catalog and sizes come to; a file of anything else is not read to its end.
+constexpr size_t kMostTimed = 4096, kMostPoints = 64;
+
+// A time between two measured points; both axes are logarithmic.
+double between(double bytes, double bytes0, double us0, double bytes1, double us1) {
+  return us0 * std::pow(us1 / us0, std::log(bytes / bytes0) / std::log(bytes1 / bytes0));
+}
+
+using nlohmann::json;
+
+Result<std::vector<double>> positive_numbers(const json& object, const char* key, size_t least, size_t most) {
+  const auto found = object.find(key);
+  if (found == object.end() || !found->is_array() || found->size() < least || found->size() > most)
+    return invalid_argument("\"{}\" is not a list of {} numbers", key, least == most ? std::to_string(least) : "a few");
+  std::vector<double> numbers;
+  for (const json& one : *found) {
+    if (!one.is_number()) return invalid_argument("\"{}\" holds what is no number", key);
+    numbers.push_back(one.get<double>());
+    if (!std::isfinite(numbers.back()) || numbers.back() <= 0)
+      return invalid_argument("\"{}\" holds a value of {}", key, numbers.back());
+  }
+  return numbers;
+}
+
+Result<Timed> parse_timed(const json& row) {
+  if (!row.is_object()) return invalid_argument("\"timed\" holds what is no object");
+  const auto text = [&](const char* key) {
+    const auto found = row.find(key);
+    return found != row.end() && found->is_string() ? found->get<std::string>() : std::string();
+  };
+  Timed timed;
+  const Coll* coll = find_coll(text("collective"));
+  const Algo* algo = find_algo(text("algorithm"));
+  const Proto* proto = find_proto(text("protocol"));
+  if (coll == nullptr || algo == nullptr || proto == nullptr)
+    return invalid_argument("\"timed\" has a row of {}, {}, {}, which is not known here", text("collective"),
+                            text("algorithm"), text("protocol"));
+  timed.coll = *coll;
+  timed.algo = *algo;
+  timed.proto = *proto;
+  const auto ranks = row.find("ranks");
+  if (ranks == row.end() || !ranks->is_number_integer() || *ranks < 1 || *ranks > 1 << 20)
+    return invalid_argument("\"ranks\" is not a number of ranks");
+  timed.ranks = ranks->get<int>();
+  const auto windows = row.find("windows");
+  if (windows != row.end() && !windows->is_boolean()) return invalid_argument("\"windows\" is not true or false");
+  timed.windows = windows != row.end() && windows->get<bool>();
+  TUTTI_ASSIGN_OR_RETURN(timed.bytes, positive_numbers(row, "bytes", 1, kMostPoints));
+  TUTTI_ASSIGN_OR_RETURN(timed.us, positive_numbers(row, "us", timed.bytes.size(), timed.bytes.size()));
+  for (size_t i = 1; i < timed.bytes.size(); ++i) {
+    if (timed.bytes[i] <= timed.bytes[i - 1]) return invalid_argument("\"bytes\" do not rise");
+  }
+  return timed;
+}
 
 }  // namespace
 
@@ -59,8 +123,43 @@ double Curve::operator()(double bytes) const {
   int point = 1;
   while (bytes > at(point)) ++point;
   const auto p = static_cast<size_t>(point);
-  const double share = std::log(bytes / at(point - 1)) / std::log(at(point) / at(point - 1));
-  return us_[p - 1] * std::pow(us_[p] / us_[p - 1], share);
+  return between(bytes, at(point - 1), us_[p - 1], at(point), us_[p]);
+}
+
+double Timed::operator()(double whole) const {
+  if (whole <= bytes.front()) return us.front();
+  if (whole >= bytes.back()) return us.back() * whole / bytes.back();
+  const auto above = static_cast<size_t>(std::upper_bound(bytes.begin(), bytes.end(), whole) - bytes.begin());
+  return between(whole, bytes[above - 1], us[above - 1], bytes[above], us[above]);
+}
+
+const Timed* Profile::find(Coll coll, Algo algo, Proto proto, int ranks, int ranks_per_core, bool windows) const {
+  if (cpus == 0 || ranks_per_core != (ranks + cpus - 1) / cpus) return nullptr;
+  const auto same = [&](const Timed& one) {
+    return one.coll == coll && one.algo == algo && one.proto == proto && one.ranks == ranks &&
+           one.windows == (windows && proto == Proto::Rma);
+  };
+  const auto found = std::find_if(timed.begin(), timed.end(), same);
+  return found == timed.end() ? nullptr : &*found;
+}
+
+uint64_t Profile::digest() const {
+  std::string all = name;
+  const auto add = [&](const auto& value) { all.append(reinterpret_cast<const char*>(&value), sizeof value); };
+  for (const auto curve : kCurves) add((this->*curve).points());
+  add(switch_us);
+  add(combine_gbps);
+  add(stream_above);
+  add(slice_bytes);
+  add(cpus);
+  for (const Timed& one : timed) {
+    for (const int word : {static_cast<int>(one.coll), static_cast<int>(one.algo), static_cast<int>(one.proto),
+                           one.ranks, static_cast<int>(one.windows), static_cast<int>(one.bytes.size())})
+      add(word);
+    for (const double number : one.bytes) add(number);
+    for (const double number : one.us) add(number);
+  }
+  return fnv1a(all);
 }
 
 const Profile& built_in_profile(const std::string& vendor) { return vendor == "AuthenticAMD" ? epyc() : xeon(); }
@@ -76,7 +175,6 @@ std::string cpu_vendor() {
 }
 
 Result<Profile> parse_profile(const std::string& text, const std::string& where) {
-  using nlohmann::json;
   const json file = json::parse(text, nullptr, false);
   const auto wrong = [&](std::string_view what) {
     return invalid_argument("{}: {}; make a profile with `tutti tune`, or unset TUTTI_PROFILE", where, what);
@@ -94,16 +192,10 @@ Result<Profile> parse_profile(const std::string& text, const std::string& where)
   if (name == file.end() || !name->is_string()) return wrong("\"name\" is not a text");
   profile.name = name->get<std::string>();
   for (size_t c = 0; c < std::size(kCurves); ++c) {
-    const auto curve = file.find(kCurveNames[c]);
-    if (curve == file.end() || !curve->is_array() || curve->size() != Curve::kPoints)
-      return wrong(fmt::format("\"{}\" is not a list of {} times", kCurveNames[c], Curve::kPoints));
+    const auto points = positive_numbers(file, kCurveNames[c], Curve::kPoints, Curve::kPoints);
+    if (!points.ok()) return wrong(points.status().message());
     std::array<double, Curve::kPoints> us;
-    for (size_t i = 0; i < us.size(); ++i) {
-      if (!(*curve)[i].is_number()) return wrong(fmt::format("\"{}\" holds what is no number", kCurveNames[c]));
-      us[i] = (*curve)[i].get<double>();
-      if (!std::isfinite(us[i]) || us[i] <= 0)
-        return wrong(fmt::format("\"{}\" holds a time of {}", kCurveNames[c], us[i]));
-    }
+    std::copy(points->begin(), points->end(), us.begin());
     profile.*kCurves[c] = Curve(us);
   }
   profile.switch_us = number(file, "switch_us", 1e-6);
@@ -113,6 +205,23 @@ Result<Profile> parse_profile(const std::string& text, const std::string& where)
   if (profile.combine_gbps < 0) return wrong("\"combine_gbps\" is not a positive number");
   if (stream_above < 0 || stream_above > 1e18) return wrong("\"stream_above\" is not a number of bytes");
   profile.stream_above = static_cast<uint64_t>(stream_above);
+  const auto slices = positive_numbers(file, "slice_bytes", kSharings, kSharings);
+  if (!slices.ok()) return wrong(slices.status().message());
+  for (size_t i = 0; i < kSharings; ++i) {
+    const double bytes = (*slices)[i];
+    if (bytes < 4096 || bytes > 1 << 30) return wrong("\"slice_bytes\" are not between 4096 and 1073741824");
+    profile.slice_bytes[i] = std::bit_floor(static_cast<uint64_t>(bytes));
+  }
+  const double cpus = number(file, "cpus", 0);
+  if (cpus < 0 || cpus > 1 << 20) return wrong("\"cpus\" is not a number of CPUs");
+  profile.cpus = static_cast<int>(cpus);
+  const auto rows = file.find("timed");
+  if (rows == file.end() || !rows->is_array() || rows->size() > kMostTimed) return wrong("\"timed\" is not a list");
+  for (const json& row : *rows) {
+    Result<Timed> timed = parse_timed(row);
+    if (!timed.ok()) return wrong(timed.status().message());
+    profile.timed.push_back(std::move(*timed));
+  }
   return profile;
 }
 
@@ -132,6 +241,18 @@ std::string format_profile(const Profile& profile) {
   file["switch_us"] = profile.switch_us;
   file["combine_gbps"] = profile.combine_gbps;
   file["stream_above"] = profile.stream_above;
+  file["slice_bytes"] = profile.slice_bytes;
+  file["cpus"] = profile.cpus;
+  file["timed"] = nlohmann::ordered_json::array();
+  for (const Timed& one : profile.timed) {
+    file["timed"].push_back({{"collective", name(one.coll)},
+                             {"algorithm", name(one.algo)},
+                             {"protocol", name(one.proto)},
+                             {"ranks", one.ranks},
+                             {"windows", one.windows},
+                             {"bytes", one.bytes},
+                             {"us", one.us}});
+  }
   return file.dump(2) + "\n";
 }
 

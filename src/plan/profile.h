@@ -5,6 +5,9 @@
 // two processes that write their input before each call, as programs do. It so contains the exchange, the copy and what
 // the caches do to both; that is why the crossovers between protocols come out of it and are not set by hand.
 //
+// What a model makes of curves is good for ranks that nobody measured. Where `tutti tune` has timed the candidates of a
+// collective themselves, on as many ranks and as many to a core, those times are taken as they are (Timed).
+//
 // `tutti tune` measures one and writes it as JSON; TUTTI_PROFILE names the file to use. Without one a built-in profile
 // serves, chosen by the vendor of the CPU. All ranks of a job use the same (compared at initialisation).
 #pragma once
@@ -12,7 +15,9 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <vector>
 
+#include "algo/collective.h"
 #include "base/status.h"
 
 namespace tutti {
@@ -34,6 +39,24 @@ class Curve {
   std::array<double, kPoints> us_ = {};
 };
 
+// One candidate as it was timed: a collective by an algorithm and a protocol on so many ranks, by bytes of the whole
+// buffer (the region, or all blocks together), rising.
+struct Timed {
+  Coll coll = Coll::AllReduce;
+  Algo algo = Algo::Ring;
+  Proto proto = Proto::Simple;
+  int ranks = 0;
+  bool windows = false;  // between registered windows
+  std::vector<double> bytes, us;
+  // Microseconds. Between the points both axes are logarithmic; beyond the last the rate stays.
+  double operator()(double whole) const;
+  bool operator==(const Timed&) const = default;
+};
+
+// How many ranks share a core, as far as slices care: one, two, more.
+inline constexpr int kSharings = 3;
+constexpr int sharing_class(int ranks_per_core) { return ranks_per_core <= 1 ? 0 : ranks_per_core <= 2 ? 1 : 2; }
+
 struct Profile {
   std::string name;           // what it was measured on, when, by what
   Curve ll;                   // slots that carry their flag
@@ -44,6 +67,18 @@ struct Profile {
   double switch_us = 0;       // sched_yield to another rank of the core
   double combine_gbps = 0;    // one more source of a reduction, in the caches
   uint64_t stream_above = 0;  // bytes of output from which stores past the caches pay, a rank per core
+  // The largest slices of the Simple protocol, by sharing_class(). With a core per rank, lines still in the writer's L1
+  // are read at 9 GB/s and lines in its L2 at 26 (2-core Xeon guest), so slices are well above the L1; with more ranks
+  // than cores all slots in flight have to fit the L2 together.
+  std::array<uint64_t, kSharings> slice_bytes = {256 << 10, 128 << 10, 64 << 10};
+  int cpus = 0;              // of the machine on which `timed` was measured
+  std::vector<Timed> timed;  // empty: the model alone
+
+  // The candidate as it was timed on so many ranks with so many to a core; null: it was not. Only remote access is
+  // another thing in windows than elsewhere.
+  const Timed* find(Coll coll, Algo algo, Proto proto, int ranks, int ranks_per_core, bool windows) const;
+  // Of all of it: equal profiles have equal digests.
+  uint64_t digest() const;
   bool operator==(const Profile&) const = default;
 };
 

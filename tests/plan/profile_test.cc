@@ -18,7 +18,21 @@ Curve curve(double us_per_kib) {
     us[static_cast<size_t>(p)] = us_per_kib * static_cast<double>(Curve::bytes_at(p)) / 1024;
   return Curve(us);
 }
-Profile some() { return {"made up", curve(1), curve(2), curve(3), curve(0.5), curve(0.25), 0.75, 60, 8 << 20}; }
+Profile some() {
+  return {"made up",
+          curve(1),
+          curve(2),
+          curve(3),
+          curve(0.5),
+          curve(0.25),
+          0.75,
+          60,
+          8 << 20,
+          {65536, 32768, 16384},
+          2,
+          {{Coll::AllReduce, Algo::Ring, Proto::Simple, 4, false, {64, 4096}, {2, 8}},
+           {Coll::Broadcast, Algo::Pull, Proto::Rma, 2, true, {8}, {1}}}};
+}
 
 TEST(Curves, AreStraightBetweenTheirPointsAndBeyond) {
   const Curve line = curve(2);
@@ -29,6 +43,15 @@ TEST(Curves, AreStraightBetweenTheirPointsAndBeyond) {
   EXPECT_EQ(Curve::bytes_at(0), 64u);
   EXPECT_EQ(Curve::bytes_at(1), 1024u);
   EXPECT_EQ(Curve::bytes_at(Curve::kPoints - 1), 64u << 20);
+}
+
+TEST(TimedCandidates, AreStraightBetweenTheirPointsOnLogarithmicAxes) {
+  const Timed timed = {Coll::AllReduce, Algo::Ring, Proto::Simple, 2, false, {64, 4096}, {2, 8}};
+  EXPECT_DOUBLE_EQ(timed(1), 2);
+  EXPECT_DOUBLE_EQ(timed(64), 2);
+  EXPECT_NEAR(timed(512), 4, 1e-9);
+  EXPECT_DOUBLE_EQ(timed(4096), 8);
+  EXPECT_DOUBLE_EQ(timed(8192), 16);
 }
 
 TEST(Profiles, AreReadAsTheyWereWritten) {
@@ -54,7 +77,7 @@ TEST(Profiles, AFileSaysWhatIsWrongWithIt) {
     EXPECT_NE(result.status().message().find("tutti tune"), std::string::npos);
   };
   refused("{", "[", "not a JSON object");
-  refused("\"format\": 1", "\"format\": 2", "format");
+  refused("\"format\": 2", "\"format\": 1", "format");
   refused("\"name\": \"made up\"", "\"name\": 3", "name");
   refused("\"slots\": [", "\"slots\": [1,", "slots");
   refused("\"slots\": [", "\"slats\": [", "slots");
@@ -62,6 +85,14 @@ TEST(Profiles, AFileSaysWhatIsWrongWithIt) {
   refused("\"switch_us\": 0.75", "\"switch_us\": 0", "switch_us");
   refused("\"combine_gbps\": 60.0", "\"combine_gbps\": \"fast\"", "combine_gbps");
   refused("\"stream_above\": 8388608", "\"stream_above\": -1", "stream_above");
+  refused("\"slice_bytes\": [\n    65536", "\"slice_bytes\": [\n    1", "slice_bytes");
+  refused("\"cpus\": 2", "\"cpus\": -2", "cpus");
+  refused("\"timed\"", "\"times\"", "timed");
+  refused("\"ring\"", "\"rinks\"", "rinks");
+  refused("\"ranks\": 4", "\"ranks\": 0", "ranks");
+  refused("\"windows\": true", "\"windows\": 1", "windows");
+  refused("        64.0,\n        4096.0", "        64.0,\n        64.0", "rise");
+  refused("        2.0,\n        8.0", "        2.0", "us");
   EXPECT_FALSE(read_profile("/nowhere/profile.json").ok());
   EXPECT_FALSE(parse_profile("", "x").ok());
 }
@@ -95,6 +126,56 @@ TEST(Profiles, DecideWhatThePlannerChooses) {
   const Result<Plan> refused = make_plan(summary, {Coll::AllGather, 256 << 10, false, false, true});
   ASSERT_TRUE(refused.ok());
   EXPECT_EQ(refused->proto, Proto::Simple);
+}
+
+TEST(Profiles, WhatWasTimedGoesBeforeTheModel) {
+  Profile profile = some();
+  Summary summary;
+  summary.n = 2;
+  summary.slot_capacity = 2 << 20;
+  summary.ll_slots = 64;
+  summary.most_channels = 8;
+  summary.cache_bytes = 2 << 20;
+  summary.profile = &profile;
+  const Shape shape = {Coll::AllReduce, 256 << 10, false};
+  const auto best = [&] {
+    const auto candidates = plan_candidates(summary, shape);
+    EXPECT_TRUE(candidates.ok()) << candidates.status().message();
+    return candidates.ok() ? candidates->front().plan : Plan{};
+  };
+  const Algo by_model = best().algo;
+  const Algo other = by_model == Algo::Ring ? Algo::Tree : Algo::Ring;
+  profile.timed = {{Coll::AllReduce, other, Proto::Simple, 2, false, {64 << 10, 1 << 20}, {0.5, 2}}};
+  EXPECT_EQ(best().algo, other);
+  EXPECT_NEAR(best().predicted_us, 1, 1e-9);
+  const uint64_t digest = summary_digest(summary);
+  profile.timed[0].us[0] = 0.6;
+  EXPECT_NE(summary_digest(summary), digest);
+  // On other ranks, with more to a core, and with other slices the model is asked.
+  profile.timed[0].ranks = 4;
+  EXPECT_EQ(best().algo, by_model);
+  profile.timed[0].ranks = 2;
+  summary.ranks_per_core = 2;
+  EXPECT_NE(best().predicted_us, profile.timed[0](256 << 10));
+  summary.ranks_per_core = 1;
+  summary.slice_bytes = 4096;
+  EXPECT_NE(best().predicted_us, profile.timed[0](256 << 10));
+}
+
+TEST(Profiles, WindowsAreAnotherThingForRemoteAccessOnly) {
+  Profile profile = some();
+  profile.timed = {{Coll::AllGather, Algo::Pull, Proto::Rma, 2, false, {64}, {3}},
+                   {Coll::AllGather, Algo::Pull, Proto::Rma, 2, true, {64}, {2}},
+                   {Coll::AllGather, Algo::Ring, Proto::Simple, 2, false, {64}, {1}}};
+  const auto us = [&](Algo algo, Proto proto, bool windows) {
+    const Timed* found = profile.find(Coll::AllGather, algo, proto, 2, 1, windows);
+    return found == nullptr ? 0 : (*found)(64);
+  };
+  EXPECT_EQ(us(Algo::Pull, Proto::Rma, false), 3);
+  EXPECT_EQ(us(Algo::Pull, Proto::Rma, true), 2);
+  EXPECT_EQ(us(Algo::Ring, Proto::Simple, false), 1);
+  EXPECT_EQ(us(Algo::Ring, Proto::Simple, true), 1);
+  EXPECT_EQ(us(Algo::Push, Proto::Rma, true), 0);
 }
 
 }  // namespace

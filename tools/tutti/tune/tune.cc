@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: Apache-2.0
+// `tutti tune`: measures what moving bytes costs on this machine and writes a profile for the planner (TUTTI_PROFILE).
+//
+// In this order, since later parts run with what earlier ones found: the slices of the Simple protocol, by how many
+// ranks share a core; the curves of the cost model, from all-gathers of two ranks; single constants; then every
+// candidate of every collective on 2, 4 and 8 ranks (`--ranks`), which the planner takes as they are.
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <fmt/ranges.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <csignal>
+#include <cstdlib>
+#include <ctime>
+#include <fstream>
+#include <limits>
+#include <map>
+#include <vector>
+
+#include "algo/catalog.h"
+#include "exec/cpu/reduce/reduce.h"
+#include "plan/profile.h"
+#include "tools/tutti/command.h"
+#include "tools/tutti/tune/calls.h"
+#include "tutti/tutti.h"
+
+namespace tutti::tool {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr int kPoints = Curve::kPoints;
+
+double us_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::micro>(Clock::now() - start).count();
+}
+
+struct Options {
+  std::string output = "tutti-profile.json";
+  double budget_ms = 10;
+  uint64_t most_bytes = 64 << 20;
+  std::vector<int> ranks = {2, 4, 8};
+};
+
+// A profile in a file, for the processes that are to use it.
+class Draft {
+ public:
+  Draft() : file_(mkostemp(path_, O_CLOEXEC)) {}
+  ~Draft() {
+    if (file_ < 0) return;
+    close(file_);
+    unlink(path_);
+  }
+  Draft(const Draft&) = delete;
+  Draft& operator=(const Draft&) = delete;
+  Status write(const Profile& profile) {
+    if (file_ < 0) return errno_status("mkostemp", path_);
+    std::ofstream file(path_);
+    file << format_profile(profile);
+    file.close();
+    return file ? Status() : errno_status("write", path_);
+  }
+  std::string path() const { return path_; }
+
+ private:
+  char path_[32] = "/tmp/tutti-tune-XXXXXX";
+  int file_;
+};
+
+class Tuner {
+ public:
+  Tuner(const Options& options, std::vector<int> cpus) : options_(options), cpus_(std::move(cpus)) {
+    profile_.name = "draft";
+  }
+
+  Result<Profile> run() {
+    // What has not been measured yet is as it is built in.
+    profile_ = built_in_profile(cpu_vendor());
+    profile_.name = "draft";
+    TUTTI_TRY(slices());
+    TUTTI_TRY(curves());
+    TUTTI_ASSIGN_OR_RETURN(profile_.switch_us, switch_us(cpus_[0], options_.budget_ms * 10));
+    profile_.combine_gbps = combine_gbps();
+    TUTTI_TRY(stream_above());
+    fmt::print(
+        "a switch between ranks of a core {:.2f} us, combining {:.0f} GB/s, stores past the caches from {} bytes\n",
+        profile_.switch_us, profile_.combine_gbps, profile_.stream_above);
+    TUTTI_TRY(candidates());
+    return profile_;
+  }
+
+ private:
+  Result<std::vector<double>> time(Way way, const std::vector<uint64_t>& sizes, const std::vector<double>& best = {}) {
+    TUTTI_TRY(draft_.write(profile_));
+    way.profile = draft_.path();
+    return time_calls(way, sizes, best, cpus_, options_.budget_ms);
+  }
+
+  // By two-shot all-reduces, whose slices are written, read and written again.
+  Status slices() {
+    const std::vector<uint64_t> sizes = {1 << 20, 4 << 20, 16 << 20};
+    std::vector<bool> known(kSharings, false);
+    for (const int ranks : options_.ranks) {
+      const int cpus = static_cast<int>(cpus_.size());
+      const auto sharing = static_cast<size_t>(sharing_class((ranks + cpus - 1) / cpus));
+      if (known[sharing] || ranks < 2) continue;
+      known[sharing] = true;
+      double least = std::numeric_limits<double>::max();
+      const uint64_t before = profile_.slice_bytes[sharing];
+      uint64_t best = before;
+      std::vector<std::string> text;
+      for (uint64_t bytes = 16 << 10; bytes <= 512 << 10; bytes *= 2) {
+        TUTTI_ASSIGN_OR_RETURN(const auto us, time({.coll = Coll::AllReduce,
+                                                    .algorithm = "two_shot",
+                                                    .protocol = "simple",
+                                                    .ranks = ranks,
+                                                    .slice_bytes = bytes},
+                                                   sizes));
+        double product = 1;
+        for (const double one : us) product *= one;
+        const double mean = std::cbrt(product);
+        text.push_back(fmt::format("{} KiB {:.0f}", bytes >> 10, mean));
+        if (mean > 0 && mean < least) {
+          least = mean;
+          best = bytes;
+        }
+      }
+      profile_.slice_bytes[sharing] = best;
+      fmt::print("slices with {} ranks on {} CPUs, us: {}\n", ranks, cpus, fmt::join(text, ", "));
+      std::fflush(stdout);
+    }
+    return {};
+  }
+
+  Status curves() {
+    struct CurveOf {
+      const char* title;
+      Curve Profile::*curve;
+      const char *algorithm, *protocol;
+      bool windows;
+      int last_point;  // beyond it the rate stays
+    };
+    constexpr CurveOf kCurves[] = {
+        {"slots that carry their flag", &Profile::ll, "direct", "ll", false, 6},
+        {"slots", &Profile::slots, "direct", "simple", false, kPoints - 1},
+        {"copies by the kernel", &Profile::kernel, "pull", "rma", false, kPoints - 1},
+        {"windows, read", &Profile::pull, "pull", "rma", true, kPoints - 1},
+        {"windows, written", &Profile::push, "push", "rma", true, kPoints - 1},
+    };
+    constexpr int kRanks = 2;
+    std::vector<uint64_t> sizes;
+    for (int point = 0; point < kPoints; ++point) sizes.push_back(kRanks * Curve::bytes_at(point));
+    fmt::print("microseconds of an all-gather of two ranks, by bytes of a rank\n{:<28}", "");
+    for (const uint64_t bytes : sizes) fmt::print(" {:>9}", bytes / kRanks);
+    fmt::print("\n");
+    for (const CurveOf& one : kCurves) {
+      const std::vector<uint64_t> some(sizes.begin(), sizes.begin() + one.last_point + 1);
+      TUTTI_ASSIGN_OR_RETURN(
+          std::vector<double> us,
+          time({.algorithm = one.algorithm, .protocol = one.protocol, .windows = one.windows}, some));
+      while (us.size() < sizes.size()) us.push_back(us.back() * 4);
+      fmt::print("{:<28}", one.title);
+      for (const double each : us) fmt::print(" {:>9.2f}", each);
+      fmt::print("\n");
+      std::fflush(stdout);
+      if (std::find(us.begin(), us.end(), 0) != us.end())
+        return system_error("{} do not serve all sizes here: no profile can be made", one.title);
+      std::array<double, kPoints> points;
+      std::copy(us.begin(), us.end(), points.begin());
+      profile_.*one.curve = Curve(points);
+    }
+    return {};
+  }
+
+  // From which size of output on stores past the caches pay, in slots.
+  Status stream_above() {
+    constexpr int kRanks = 2;
+    std::vector<uint64_t> sizes;
+    for (uint64_t bytes = 2 << 20; bytes <= 128 << 20; bytes *= 4) sizes.push_back(bytes);
+    std::vector<double> us[2];
+    for (int streams = 0; streams < 2; ++streams) {
+      profile_.stream_above = streams == 1 ? 0 : uint64_t{1} << 50;
+      TUTTI_ASSIGN_OR_RETURN(us[streams], time({.algorithm = "direct", .protocol = "simple", .ranks = kRanks}, sizes));
+    }
+    profile_.stream_above = uint64_t{1} << 50;
+    for (size_t i = sizes.size(); i-- > 0 && us[1][i] < us[0][i];) profile_.stream_above = sizes[i];
+    return {};
+  }
+
+  Status candidates() {
+    std::vector<uint64_t> sizes = {8, 64, 256};
+    for (uint64_t bytes = 1 << 10; bytes <= options_.most_bytes; bytes *= 4) sizes.push_back(bytes);
+    profile_.cpus = static_cast<int>(cpus_.size());
+    std::vector<Timed> timed;
+    for (const int ranks : options_.ranks) {
+      for (int coll = 0; coll < kCollCount; ++coll) {
+        std::vector<double> best(sizes.size(), 0);
+        for (const CatalogRow& row : catalog()) {
+          if (row.coll != static_cast<Coll>(coll)) continue;
+          TUTTI_TRY(time_row(row, ranks, sizes, best, timed));
+        }
+        fmt::print("{}, {} ranks, us:", name(static_cast<Coll>(coll)), ranks);
+        for (size_t i = 0; i < sizes.size(); ++i) fmt::print(" {:.4g}", best[i]);
+        fmt::print("\n");
+        std::fflush(stdout);
+      }
+    }
+    profile_.timed = std::move(timed);
+    return {};
+  }
+
+  Status time_row(const CatalogRow& row, int ranks, const std::vector<uint64_t>& sizes, std::vector<double>& best,
+                  std::vector<Timed>& timed) {
+    if (row.algo == Algo::User || !row.fits({ranks})) return {};
+    for (const Proto proto : {Proto::LL, Proto::Simple, Proto::Rma}) {
+      if (!row.has(proto)) continue;
+      for (const bool windows : {false, true}) {
+        if (windows ? proto != Proto::Rma : (row.needs & kWindows) != 0) continue;
+        TUTTI_ASSIGN_OR_RETURN(const auto us, time({.coll = row.coll,
+                                                    .algorithm = std::string(name(row.algo)),
+                                                    .protocol = std::string(name(proto)),
+                                                    .windows = windows,
+                                                    .ranks = ranks},
+                                                   sizes, best));
+        Timed one = {row.coll, row.algo, proto, ranks, windows, {}, {}};
+        for (size_t i = 0; i < sizes.size(); ++i) {
+          if (us[i] == 0) continue;
+          one.bytes.push_back(static_cast<double>(sizes[i]));
+          one.us.push_back(us[i]);
+          if (!windows && (best[i] == 0 || us[i] < best[i])) best[i] = us[i];
+        }
+        if (!one.bytes.empty()) timed.push_back(std::move(one));
+      }
+    }
+    return {};
+  }
+
+  // Two processes of one core hand it to each other.
+  static Result<double> switch_us(int cpu, double budget_ms) {
+    auto* turn = static_cast<std::atomic<uint32_t>*>(
+        mmap(nullptr, sizeof(std::atomic<uint32_t>), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    if (turn == MAP_FAILED) return errno_status("mmap", "a page of the tool");
+    constexpr uint32_t kStop = std::numeric_limits<uint32_t>::max();
+    const pid_t child = fork();
+    if (child < 0) return errno_status("fork", "a process");
+    cpu_set_t before;
+    sched_getaffinity(0, sizeof before, &before);
+    pin(cpu);
+    if (child == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      for (uint32_t at; (at = turn->load()) != kStop;) {
+        if (at % 2 == 1) turn->store(at + 1);
+        sched_yield();
+      }
+      _exit(0);
+    }
+    const Clock::time_point start = Clock::now();
+    uint32_t hand_overs = 0;
+    for (uint32_t at = 0; us_since(start) < budget_ms * 1e3;) {
+      turn->store(++at);
+      while (turn->load() == at) sched_yield();
+      ++at;
+      hand_overs += 2;
+    }
+    const double each = us_since(start) / hand_overs;
+    turn->store(kStop);
+    waitpid(child, nullptr, 0);
+    sched_setaffinity(0, sizeof before, &before);
+    munmap(turn, sizeof *turn);
+    return each;
+  }
+
+  // How fast one source more is combined, in the L2.
+  static double combine_gbps() {
+    constexpr size_t kCount = 32 << 10;
+    std::vector<float> a(kCount, 1), b(kCount, 2), c(kCount, 3), out(kCount);
+    const void* sources[] = {a.data(), b.data(), c.data()};
+    void* to = out.data();
+    const ReduceFn reduce = reduce_function(DataType::Float32, ReduceOp::Sum);
+    const auto best = [&](int count) {
+      double least = std::numeric_limits<double>::max();
+      for (int repeat = 0; repeat < 200; ++repeat) {
+        const Clock::time_point start = Clock::now();
+        reduce(
+            {.sources = sources, .source_count = count, .destinations = &to, .destination_count = 1, .count = kCount});
+        least = std::min(least, us_since(start));
+      }
+      return least;
+    };
+    const double more = std::max(best(3) - best(2), 0.1);
+    return kCount * sizeof(float) / more * 1e-3;
+  }
+
+  const Options& options_;
+  std::vector<int> cpus_;
+  Profile profile_;
+  Draft draft_;
+};
+
+Status tune(const Options& options) {
+  const std::vector<int> cpus = allowed_cpus();
+  if (cpus.size() < 2) {
+    return system_error("{} CPU may be used here, 2 are needed: run it where jobs run, or leave the built-in profile",
+                        cpus.size());
+  }
+  const Clock::time_point start = Clock::now();
+  Tuner tuner(options, cpus);
+  TUTTI_ASSIGN_OR_RETURN(Profile profile, tuner.run());
+  char date[32];
+  const time_t now = ::time(nullptr);
+  tm local{};
+  strftime(date, sizeof date, "%Y-%m-%d", localtime_r(&now, &local));
+  profile.name = fmt::format("{}, {}, tutti tune on {} CPUs", cpu_vendor(), date, cpus.size());
+  std::ofstream file(options.output);
+  file << format_profile(profile);
+  file.close();
+  if (!file) return errno_status("write", options.output);
+  fmt::print("written to {} in {:.0f} s: set TUTTI_PROFILE={} for all ranks\n", options.output, us_since(start) * 1e-6,
+             options.output);
+  return {};
+}
+
+}  // namespace
+
+void add_tune(CLI::App& app) {
+  static Options options;
+  CLI::App* const command =
+      app.add_subcommand("tune", "Measure this machine and write a profile for the planner (TUTTI_PROFILE)");
+  command->add_option("-o,--output", options.output, "The file to write")->capture_default_str();
+  command->add_option("--budget-ms", options.budget_ms, "Time for each way and size, at least three calls")
+      ->capture_default_str()
+      ->check(CLI::Range(0.01, 1e5));
+  command->add_option("--ranks", options.ranks, "Numbers of ranks to time candidates on")
+      ->delimiter(',')
+      ->capture_default_str()
+      ->check(CLI::Range(1, 64));
+  command->add_option("--max-bytes", options.most_bytes, "Largest buffer to time candidates with")
+      ->capture_default_str()
+      ->check(CLI::Range(uint64_t{1024}, uint64_t{1} << 32));
+  command->callback([] {
+    const Status status = tune(options);
+    if (status.ok()) return;
+    fmt::print(stderr, "error: {}\n", status.message());
+    throw CLI::RuntimeError(1);
+  });
+}
+
+}  // namespace tutti::tool
