@@ -194,50 +194,81 @@ class Tuner {
     return {};
   }
 
+  // The candidates of one collective on so many ranks.
+  struct Field {
+    Coll coll;
+    int ranks;
+    std::vector<uint64_t> sizes;
+    std::vector<double> best;  // by size, between ordinary buffers; 0: not known
+    std::vector<Timed> timed;
+  };
+
   Status candidates() {
     std::vector<uint64_t> sizes = {8, 64, 256};
     for (uint64_t bytes = 1 << 10; bytes <= options_.most_bytes; bytes *= 4) sizes.push_back(bytes);
-    profile_.cpus = static_cast<int>(cpus_.size());
     std::vector<Timed> timed;
     for (const int ranks : options_.ranks) {
       for (int coll = 0; coll < kCollCount; ++coll) {
-        std::vector<double> best(sizes.size(), 0);
+        Field field{static_cast<Coll>(coll), ranks, sizes, std::vector<double>(sizes.size(), 0), {}};
         for (const CatalogRow& row : catalog()) {
-          if (row.coll != static_cast<Coll>(coll)) continue;
-          TUTTI_TRY(time_row(row, ranks, sizes, best, timed));
+          if (row.coll == field.coll && row.algo != Algo::User && row.fits({ranks})) TUTTI_TRY(time_row(row, field));
         }
-        fmt::print("{}, {} ranks, us:", name(static_cast<Coll>(coll)), ranks);
-        for (size_t i = 0; i < sizes.size(); ++i) fmt::print(" {:.4g}", best[i]);
+        TUTTI_TRY(time_again(field));
+        fmt::print("{}, {} ranks, us:", name(field.coll), ranks);
+        for (const double us : field.best) fmt::print(" {:.4g}", us);
         fmt::print("\n");
         std::fflush(stdout);
+        std::move(field.timed.begin(), field.timed.end(), std::back_inserter(timed));
       }
     }
+    profile_.cpus = static_cast<int>(cpus_.size());
     profile_.timed = std::move(timed);
     return {};
   }
 
-  Status time_row(const CatalogRow& row, int ranks, const std::vector<uint64_t>& sizes, std::vector<double>& best,
-                  std::vector<Timed>& timed) {
-    if (row.algo == Algo::User || !row.fits({ranks})) return {};
+  Status time_row(const CatalogRow& row, Field& field) {
     for (const Proto proto : {Proto::LL, Proto::Simple, Proto::Rma}) {
       if (!row.has(proto)) continue;
       for (const bool windows : {false, true}) {
         if (windows ? proto != Proto::Rma : (row.needs & kWindows) != 0) continue;
-        TUTTI_ASSIGN_OR_RETURN(const auto us, time({.coll = row.coll,
-                                                    .algorithm = std::string(name(row.algo)),
-                                                    .protocol = std::string(name(proto)),
-                                                    .windows = windows,
-                                                    .ranks = ranks},
-                                                   sizes, best));
-        Timed one = {row.coll, row.algo, proto, ranks, windows, {}, {}};
-        for (size_t i = 0; i < sizes.size(); ++i) {
-          if (us[i] == 0) continue;
-          one.bytes.push_back(static_cast<double>(sizes[i]));
-          one.us.push_back(us[i]);
-          if (!windows && (best[i] == 0 || us[i] < best[i])) best[i] = us[i];
-        }
-        if (!one.bytes.empty()) timed.push_back(std::move(one));
+        Timed one = {row.coll, row.algo, proto, field.ranks, windows, {}, {}};
+        TUTTI_TRY(time_candidate(one, field));
+        if (!one.bytes.empty()) field.timed.push_back(std::move(one));
       }
+    }
+    return {};
+  }
+  // Adds what it has not got, and takes the lesser of two measurements.
+  Status time_candidate(Timed& one, Field& field) {
+    const Way way = {.coll = one.coll,
+                     .algorithm = std::string(name(one.algo)),
+                     .protocol = std::string(name(one.proto)),
+                     .windows = one.windows,
+                     .ranks = one.ranks};
+    TUTTI_ASSIGN_OR_RETURN(const std::vector<double> us, time(way, field.sizes, field.best));
+    size_t at = 0;
+    for (size_t i = 0; i < us.size(); ++i) {
+      if (us[i] == 0) continue;
+      const auto bytes = static_cast<double>(field.sizes[i]);
+      if (at == one.bytes.size()) {
+        one.bytes.push_back(bytes);
+        one.us.push_back(us[i]);
+      }
+      one.us[at] = std::min(one.us[at], us[i]);
+      if (!one.windows && (field.best[i] == 0 || one.us[at] < field.best[i])) field.best[i] = one.us[at];
+      ++at;
+    }
+    return {};
+  }
+  // What came near the best somewhere may have been disturbed, and so may have been the best.
+  Status time_again(Field& field) {
+    constexpr double kNear = 1.6;
+    const std::vector<double> best = field.best;
+    for (Timed& one : field.timed) {
+      bool near = false;
+      for (size_t i = 0; i < best.size(); ++i)
+        near |= best[i] > 0 && one(static_cast<double>(field.sizes[i])) < kNear * best[i];
+      if (near) TUTTI_TRY(time_candidate(one, field));
     }
     return {};
   }
