@@ -108,6 +108,9 @@ std::string unfit(const Summary& summary, const Shape& shape, const CatalogRow& 
   if (const std::string_view lacks = row.lacks(ranks_for(summary, shape, row)); !lacks.empty())
     return std::string(lacks);
   if (proto == Proto::LL && !summary.mapped) return "LL needs memory that both ends map";
+  const ChannelMap* const channels = summary.ranks().channels;
+  if ((row.needs & kForest) && (channels == nullptr || channels->forests.count == 0))
+    return "no spanning trees were packed: rings come near the bound, or no topology of GPUs is known";
   if (summary.fabric != nullptr && summary.n > 1 && fabric_gbps(*summary.fabric, row.algo) <= 0)
     return "the topology has no way between some of the devices that it joins";
   if ((row.needs & kSingleRound) && shape.ragged) return "needs blocks of one size";
@@ -141,7 +144,9 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
   plan.channels = std::clamp(plan.channels, 1, summary.most_channels);
   if (row.needs & kSingleRound) plan.channels = 1;
   if (candidate.lost.empty() && summary.min_channels > 1 && ((row.needs & kSingleRound) || proto == Proto::Rma))
-    candidate.lost = fmt::format("moves in one channel, and at least {} are asked for (TUTTI_MIN_CHANNELS, or minChannels)", summary.min_channels);
+    candidate.lost =
+        fmt::format("moves in one channel, and at least {} are asked for (TUTTI_MIN_CHANNELS, or minChannels)",
+                    summary.min_channels);
   if (plan.user != nullptr && plan.user->channels != plan.channels) {  // proven with its own number
     const int given = std::exchange(plan.channels, plan.user->channels);
     const bool allowed = plan.channels <= summary.most_channels &&

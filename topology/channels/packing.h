@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Packing: spanning trees that share the links of a network, so that in sum they carry as much as the cuts allow. Each
 // tree is the cheapest under prices that grow exponentially with what a link already carries (Garg and Koenemann's
-// method for packing linear programs, in whole trees), and is then put back once more at the prices of all others.
+// method for packing linear programs, in whole trees), and is then put back once more at the prices of all others. Where
+// that leaves much of what trees could carry, a number of trees of a speed that divides the links' is negotiated: links
+// with too many trees become dearer from round to round until none has too many (McMurchie and Ebeling, PathFinder, 1995).
 #pragma once
 
 #include <cstdint>
@@ -22,6 +24,11 @@ struct TreeSet {
   std::vector<SpanningTree> trees;
   double total() const { return unit_gbps * static_cast<double>(trees.size()); }
 };
+
+// What trees used both ways carry in sum at most, whatever trees they are: each takes the routes, and for prices of links
+// no tree is cheaper than the cheapest, so all of them carry no more than what all links are worth by that. The prices
+// are those of Garg and Koenemann's method; the answer is an upper bound wherever it stops.
+double two_way_trees_limit(const Network& network, const Routes& routes);
 
 // Trees used both ways at a time, up and down (all-reduce). `most_gbps`: what cuts allow in sum.
 TreeSet pack_two_way_trees(const Network& network, const Routes& routes, double most_gbps, int32_t most_trees);
