@@ -37,18 +37,19 @@ struct LinkCost {
   double write_gbps;   // into a socket, per rank
   double read_gbps;    // out of it
 };
-// Chosen from what single connections over loopback and veth reach on a 2-core Xeon.
+// Chosen, 2026-11-22, against what single connections over loopback and veth reach on a 2-core Xeon guest; networks
+// between machines have not been measured.
 constexpr LinkCost kTcp = {5.0, 3.0, 2.6, 2.6};
 
-// What leaves a host together. Chosen: one port of 100 Gbit/s.
+// What leaves a host together. Chosen: one port of 100 Gbit/s. It matters where all ranks of a host send at once.
 constexpr double kPortGbps = 12.5;
 // Where the rate of streams of slots is read off the profile.
 constexpr double kStreamBytes = 1 << 20;
-constexpr double kMessageUs = 0.05;  // handling of a mapped slot: two look-ups and a descriptor
-constexpr double kOpeningUs = 0.1;   // remote access: per peer, its opening and leaving
-// The user's own buffers, in the caches and beyond; on the 2-core Xeon of the built-in profile.
+constexpr double kMessageUs = 0.05;  // handling of a mapped slot. Chosen: two look-ups and a descriptor
+constexpr double kOpeningUs = 0.1;   // remote access: per peer, its opening and leaving. Chosen
+// The user's own buffers, in the caches and beyond; on the 2-core Xeon guest of the built-in profile, 2026-11-24.
 constexpr double kCachedGbps = 80.0, kMemoryGbps = 20.0;
-constexpr double kColdCombineShare = 0.25;  // of the rate of combining, once the buffers exceed the caches
+constexpr double kColdCombineShare = 0.25;  // of the rate of combining, once the buffers exceed the caches; there too
 
 // What the busiest rank (0, the root where there is one) does with its own buffers and with what arrives, in bytes per
 // byte of the whole buffer: a one-shot all-reduce reads its input twice and combines n - 1 others, a two-shot reads it

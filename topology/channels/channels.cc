@@ -127,7 +127,10 @@ class Planner {
     plan_.rings = {{.devices = {node(0, 0)}, .passages = {}}};
     plan_.trees = {{.devices = {node(0, 0)}, .parents = {-1}, .passages = {}}};
     plan_.ring_gbps = plan_.ranks > 1 ? local_gbps(graph_.node(node(0, 0))).value : 0;
-    plan_.tree_gbps = plan_.ring_gbps * (request_.pattern == Pattern::AllReduce ? 2 : 1);  // up and down
+    // A tree that goes up and down carries the same bus bandwidth: all of it is the one memory's.
+    plan_.tree_gbps = plan_.ring_gbps;
+    if (request_.pattern == Pattern::AllReduce && plan_.ranks > 1)
+      plan_.tree_gbps *= 2 / bus_factor(request_.pattern, plan_.ranks);
   }
 
   // --- rings and chains ---
@@ -335,6 +338,8 @@ class Planner {
       case Pattern::AllReduce:
         set = pack_two_way_trees(first(), domains_.routes[0], rate, most);
         bus = set.total() * bus_factor(pattern, plan_.ranks);
+        if (bus < kGoodEnough * plan_.bound.bus_gbps)
+          plan_.trees_limit_gbps = set.limit_gbps * bus_factor(pattern, plan_.ranks);
         break;
       case Pattern::AllGather:
       case Pattern::ReduceScatter: {

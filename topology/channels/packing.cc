@@ -283,18 +283,17 @@ std::vector<Offer> offers(const Network& network, double above, double most_gbps
 
 }  // namespace
 
-double two_way_trees_limit(const Network& network, const Routes& routes) {
-  return network.devices < 2 ? 0 : Packing(network, routes, true).two_way_limit();
-}
-
 TreeSet pack_two_way_trees(const Network& network, const Routes& routes, double most_gbps, int32_t most_trees) {
   if (network.devices < 2 || most_gbps <= 0) return {};
   TreeSet best = best_of(Packing(network, routes, true), {}, most_gbps, most_trees);
   if (best.total() >= kGoodEnough * most_gbps || network.devices > kMostNegotiated) return best;
   Packing packing(network, routes, true);
-  for (const Offer& offer : offers(network, best.total(), packing.two_way_limit(), most_trees)) {
+  best.limit_gbps = packing.two_way_limit();
+  for (const Offer& offer : offers(network, best.total(), best.limit_gbps, most_trees)) {
     TreeSet set = packing.negotiate(at(offer.count), offer.unit_gbps);
-    if (!set.trees.empty()) return set;
+    if (set.trees.empty()) continue;
+    set.limit_gbps = best.limit_gbps;
+    return set;
   }
   return best;
 }

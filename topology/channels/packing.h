@@ -22,15 +22,15 @@ struct SpanningTree {
 struct TreeSet {
   double unit_gbps = 0;  // what each tree carries (per direction, if it is used both ways)
   std::vector<SpanningTree> trees;
+  double limit_gbps = 0;  // what any set of such trees carries at most; 0: nobody had to ask
   double total() const { return unit_gbps * static_cast<double>(trees.size()); }
 };
 
-// What trees used both ways carry in sum at most, whatever trees they are: each takes the routes, and for prices of links
-// no tree is cheaper than the cheapest, so all of them carry no more than what all links are worth by that. The prices
-// are those of Garg and Koenemann's method; the answer is an upper bound wherever it stops.
-double two_way_trees_limit(const Network& network, const Routes& routes);
-
 // Trees used both ways at a time, up and down (all-reduce). `most_gbps`: what cuts allow in sum.
+//
+// Below 0.9 of that `limit_gbps` says how much is left to trees at all: whatever prices links have, no tree costs less
+// than the cheapest, so trees carry no more in sum than all links are worth by its cost. The prices are those of Garg and
+// Koenemann's method, and what they give is an upper bound wherever the method stops.
 TreeSet pack_two_way_trees(const Network& network, const Routes& routes, double most_gbps, int32_t most_trees);
 // Trees away from roots. `roots` lists each root as often as its share of the data: every tree carries one such share.
 TreeSet pack_rooted_trees(const Network& network, const Routes& routes, const std::vector<int32_t>& roots,
