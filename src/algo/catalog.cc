@@ -103,7 +103,8 @@ int most_tree_messages(const SpanningTrees& trees, bool up) {
   return most;
 }
 double tree_down(Ranks r) {
-  return on_trees(r) ? static_cast<double>(most_tree_messages(r.channels->trees, false)) / r.channels->trees.count : whole(r);
+  return on_trees(r) ? static_cast<double>(most_tree_messages(r.channels->trees, false)) / r.channels->trees.count
+                     : whole(r);
 }
 double tree_both_ways(Ranks r) {
   if (on_trees(r)) return static_cast<double>(most_tree_messages(r.channels->trees, true)) / r.channels->trees.count;

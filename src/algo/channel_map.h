@@ -11,7 +11,8 @@
 // A forest is walked level by level, all of its trees at once: away from the roots a rank takes the trees in the order
 // of its depth in them (its own tree first), towards the roots the other way round. What arrives at one level left at
 // the level before, so both ends of a connection have one order, and slots for what two successive levels send there
-// are enough: when all have done level t - 1, all that left up to t - 2 has been received, and everybody can do level t.
+// are enough: when all have done level t - 1, all that left up to t - 2 has been received, and everybody can do level
+// t.
 #pragma once
 
 #include <span>
@@ -25,7 +26,7 @@ namespace tutti {
 // Spanning trees over the same ranks, side by side. Lists of children are in increasing order.
 struct SpanningTrees {
   int n = 1, count = 0;
-  int depth = 0;                // messages from a root to its farthest leaf, at most
+  int depth = 0;                 // messages from a root to its farthest leaf, at most
   const int* parents = nullptr;  // tree by tree, by rank; -1: the root
   const int* begin = nullptr;    // tree by tree, by rank, and one more: where its children begin in `children`
   const int* children = nullptr;

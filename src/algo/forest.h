@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Forest schedules: for what is cut into blocks, a tree of its own for the block of each rank. Where no circle comes
-// near what the cuts of a topology allow, trees that were packed onto its links do, one away from (or towards) each rank
-// (channel_map.h). Without a topology the tree of a rank is the circle, cut open there: the tours of ring.h.
+// near what the cuts of a topology allow, trees that were packed onto its links do, one away from (or towards) each
+// rank (channel_map.h). Without a topology the tree of a rank is the circle, cut open there: the tours of ring.h.
 #pragma once
 
 #include "algo/schedule.h"

@@ -58,7 +58,8 @@ struct TreeArgs : ScheduleArgs {
  private:
   // Trees of the topology that hang from the root wanted (an all-reduce wants none).
   TUTTI_HD constexpr bool mapped() const {
-    return channel_map != nullptr && channel_map->trees.count > 0 && (channel_map->root < 0 || channel_map->root == root);
+    return channel_map != nullptr && channel_map->trees.count > 0 &&
+           (channel_map->root < 0 || channel_map->root == root);
   }
   TUTTI_HD constexpr const SpanningTrees& trees() const { return channel_map->trees; }
   TUTTI_HD constexpr int tree() const { return channel % trees().count; }

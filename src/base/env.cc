@@ -213,8 +213,8 @@ const Parsed& parsed() {
 std::optional<uint64_t> parse_size(std::string_view text) {
   static constexpr uint64_t kKilo = 1 << 10, kMega = kKilo << 10, kGiga = kMega << 10, kTera = kGiga << 10;
   static constexpr Unit kUnits[] = {
-      {"", 1},       {"b", 1},       {"k", kKilo},   {"kb", kKilo}, {"kib", kKilo}, {"m", kMega},   {"mb", kMega},
-      {"mib", kMega}, {"g", kGiga},  {"gb", kGiga},  {"gib", kGiga}, {"t", kTera},  {"tb", kTera}, {"tib", kTera},
+      {"", 1},        {"b", 1},     {"k", kKilo},  {"kb", kKilo},  {"kib", kKilo}, {"m", kMega},  {"mb", kMega},
+      {"mib", kMega}, {"g", kGiga}, {"gb", kGiga}, {"gib", kGiga}, {"t", kTera},   {"tb", kTera}, {"tib", kTera},
   };
   return scaled(text, kUnits);
 }

@@ -85,7 +85,11 @@ Result<std::unique_ptr<LaneSet>> Communicator::build(const Plan& plan, const Req
   connections_.reserve_channels(plan.channels);
   // A send's schedule is made for its direction: `root` is the peer, `part` 0 sends and 1 receives.
   const Ranks ranks = summary_.ranks();
-  ScheduleArgs args{.me = rank_, .n = n_, .root = request.root, .hosts = ranks.hosts, .user = plan.user,
+  ScheduleArgs args{.me = rank_,
+                    .n = n_,
+                    .root = request.root,
+                    .hosts = ranks.hosts,
+                    .user = plan.user,
                     .channel_map = ranks.channels};
   for (int channel = 0; channel < plan.channels; ++channel) {
     for (int part = 0; part < plan.parts; ++part) {

@@ -59,7 +59,8 @@ struct Work {
 };
 Work work_per_byte(const Shape& shape, const CatalogRow& row, const Plan& plan, Ranks ranks) {
   const int n = ranks.n;
-  const AnySchedule schedule = row.make({.me = 0, .n = n, .hosts = ranks.hosts, .user = ranks.user, .channel_map = ranks.channels});
+  const AnySchedule schedule =
+      row.make({.me = 0, .n = n, .hosts = ranks.hosts, .user = ranks.user, .channel_map = ranks.channels});
   const double blocks = writes_blocks(shape.coll) ? n : plan.blocks;
   Work work;
   for (int k = 0; k < schedule.steps(); ++k) {
@@ -88,7 +89,8 @@ Bytes bytes_of(const Summary& summary, const Shape& shape, const CatalogRow& row
 
 // Steps of rank 0 in its first lane.
 double steps_of(const CatalogRow& row, Ranks ranks) {
-  return row.make({.me = 0, .n = ranks.n, .hosts = ranks.hosts, .user = ranks.user, .channel_map = ranks.channels}).steps();
+  return row.make({.me = 0, .n = ranks.n, .hosts = ranks.hosts, .user = ranks.user, .channel_map = ranks.channels})
+      .steps();
 }
 
 // Hosts with several ranks: messages of both kinds, as they follow each other in the schedule (traffic.h).

@@ -105,7 +105,8 @@ int fabric_channels(const Fabric& fabric, Algo algo) {
 }
 
 std::shared_ptr<const ChannelTable> make_channel_table(const topology::ChannelPlan& channels,
-                                                       const std::vector<topology::NodeId>& ranks, Coll coll, int root) {
+                                                       const std::vector<topology::NodeId>& ranks, Coll coll,
+                                                       int root) {
   const int n = static_cast<int>(ranks.size());
   std::map<topology::NodeId, std::vector<int>> on;
   for (int rank = 0; rank < n; ++rank) on[ranks[static_cast<size_t>(rank)]].push_back(rank);

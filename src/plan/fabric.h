@@ -23,8 +23,8 @@ struct Fabric {
 };
 
 Fabric make_fabric(const topology::Graph& graph, const topology::ChannelPlan& channels);
-// The same channels as schedules see them (algo/channel_map.h): devices become their ranks, side by side. `ranks` is the
-// device of each, `root` that of a rooted collective: its trees hang from there.
+// The same channels as schedules see them (algo/channel_map.h): devices become their ranks, side by side. `ranks` is
+// the device of each, `root` that of a rooted collective: its trees hang from there.
 std::shared_ptr<const ChannelTable> make_channel_table(const topology::ChannelPlan& channels,
                                                        const std::vector<topology::NodeId>& ranks, Coll coll, int root);
 

@@ -58,7 +58,8 @@ struct Summary {
   uint64_t cache_bytes = UINT64_MAX;    // L2 per core, on the smallest
   const Profile* profile = &built_in_profile({});  // never null; outlives the process
   const Fabric* fabric = nullptr;  // GPU ranks: the links between them. Null: CPU ranks, whom the profile describes
-  std::shared_ptr<const ChannelTable> channels = nullptr;  // the rings and trees on these links; null: none were looked for
+  std::shared_ptr<const ChannelTable> channels =
+      nullptr;  // the rings and trees on these links; null: none were looked for
   // Restrictions by environment and configuration, as text; parsed by the planner.
   std::string algorithms = "auto";
   std::string protocols = "auto";

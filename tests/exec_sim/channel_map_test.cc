@@ -45,9 +45,9 @@ struct Case {
   Algo algo;
 };
 constexpr Case kRows[] = {
-    {Coll::AllReduce, Algo::Ring},     {Coll::Reduce, Algo::Ring},           {Coll::Broadcast, Algo::Ring},
-    {Coll::AllGather, Algo::Ring},     {Coll::ReduceScatter, Algo::Ring},    {Coll::AllReduce, Algo::Tree},
-    {Coll::Reduce, Algo::Tree},        {Coll::Broadcast, Algo::Tree},        {Coll::AllGather, Algo::Forest},
+    {Coll::AllReduce, Algo::Ring},       {Coll::Reduce, Algo::Ring},        {Coll::Broadcast, Algo::Ring},
+    {Coll::AllGather, Algo::Ring},       {Coll::ReduceScatter, Algo::Ring}, {Coll::AllReduce, Algo::Tree},
+    {Coll::Reduce, Algo::Tree},          {Coll::Broadcast, Algo::Tree},     {Coll::AllGather, Algo::Forest},
     {Coll::ReduceScatter, Algo::Forest},
 };
 
@@ -85,7 +85,8 @@ TEST_P(OnChannels, AreProvenInAllShapes) {
             proof.in_place = in_place;
             const Result<ProofStats> result = prove(proof);
             ASSERT_TRUE(result.ok()) << result.status().message() << "\n  root " << root << ", " << proof.channels
-                                     << " channels, " << slices << " slices, " << proof.slots << " slots, seed " << seed;
+                                     << " channels, " << slices << " slices, " << proof.slots << " slots, seed "
+                                     << seed;
           }
         }
       }
@@ -110,7 +111,8 @@ TEST_P(OnChannels, CostWhatTheCatalogSays) {
     EXPECT_NEAR(static_cast<double>(stats->received_bytes) / buffer, row().received(ranks), 1e-9) << n;
     // Up the deepest branch and down the deepest, which may be one of another tree.
     EXPECT_LE(stats->hops, row().hops(ranks)) << n;
-    EXPECT_GE(stats->hops * (row().algo == Algo::Tree && row().coll == Coll::AllReduce ? 2 : 1), row().hops(ranks)) << n;
+    EXPECT_GE(stats->hops * (row().algo == Algo::Tree && row().coll == Coll::AllReduce ? 2 : 1), row().hops(ranks))
+        << n;
   }
 }
 

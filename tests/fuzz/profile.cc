@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The JSON of a profile (TUTTI_PROFILE): what is read predicts finite times, and is the same when written and read again.
+// The JSON of a profile (TUTTI_PROFILE): what is read predicts finite times, and is the same when written and read
+// again.
 #include "plan/profile.h"
 
 #include <cmath>

@@ -302,7 +302,8 @@ TEST(ChannelRestrictions, AListOfNicsThatDoesNotParseIsNamed) {
   const auto wrong = plan_channels(graph, {.ranks = *place_ranks(graph, 0), .nics = "mlx5_0,,mlx5_1"});
   ASSERT_FALSE(wrong.ok());
   EXPECT_EQ(wrong.status().code(), Code::InvalidArgument);
-  EXPECT_NE(wrong.status().message().find("nics of the configuration='mlx5_0,,mlx5_1' does not parse"), std::string::npos)
+  EXPECT_NE(wrong.status().message().find("nics of the configuration='mlx5_0,,mlx5_1' does not parse"),
+            std::string::npos)
       << wrong.status().message();
 }
 

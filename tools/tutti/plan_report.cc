@@ -155,7 +155,8 @@ std::string plan_text(const PlanReport& report, bool all_candidates) {
   text += fmt::format("optimality {:.3f}", plan.optimality());
   if (plan.trees_limit_gbps > 0)
     text += fmt::format(
-        ": the bound lets data between two devices take several ways; trees that take one carry {:.1f} GB/s at most, {:.2f} "
+        ": the bound lets data between two devices take several ways; trees that take one carry {:.1f} GB/s at most, "
+        "{:.2f} "
         "of it",
         plan.trees_limit_gbps, plan.trees_limit_gbps / plan.bound.bus_gbps);
   text += "\n\n";

@@ -64,8 +64,8 @@ struct ChannelPlan {
   // Trees that are packed for all-gather or reduce-scatter come in forests: one tree per rank, rank 0's first, then the
   // next forest. 0: each tree is for the data of all.
   int32_t forests = 0;
-  // All-reduce, where packed trees are below 0.9 of the bound: what any trees, with one way between two devices, carry at
-  // most (bus bandwidth); 0: not asked.
+  // All-reduce, where packed trees are below 0.9 of the bound: what any trees, with one way between two devices, carry
+  // at most (bus bandwidth); 0: not asked.
   double trees_limit_gbps = 0;
   Star star;
 

@@ -15,8 +15,8 @@ constexpr double kSteepness[] = {4, 6, 12, 20};
 constexpr int32_t kRepairs = 3;  // rounds in which each tree is put back at the others' prices
 // A packing below this share of what cuts allow is worth negotiating.
 constexpr double kGoodEnough = 0.9;
-// Rounds of negotiating one number of trees, and how many parts the widest links are cut into. Chosen by the machines of
-// docs/planner.md: their negotiations succeed within 20 rounds.
+// Rounds of negotiating one number of trees, and how many parts the widest links are cut into. Chosen by the machines
+// of docs/planner.md: their negotiations succeed within 20 rounds.
 constexpr int32_t kNegotiations = 40, kMostParts = 16;
 constexpr int32_t kMostNegotiated = 16;  // devices: 100 ms for 8 and 2 s for 16
 // Steps of the method behind two_way_trees_limit() and how much each raises a full link's price: within 1 % of the
@@ -151,7 +151,8 @@ class Packing {
         if (round > 0) charge(tree, -1);
         std::vector<double> price(arcs, kInfinite);
         for (size_t i = 0; i < arcs; ++i)
-          if (most[i] > 0) price[i] = (1 / most[i] + history[i]) * (1 + urgency * std::max(load_[i] + 1 - most[i], 0.0));
+          if (most[i] > 0)
+            price[i] = (1 / most[i] + history[i]) * (1 + urgency * std::max(load_[i] + 1 - most[i], 0.0));
         tree = cheapest(-1, price);
         if (tree.parent.empty()) return {};
         charge(tree, 1);
@@ -273,7 +274,8 @@ std::vector<Offer> offers(const Network& network, double above, double most_gbps
     for (int32_t parts = 1; parts <= kMostParts; ++parts) {
       const double unit = speed / parts;
       const auto most = static_cast<int32_t>(std::min(most_gbps / unit + 1e-6, static_cast<double>(most_trees)));
-      for (int32_t count = most; count > 0 && unit * count > above * (1 + 1e-6); --count) found.push_back({unit, count});
+      for (int32_t count = most; count > 0 && unit * count > above * (1 + 1e-6); --count)
+        found.push_back({unit, count});
     }
   std::stable_sort(found.begin(), found.end(), [](const Offer& a, const Offer& b) { return a.total() > b.total(); });
   const auto same = [](const Offer& a, const Offer& b) { return a.count == b.count && a.unit_gbps == b.unit_gbps; };

@@ -46,9 +46,13 @@ class Prover {
 
  private:
   void add_lane(int me, int channel, int part) {
-    ScheduleArgs args{
-        .me = me, .n = proof_.n, .root = proof_.root, .channel = channel, .part = part, .hosts = proof_.hosts,
-        .channel_map = proof_.channel_map};
+    ScheduleArgs args{.me = me,
+                      .n = proof_.n,
+                      .root = proof_.root,
+                      .channel = channel,
+                      .part = part,
+                      .hosts = proof_.hosts,
+                      .channel_map = proof_.channel_map};
     if (proof_.coll == Coll::SendRecv) args.root = wrap(part == 0 ? me + proof_.root : me - proof_.root, proof_.n);
     lanes_.emplace_back(job_, proof_.schedule(args), args);
   }
