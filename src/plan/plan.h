@@ -29,6 +29,10 @@ struct Plan {
   bool stream_output = false;          // non-temporal stores to the user's output
   const UserSchedule* user = nullptr;  // Algo::User: which; outlives the process
   double predicted_us = 0;
+  // The rings and trees that its channels run on (Summary::channels); null: the order of rank numbers.
+  std::shared_ptr<const ChannelTable> channel_table = nullptr;
+
+  const ChannelMap* channel_map() const { return channel_table != nullptr ? &channel_table->map() : nullptr; }
 };
 
 // The shape of a call, as far as the planner cares.
@@ -58,8 +62,8 @@ struct Summary {
   uint64_t cache_bytes = UINT64_MAX;    // L2 per core, on the smallest
   const Profile* profile = &built_in_profile({});  // never null; outlives the process
   const Fabric* fabric = nullptr;  // GPU ranks: the links between them. Null: CPU ranks, whom the profile describes
-  std::shared_ptr<const ChannelTable> channels =
-      nullptr;  // the rings and trees on these links; null: none were looked for
+  // The rings and trees on these links, found for the collective and root that is planned. Null: none were looked for.
+  std::shared_ptr<const ChannelTable> channels = nullptr;
   // Restrictions by environment and configuration, as text; parsed by the planner.
   std::string algorithms = "auto";
   std::string protocols = "auto";

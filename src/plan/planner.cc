@@ -135,6 +135,7 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
   const Ranks ranks = ranks_for(summary, shape, row);
   if (!row.fits(ranks)) return candidate;  // has no shape on these ranks
   plan.user = ranks.user;
+  plan.channel_table = summary.channels;
   plan.parts = shape.coll == Coll::SendRecv ? 1 : row.parts(ranks);
   plan.blocks = row.blocks(ranks);
   plan.channels = channels_wanted(summary, shape, row, ranks);

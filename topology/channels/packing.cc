@@ -18,7 +18,8 @@ constexpr double kGoodEnough = 0.9;
 // Rounds of negotiating one number of trees, and how many parts the widest links are cut into. Chosen by the machines
 // of docs/planner.md: their negotiations succeed within 20 rounds.
 constexpr int32_t kNegotiations = 40, kMostParts = 16;
-constexpr int32_t kMostNegotiated = 16;  // devices: 100 ms for 8 and 2 s for 16
+constexpr int32_t kMostNegotiated = 32;  // devices
+constexpr size_t kOffersInTurn = 12;     // beyond, the rest is halved
 // Steps of the method behind two_way_trees_limit() and how much each raises a full link's price: within 1 % of the
 // optimum on these machines.
 constexpr int32_t kLimitSteps = 3000;
@@ -291,11 +292,24 @@ TreeSet pack_two_way_trees(const Network& network, const Routes& routes, double 
   if (best.total() >= kGoodEnough * most_gbps || network.devices > kMostNegotiated) return best;
   Packing packing(network, routes, true);
   best.limit_gbps = packing.two_way_limit();
-  for (const Offer& offer : offers(network, best.total(), best.limit_gbps, most_trees)) {
+  const auto try_offer = [&](const Offer& offer) {
     TreeSet set = packing.negotiate(at(offer.count), offer.unit_gbps);
-    if (set.trees.empty()) continue;
+    if (set.trees.empty()) return false;
     set.limit_gbps = best.limit_gbps;
-    return set;
+    if (set.total() > best.total()) best = std::move(set);
+    return true;
+  };
+  const std::vector<Offer> all = offers(network, best.total(), best.limit_gbps, most_trees);
+  const size_t first = std::min(all.size(), kOffersInTurn);
+  for (size_t i = 0; i < first; ++i)
+    if (try_offer(all[i])) return best;
+  // The less they carry in sum, the likelier they fit.
+  for (size_t low = first, high = all.size(); low < high;) {
+    const size_t middle = low + (high - low) / 2;
+    if (try_offer(all[middle]))
+      high = middle;
+    else
+      low = middle + 1;
   }
   return best;
 }
