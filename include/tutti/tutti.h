@@ -130,13 +130,14 @@ typedef struct {
   int splitShare;         /* accepted and without effect: a split is cheap, and lives on when its parent ends */
   const char* algorithms; /* restrict the planner, as TUTTI_ALGO does, e.g. "all_reduce:ring,tree"; NULL: TUTTI_ALGO */
   const char* protocols;  /* the same for TUTTI_PROTO, e.g. "simple,ll" */
+  const char* nics;       /* NICs that may carry data between hosts, as TUTTI_NICS says it; NULL: TUTTI_NICS */
 } tuttiConfig_t;
 
 #define TUTTI_DEVICE_CPU (-1)
 #define TUTTI_CONFIG_INITIALIZER                                                                             \
   {                                                                                                          \
     sizeof(tuttiConfig_t), TUTTI_CONFIG_MAGIC, TUTTI_VERSION_CODE, 1, TUTTI_DEVICE_CPU, TUTTI_UNDEFINED_INT, \
-        TUTTI_UNDEFINED_INT, NULL, NULL, TUTTI_UNDEFINED_INT, NULL, NULL                                     \
+        TUTTI_UNDEFINED_INT, NULL, NULL, TUTTI_UNDEFINED_INT, NULL, NULL, NULL                               \
   }
 
 /* ---- version and errors ---- */

@@ -55,6 +55,10 @@ constexpr int chunk_slots(Ranks r, int slices) {
   return std::max({tour(torus.rows, torus.columns), tour(torus.columns, torus.rows), relay_slots(r, slices)});
 }
 constexpr int host_tour_slots(Ranks r, int slices) { return r.n == 1 ? 1 : carried(r) * slices + 1; }
+constexpr bool in_forests(Ranks r) { return r.channels != nullptr && r.channels->forests.count > 0; }
+constexpr int forest_slots(Ranks r, int slices) {
+  return in_forests(r) ? r.channels->forest_slots * slices : tour_slots(r, slices);
+}
 constexpr int rail_slots(Ranks r, int slices) { return std::max(hosts(r), columns(r)) * slices; }
 
 // Hops.
@@ -62,7 +66,10 @@ constexpr int one_hop(Ranks r) { return r.n > 1 ? 1 : 0; }
 constexpr int chain(Ranks r) { return r.n - 1; }
 constexpr int twice_chain(Ranks r) { return 2 * (r.n - 1); }
 constexpr int height(Ranks r) { return ceil_log2(r.n); }
-constexpr int twice_height(Ranks r) { return 2 * ceil_log2(r.n); }
+constexpr bool on_trees(Ranks r) { return r.channels != nullptr && r.channels->trees.count > 0; }
+constexpr int tree_height(Ranks r) { return on_trees(r) ? r.channels->trees.depth : height(r); }
+constexpr int twice_height(Ranks r) { return 2 * tree_height(r); }
+constexpr int forest_height(Ranks r) { return in_forests(r) ? r.channels->forests.depth : chain(r); }
 constexpr int two_hops(Ranks r) { return r.n > 1 ? 2 : 0; }
 constexpr int doublings(Ranks r) { return floor_log2(r.n) + 2 * folded(r); }
 constexpr int exchanges(Ranks r) { return r.n > 2 ? r.n : r.n - 1; }  // each has a pair, from three ranks on
@@ -84,7 +91,30 @@ constexpr double to_each(Ranks r) { return r.n - 1; }
 constexpr double but_one(Ranks r) { return (r.n - 1.0) / r.n; }
 constexpr double block(Ranks r) { return r.n > 1 ? 1.0 / r.n : 0; }
 constexpr double twice_but_one(Ranks r) { return 2 * but_one(r); }
-constexpr double tree_both_ways(Ranks r) { return r.n > 1 ? std::min(r.n / 2.0, 2.0) : 0; }
+// Messages of the busiest rank over all trees that were found: to its children, and (`up`) to its parent.
+int most_tree_messages(const SpanningTrees& trees, bool up) {
+  int most = 0;
+  for (int rank = 0; rank < trees.n; ++rank) {
+    int messages = 0;
+    for (int tree = 0; tree < trees.count; ++tree)
+      messages += trees.below(tree, rank).count + (up && trees.parent_of(tree, rank) >= 0);
+    most = std::max(most, messages);
+  }
+  return most;
+}
+double tree_down(Ranks r) {
+  return on_trees(r) ? static_cast<double>(most_tree_messages(r.channels->trees, false)) / r.channels->trees.count
+                     : whole(r);
+}
+double tree_both_ways(Ranks r) {
+  if (on_trees(r)) return static_cast<double>(most_tree_messages(r.channels->trees, true)) / r.channels->trees.count;
+  return r.n > 1 ? std::min(r.n / 2.0, 2.0) : 0;
+}
+// A block for each tree of a forest.
+double forest_down(Ranks r) {
+  return in_forests(r) ? static_cast<double>(most_tree_messages(r.channels->forests, false)) / r.channels->forests.count
+                       : but_one(r);
+}
 constexpr double doubling_bytes(Ranks r) { return floor_log2(r.n) + folded(r); }
 constexpr double nothing(Ranks) { return 0; }
 constexpr double halving_bytes(Ranks r) { return 2 * but_one(members(r)) + folded(r); }
@@ -195,7 +225,7 @@ constexpr CatalogRow kCatalog[] = {
     {Coll::Reduce, Algo::Direct, kBoth, kNothing, one, one, any_slots,  //
      one_hop, whole, whole, to_each, make<DirectReduce>},
     {Coll::Reduce, Algo::Tree, kBoth, kEvenChannels, one, one, any_slots,  //
-     height, whole, whole, whole, make<TreeReduce>},
+     tree_height, whole, whole, tree_down, make<TreeReduce>},
     {Coll::Reduce, Algo::Ring, kBoth, kNothing, one, one, any_slots,  //
      chain, whole, whole, whole, make<RingReduce>},
     {Coll::Reduce, Algo::Hierarchical, kBoth, kHosts, one, one, any_slots,  //
@@ -208,7 +238,7 @@ constexpr CatalogRow kCatalog[] = {
     {Coll::Broadcast, Algo::Direct, kBoth, kFanOut, one, one, any_slots,  //
      one_hop, whole, to_each, whole, make<DirectBroadcast>},
     {Coll::Broadcast, Algo::Tree, kBoth, kEvenChannels, one, one, any_slots,  //
-     height, whole, whole, whole, make<TreeBroadcast>},
+     tree_height, tree_down, tree_down, whole, make<TreeBroadcast>},
     {Coll::Broadcast, Algo::Ring, kBoth, kNothing, one, one, any_slots,  //
      chain, whole, whole, whole, make<RingBroadcast>},
     {Coll::Broadcast, Algo::Hierarchical, kBoth, kHosts, one, one, any_slots,  //
@@ -224,6 +254,8 @@ constexpr CatalogRow kCatalog[] = {
      height, but_one, but_one, but_one, make<DoublingAllGather>},
     {Coll::AllGather, Algo::Ring, kBoth, kNothing, one, one, tour_slots,  //
      chain, but_one, but_one, but_one, make<RingAllGather>},
+    {Coll::AllGather, Algo::Forest, kBoth, kForest, one, one, forest_slots,  //
+     forest_height, forest_down, forest_down, but_one, make<ForestAllGather>},
     {Coll::AllGather, Algo::Pat, kBoth, kSingleRound, one, one, half_slots,  //
      height, but_one, but_one, but_one, make<PatAllGather>},
     {Coll::AllGather, Algo::Bruck, kBoth, kSingleRound, one, one, doubled_slots,  //
@@ -239,6 +271,8 @@ constexpr CatalogRow kCatalog[] = {
      one_hop, but_one, but_one, but_one, make<DirectReduceScatter>},
     {Coll::ReduceScatter, Algo::Ring, kBoth, kNothing, one, one, tour_slots,  //
      chain, but_one, but_one, but_one, make<RingReduceScatter>},
+    {Coll::ReduceScatter, Algo::Forest, kBoth, kForest, one, one, forest_slots,  //
+     forest_height, but_one, but_one, forest_down, make<ForestReduceScatter>},
     {Coll::ReduceScatter, Algo::Pat, kBoth, kSingleRound | kScratch, one, one, half_slots,  //
      height, but_one, but_one, but_one, make<PatReduceScatter>},
     {Coll::ReduceScatter, Algo::Hierarchical, kBoth, kHosts, one, one, host_tour_slots,  //

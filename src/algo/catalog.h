@@ -15,6 +15,7 @@
 #include "algo/collective.h"
 #include "algo/direct.h"
 #include "algo/doubling.h"
+#include "algo/forest.h"
 #include "algo/hierarchical.h"
 #include "algo/layout.h"
 #include "algo/packed.h"
@@ -42,7 +43,7 @@ struct AnySchedule {
                PushAllReduce, PushAllGather, PushReduce, PushGather, PushBroadcast, HierarchicalAllReduce,
                HierarchicalAllGather, HierarchicalReduceScatter, HierarchicalBroadcast, HierarchicalReduce,
                HierarchicalAllToAll, BruckAllGather, BruckAllToAll, PatAllGather, PatReduceScatter, TorusAllReduce,
-               TableSchedule>
+               ForestAllGather, ForestReduceScatter, TableSchedule>
       kind;
   int steps() const {
     return std::visit([](const auto& s) { return s.steps(); }, kind);
@@ -62,9 +63,11 @@ struct Ranks {
   int n = 1;
   const HostMap* hosts = nullptr;      // null: not known, and no row that asks for hosts fits
   const UserSchedule* user = nullptr;  // null: none serves the call
+  const ChannelMap* channels = nullptr;  // null: no topology says how channels run
 
-  constexpr Ranks(int count, const HostMap* map = nullptr, const UserSchedule* schedule = nullptr)  // NOLINT
-      : n(count), hosts(map), user(schedule) {}
+  constexpr Ranks(int count, const HostMap* map = nullptr, const UserSchedule* schedule = nullptr,  // NOLINT
+                  const ChannelMap* found = nullptr)
+      : n(count), hosts(map), user(schedule), channels(found) {}
 };
 
 // What a row asks of the call or the machine (a mask).
@@ -82,6 +85,7 @@ enum Needs : unsigned {
   kGrid = 512,        // n is a product of two numbers above 1
   kScratch = 1024,    // n blocks of scratch memory
   kUser = 2048,       // a schedule that the user wrote, proven
+  kForest = 4096,     // pays where spanning trees were packed onto a topology (correct anywhere)
 };
 
 // Costs are those of the busiest rank. `sent` and `received` are in bytes per byte of the collective's whole buffer:

@@ -37,13 +37,14 @@ enum class Algo : uint8_t {
   Bruck,
   Pat,
   Torus,
+  Forest,
   User
 };
 // Simple and LL carry data through slots; Rma (remote memory access) does without: peers use the buffers where they
 // are.
 enum class Proto : uint8_t { Simple, LL, Rma };
 
-inline constexpr int kCollCount = 9, kAlgoCount = 16, kProtoCount = 3;
+inline constexpr int kCollCount = 9, kAlgoCount = 17, kProtoCount = 3;
 
 // The spelling of environment variables, tools and documents.
 inline constexpr std::string_view kCollNames[kCollCount] = {"all_reduce", "reduce",         "broadcast",
@@ -52,7 +53,7 @@ inline constexpr std::string_view kCollNames[kCollCount] = {"all_reduce", "reduc
 inline constexpr std::string_view kAlgoNames[kAlgoCount] = {
     "ring",   "tree",     "one_shot", "two_shot", "doubling", "halving_doubling",
     "direct", "pairwise", "pull",     "push",     "pull_all", "hierarchical",
-    "bruck",  "pat",      "torus",    "user"};
+    "bruck",  "pat",      "torus",    "forest",   "user"};
 inline constexpr std::string_view kProtoNames[kProtoCount] = {"simple", "ll", "rma"};
 
 constexpr std::string_view name(Coll coll) { return kCollNames[static_cast<int>(coll)]; }

@@ -96,7 +96,13 @@ std::string draw_schedule(const CatalogRow& row, Ranks ranks, int root) {
   bool with_blocks = false;
   for (int part = 0; part < row.parts(ranks); ++part) {
     for (int me = 0; me < n; ++me) {
-      ScheduleArgs args{.me = me, .n = n, .root = root, .part = part, .hosts = ranks.hosts, .user = ranks.user};
+      ScheduleArgs args{.me = me,
+                        .n = n,
+                        .root = root,
+                        .part = part,
+                        .hosts = ranks.hosts,
+                        .user = ranks.user,
+                        .channel_map = ranks.channels};
       if (row.coll == Coll::SendRecv) args.root = wrap(part == 0 ? me + 1 : me - 1, n);
       const std::string title =
           fmt::format("rank {}", me) + (row.parts(ranks) > 1 ? fmt::format(" part {}", part) : "");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ring schedules: every rank receives from its predecessor and sends to its successor only. Bandwidth-optimal, and the
-// fewest connections; latency grows with n. Used for large buffers.
+// fewest connections; latency grows with n. Used for large buffers. The circle is that of the channel (channel_map.h),
+// or the ranks in the order of their numbers, as in the pictures.
 //
 // All but the chains relay: a step takes a slice and sends one on. Were every FIFO full, nobody could move, so a ring
 // needs one slot more than the slices of a step (catalog: slots).
@@ -11,8 +12,16 @@
 namespace tutti {
 
 struct RingArgs : ScheduleArgs {
-  TUTTI_HD constexpr Peers prev() const { return Peers::one(wrap(me - 1, n)); }
-  TUTTI_HD constexpr Peers next() const { return Peers::one(wrap(me + 1, n)); }
+  // Where I am on the circle of this channel, and who is at a place. Blocks that belong to ranks are named by rank.
+  TUTTI_HD constexpr int place() const { return place_of(me); }
+  TUTTI_HD constexpr int place_of(int rank) const { return mapped() ? channel_map->place[first() + rank] : rank; }
+  TUTTI_HD constexpr int rank_at(int place) const { return mapped() ? channel_map->order[first() + place] : place; }
+  TUTTI_HD constexpr Peers prev() const { return Peers::one(rank_at(wrap(place() - 1, n))); }
+  TUTTI_HD constexpr Peers next() const { return Peers::one(rank_at(wrap(place() + 1, n))); }
+
+ private:
+  TUTTI_HD constexpr bool mapped() const { return channel_map != nullptr && channel_map->rings > 0; }
+  TUTTI_HD constexpr int first() const { return channel % channel_map->rings * n; }
 };
 
 // n blocks travel once to collect the sum, once more to deliver it.
@@ -27,7 +36,7 @@ struct RingAllReduce : RingArgs {
   TUTTI_HD constexpr int steps() const { return 2 * n - 1; }
   TUTTI_HD constexpr Step at(int k) const {
     if (n == 1) return local_step(true);
-    const int block = (me - 1 - k + 3 * n) % n;
+    const int block = (place() - 1 - k + 3 * n) % n;
     if (k == 0) return {.src = Buffer::Input, .src_block = block, .to = next()};
     if (k < n - 1) {
       return {.src = Buffer::Input, .reduce = true, .src_block = block, .from = prev(), .to = next()};
@@ -56,7 +65,7 @@ struct RingReduceScatter : RingArgs {
   TUTTI_HD constexpr int steps() const { return n; }
   TUTTI_HD constexpr Step at(int k) const {
     if (n == 1) return local_step(true);
-    const int block = (me - 1 - k + 2 * n) % n;
+    const int block = rank_at((place() - 1 - k + 2 * n) % n);
     if (k == 0) return {.src = Buffer::Input, .src_block = block, .to = next()};
     if (k < n - 1) {
       return {.src = Buffer::Input, .reduce = true, .src_block = block, .from = prev(), .to = next()};
@@ -77,7 +86,7 @@ struct RingAllGather : RingArgs {
   TUTTI_HD constexpr Step at(int k) const {
     if (n == 1) return local_step(false);
     if (k == 0) return {.src = Buffer::Input, .dst_block = me, .to = next()};
-    return {.dst_block = wrap(me - k, n), .from = prev(), .to = k < n - 1 ? next() : Peers{}};
+    return {.dst_block = rank_at(wrap(place() - k, n)), .from = prev(), .to = k < n - 1 ? next() : Peers{}};
   }
 };
 
@@ -89,11 +98,11 @@ struct RingAllGather : RingArgs {
 struct RingBroadcast : RingArgs {
   TUTTI_HD constexpr int steps() const { return 1; }
   TUTTI_HD constexpr Step at(int) const {
-    const int place = wrap(me - root, n);
+    const int behind = wrap(place() - place_of(root), n);
     Step step{.dst_block = 0};
-    if (place == 0) step.src = Buffer::Input;
-    if (place != 0) step.from = prev();
-    if (place != n - 1) step.to = next();
+    if (behind == 0) step.src = Buffer::Input;
+    if (behind != 0) step.from = prev();
+    if (behind != n - 1) step.to = next();
     return step;
   }
 };
@@ -107,9 +116,9 @@ struct RingReduce : RingArgs {
   TUTTI_HD constexpr int steps() const { return 1; }
   TUTTI_HD constexpr Step at(int) const {
     if (n == 1) return local_step(true);
-    const int place = wrap(me - root, n);
-    if (place == 1) return {.src = Buffer::Input, .to = next()};
-    if (place != 0) return {.src = Buffer::Input, .reduce = true, .from = prev(), .to = next()};
+    const int behind = wrap(place() - place_of(root), n);
+    if (behind == 1) return {.src = Buffer::Input, .to = next()};
+    if (behind != 0) return {.src = Buffer::Input, .reduce = true, .from = prev(), .to = next()};
     return {.src = Buffer::Input, .reduce = true, .last = true, .dst_block = 0, .from = prev()};
   }
 };

@@ -17,6 +17,7 @@
 
 #include <concepts>
 
+#include "algo/channel_map.h"
 #include "algo/hosts.h"
 #include "algo/step.h"
 #include "base/host_device.h"
@@ -27,7 +28,8 @@ struct UserSchedule;
 
 // What a schedule is made from. `root` is the peer for SendRecv. `channel` picks among equivalent shapes (which of the
 // two trees); `part` picks the lane where a schedule consists of several per channel. `hosts` and `user` are there for
-// the schedules whose row needs them (catalog.h), and outlive them.
+// the schedules whose row needs them (catalog.h), `channel_map` for those that run on rings and trees of a topology
+// (null: there are none); they outlive the schedule.
 struct ScheduleArgs {
   int me = 0, n = 1;
   int root = 0;
@@ -35,6 +37,7 @@ struct ScheduleArgs {
   int part = 0;
   const HostMap* hosts = nullptr;
   const UserSchedule* user = nullptr;
+  const ChannelMap* channel_map = nullptr;
 };
 
 template <class S>

@@ -16,6 +16,9 @@
 // as every other. Sanders, Speck, Traeff: "Two-tree algorithms for full bandwidth broadcast, reduction and scan" (2009)
 // gives the idea of two trees with swapped roles; keeping one root for both is what a rooted collective needs, and does
 // no harm to an all-reduce.
+//
+// Where trees were found on a topology (channel_map.h), channels use those: chains inside a host, spanning trees that
+// are packed onto uneven links, double binary trees across hosts.
 #pragma once
 
 #include "algo/schedule.h"
@@ -24,8 +27,9 @@ namespace tutti {
 
 // Where `me` stands in the tree that this channel uses.
 struct TreeArgs : ScheduleArgs {
-  TUTTI_HD constexpr bool is_root() const { return me == root; }
+  TUTTI_HD constexpr bool is_root() const { return mapped() ? trees().parent_of(tree(), me) < 0 : me == root; }
   TUTTI_HD constexpr Peers parent() const {
+    if (mapped()) return trees().parent(tree(), me);
     const int v = place();
     if (v == 0) return {};
     const int height = v & -v;
@@ -33,6 +37,7 @@ struct TreeArgs : ScheduleArgs {
     return Peers::one(rank_at(above < n ? above : v - height));
   }
   TUTTI_HD constexpr Peers children() const {
+    if (mapped()) return trees().below(tree(), me);
     const int v = place();
     Peers below;
     if (v == 0) {
@@ -51,6 +56,13 @@ struct TreeArgs : ScheduleArgs {
   }
 
  private:
+  // Trees of the topology that hang from the root wanted (an all-reduce wants none).
+  TUTTI_HD constexpr bool mapped() const {
+    return channel_map != nullptr && channel_map->trees.count > 0 &&
+           (channel_map->root < 0 || channel_map->root == root);
+  }
+  TUTTI_HD constexpr const SpanningTrees& trees() const { return channel_map->trees; }
+  TUTTI_HD constexpr int tree() const { return channel % trees().count; }
   TUTTI_HD constexpr bool shifted() const { return channel % 2 == 1 && n > 1; }
   TUTTI_HD constexpr int place() const {
     const int v = wrap(me - root, n);

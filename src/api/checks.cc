@@ -224,9 +224,11 @@ Status check_config(const char* function, const tuttiConfig_t* config) {
         "of the library's major version",
         function, config->version, TUTTI_VERSION_CODE);
   // What headers of this version have had: the first fields, and those added since.
-  constexpr size_t kFirstSize = offsetof(tuttiConfig_t, algorithms);
-  const bool newer = config->version > TUTTI_VERSION_CODE;
-  if (config->size < kFirstSize || (!newer && config->size != kFirstSize && config->size != sizeof(tuttiConfig_t)))
+  constexpr size_t kSizes[] = {offsetof(tuttiConfig_t, algorithms), offsetof(tuttiConfig_t, nics),
+                               sizeof(tuttiConfig_t)};
+  const bool known = std::find(std::begin(kSizes), std::end(kSizes), config->size) != std::end(kSizes);
+  const bool newer = config->version > TUTTI_VERSION_CODE && config->size > sizeof(tuttiConfig_t);
+  if (!known && !newer)
     return invalid_argument("{}: config->size is {}: version {} has {} bytes; start from TUTTI_CONFIG_INITIALIZER",
                             function, config->size, config->version, sizeof(tuttiConfig_t));
   const auto flag = [](int value) { return value == 0 || value == 1 || value == TUTTI_UNDEFINED_INT; };

@@ -39,6 +39,7 @@ Result<Wanted> read_config(const char* function, const tuttiConfig_t* config, Wa
   if (full.netName != nullptr) base.options.transports = full.netName;
   if (full.algorithms != nullptr) base.options.algorithms = full.algorithms;
   if (full.protocols != nullptr) base.options.protocols = full.protocols;
+  if (full.nics != nullptr) base.options.nics = full.nics;
   if (full.commName != nullptr) base.options.name = full.commName;
   return base;
 }

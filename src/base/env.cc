@@ -99,13 +99,9 @@ struct CountParser {
 };
 struct SizeParser {
   static constexpr const char* kAllowed =
-      "a number of bytes with an optional suffix K, M or G (powers of 1024), e.g. 512K";
+      "a number of bytes with an optional suffix K, M, G or T (powers of 1024), e.g. 512K";
   static bool parse(std::string_view text, uint64_t& value) {
-    static constexpr Unit kUnits[] = {
-        {"", 1},         {"b", 1},         {"k", 1 << 10}, {"kb", 1 << 10}, {"kib", 1 << 10}, {"m", 1 << 20},
-        {"mb", 1 << 20}, {"mib", 1 << 20}, {"g", 1 << 30}, {"gb", 1 << 30}, {"gib", 1 << 30},
-    };
-    const auto bytes = scaled(text, kUnits);
+    const auto bytes = parse_size(text);
     if (bytes) value = *bytes;
     return bytes.has_value();
   }
@@ -213,6 +209,15 @@ const Parsed& parsed() {
 }
 
 }  // namespace
+
+std::optional<uint64_t> parse_size(std::string_view text) {
+  static constexpr uint64_t kKilo = 1 << 10, kMega = kKilo << 10, kGiga = kMega << 10, kTera = kGiga << 10;
+  static constexpr Unit kUnits[] = {
+      {"", 1},        {"b", 1},     {"k", kKilo},  {"kb", kKilo},  {"kib", kKilo}, {"m", kMega},  {"mb", kMega},
+      {"mib", kMega}, {"g", kGiga}, {"gb", kGiga}, {"gib", kGiga}, {"t", kTera},   {"tb", kTera}, {"tib", kTera},
+  };
+  return scaled(text, kUnits);
+}
 
 const std::vector<EnvVariable>& env_variables() {
   static const auto& table = *new std::vector<EnvVariable>{

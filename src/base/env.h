@@ -45,6 +45,8 @@ struct EnvVariable {
 
 // The table, for `tutti env` and docs/environment.md.
 const std::vector<EnvVariable>& env_variables();
+// A number of bytes as users write it: "8", "64K", "1GiB"; powers of 1024, in any case. Nothing if it is none.
+std::optional<uint64_t> parse_size(std::string_view text);
 // Parses with `lookup` in place of getenv (tests). On error `env` holds the defaults for what did not parse.
 Status parse_env(const std::function<std::optional<std::string>(const char* name)>& lookup, Env& env);
 // What another library's variables say for `name`, when it is not set itself (src/nccl). To be given before the first

@@ -41,4 +41,8 @@ class NameList {
   std::vector<Item> chosen_, excluded_;
 };
 
+// NICs that may carry data between hosts: what users know the list by, and its language.
+inline constexpr std::string_view kNicList = "TUTTI_NICS, --nics or nics of the configuration";
+inline Result<NameList> parse_nic_list(std::string_view text) { return NameList::parse(kNicList, text); }
+
 }  // namespace tutti

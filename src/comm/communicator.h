@@ -37,6 +37,7 @@ struct CommOptions {
   int min_channels = 0, max_channels = 0;  // 0: free
   std::string transports;                  // empty: TUTTI_TRANSPORTS
   std::string algorithms, protocols;       // empty: TUTTI_ALGO, TUTTI_PROTO
+  std::string nics;                        // empty: TUTTI_NICS
   std::string name;                        // empty: derived from the communicator's tag, or from the parent's name
   CancelFlag cancelled;                    // set by another thread: gives up making the communicator; may be null
 };

@@ -9,6 +9,8 @@
 //   5 out of band: everybody has, and all derived the same Summary
 //
 // After each exchange all ranks know the same, so a failure of one is an error on all that names it.
+#include <fmt/ranges.h>
+#include <net/if.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -24,6 +26,7 @@
 #include "comm/communicator.h"
 #include "comm/exchange.h"
 #include "exec/sim/verify.h"
+#include "net/interfaces.h"
 #include "net/wire.h"
 #include "observe/service.h"
 #include "transports/inproc/inproc_transport.h"
@@ -41,9 +44,13 @@ struct MachineFacts {
   uint64_t cache_bytes = 0;       // L2 of a core
   std::vector<uint8_t> cpu_mask;  // CPUs this rank may run on
   std::string cpu_vendor;
+  std::vector<LocalInterface> interfaces;  // by which others may reach it
 
   static MachineFacts read() {
     MachineFacts facts;
+    // Where they cannot be had, joining fails for that reason.
+    if (auto found = usable_interfaces(); found.ok()) facts.interfaces = std::move(*found);
+    if (facts.interfaces.size() > kMaxAddresses) facts.interfaces.resize(kMaxAddresses);  // no more are offered
     facts.cpu_vendor = tutti::cpu_vendor();
     const long l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
     facts.cache_bytes = l2 > 0 ? static_cast<uint64_t>(l2) : 1 << 20;
@@ -65,6 +72,11 @@ struct MachineFacts {
     writer.number(cache_bytes);
     writer.sized(std::as_bytes(std::span(cpu_mask)));
     writer.sized(cpu_vendor);
+    writer.number(static_cast<uint32_t>(interfaces.size()));
+    for (const LocalInterface& one : interfaces) {
+      writer.sized(one.name);
+      one.address.encode(writer);
+    }
     return writer.take();
   }
   static Result<MachineFacts> decode(std::span<const std::byte> bytes) {
@@ -74,9 +86,20 @@ struct MachineFacts {
     const std::span<const std::byte> mask = reader.sized(CPU_SETSIZE / 8);
     constexpr size_t kMostVendor = 64;
     facts.cpu_vendor = reader.text(kMostVendor);
+    const auto count = reader.number<uint32_t>();
+    for (uint32_t i = 0; i < count && reader.ok(); ++i) {
+      std::string name = reader.text(IF_NAMESIZE);
+      facts.interfaces.push_back({std::move(name), SocketAddress::decode(reader)});
+    }
     if (!reader.finished()) return error(Code::InternalError, "a rank's machine facts are malformed");
     for (const std::byte byte : mask) facts.cpu_mask.push_back(static_cast<uint8_t>(byte));
     return facts;
+  }
+  // The interface that has the address, whatever its port; empty: not one of these.
+  std::string_view interface_of(const SocketAddress& address) const {
+    for (const LocalInterface& one : interfaces)
+      if (one.address == address.with_port(0)) return one.name;
+    return {};
   }
 };
 
@@ -186,7 +209,29 @@ void tighten(Summary& summary, const TransportLimits& limits) {
 
 ArenaShape arena_shape(size_t local_ranks) { return {static_cast<int>(local_ranks), 0, env().buffer_bytes}; }
 
-Result<std::unique_ptr<TcpTransport>> open_tcp(Bootstrap& bootstrap, const Hosts& hosts) {
+// Which NICs may carry data between hosts, and which each rank has.
+struct Nics {
+  NameList list;
+  std::string text;
+  const std::vector<MachineFacts>* machines = nullptr;  // by rank
+
+  std::vector<SocketAddress> admitted(std::span<const SocketAddress> addresses, int rank) const {
+    std::vector<SocketAddress> left;
+    for (const SocketAddress& one : addresses)
+      if (list.admits((*machines)[static_cast<size_t>(rank)].interface_of(one))) left.push_back(one);
+    return left;
+  }
+  // The interfaces of a rank that may not.
+  std::string excluded(int rank) const {
+    std::vector<std::string_view> names;
+    for (const LocalInterface& one : (*machines)[static_cast<size_t>(rank)].interfaces)
+      if (!list.admits(one.name) && std::find(names.begin(), names.end(), one.name) == names.end())
+        names.push_back(one.name);
+    return fmt::format("{}", fmt::join(names, ", "));
+  }
+};
+
+Result<std::unique_ptr<TcpTransport>> open_tcp(Bootstrap& bootstrap, const Hosts& hosts, const Nics& nics) {
   TcpOptions options;
   options.secret = bootstrap.secret();
   options.tag = bootstrap.tag();
@@ -199,19 +244,19 @@ Result<std::unique_ptr<TcpTransport>> open_tcp(Bootstrap& bootstrap, const Hosts
     NetworkPeer peer{{}, member.text()};
     // Ranks that share memory do not need sockets.
     const bool mapped = hosts.share_memory(here) && std::find(here.begin(), here.end(), member.rank) != here.end();
-    if (!mapped && member.rank != bootstrap.rank()) {
-      const std::span<const SocketAddress> addresses = bootstrap.addresses_of(member.rank);
-      peer.addresses.assign(addresses.begin(), addresses.end());
-    }
+    if (!mapped && member.rank != bootstrap.rank())
+      peer.addresses = nics.admitted(bootstrap.addresses_of(member.rank), member.rank);
     options.peers.push_back(std::move(peer));
   }
   return TcpTransport::create(std::move(options));
 }
 
 // The devices of this rank, if it may use some. Null: it goes without them.
-Result<std::shared_ptr<RdmaDevices>> open_rdma(const Bootstrap& bootstrap, const Hosts& hosts, const Allowed& allowed) {
+Result<std::shared_ptr<RdmaDevices>> open_rdma(const Bootstrap& bootstrap, const Hosts& hosts, const Allowed& allowed,
+                                               const std::string& nics) {
   if (!allowed.rdma || (hosts.all().size() == 1 && !allowed.rdma_named)) return std::shared_ptr<RdmaDevices>();
-  TUTTI_ASSIGN_OR_RETURN(const RdmaSettings settings, RdmaSettings::from_environment());
+  TUTTI_ASSIGN_OR_RETURN(RdmaSettings settings, RdmaSettings::from_environment());
+  settings.nics = nics;
   Result<std::shared_ptr<RdmaDevices>> opened = open_rdma_devices(settings);
   if (opened.ok()) return opened;
   if (allowed.rdma_named)
@@ -297,7 +342,7 @@ struct Preparation {
   std::unique_ptr<ShmSetup> shm;
   std::shared_ptr<RdmaDevices> devices;  // those of this rank, until it is known who is reached through them
 
-  Status begin(Bootstrap& bootstrap, const Hosts& hosts, const Allowed& allowed, bool need_network) {
+  Status begin(Bootstrap& bootstrap, const Hosts& hosts, const Allowed& allowed, const Nics& nics, bool need_network) {
     const HostGroup group{bootstrap.rank(), hosts.of(bootstrap.rank())};
     if (hosts.share_memory(group.ranks)) {
       TUTTI_ASSIGN_OR_RETURN(const ArenaLayout layout, ArenaLayout::compute(arena_shape(group.ranks.size())));
@@ -312,10 +357,10 @@ struct Preparation {
       }
     }
     if (need_network) {
-      TUTTI_ASSIGN_OR_RETURN(devices, open_rdma(bootstrap, hosts, allowed));
+      TUTTI_ASSIGN_OR_RETURN(devices, open_rdma(bootstrap, hosts, allowed, nics.text));
     }
     if (need_network && allowed.tcp) {
-      TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<Transport> tcp, open_tcp(bootstrap, hosts));
+      TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<Transport> tcp, open_tcp(bootstrap, hosts, nics));
       ready.push_back(std::move(tcp));
     }
     return {};
@@ -334,6 +379,20 @@ struct Preparation {
     const ShmOffer& offer = offers[static_cast<size_t>(leader)].shm;
     TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<Transport> mapped, shm->finish(offer, deadline));
     ready.insert(ready.begin(), std::move(mapped));
+    return {};
+  }
+  // Whether the NICs that are left reach everybody; without a restriction Connections says what is wrong.
+  Status check_nics(const Bootstrap& bootstrap, const Nics& nics) const {
+    if (nics.text.empty()) return {};
+    for (const Member& member : bootstrap.members()) {
+      const bool reached = member.rank == bootstrap.rank() ||
+                           std::any_of(ready.begin(), ready.end(), [&](const std::unique_ptr<Transport>& transport) {
+                             return transport->reaches(member.rank);
+                           });
+      if (!reached)
+        return invalid_usage("no NIC is left to reach {}: '{}' ({}) excludes {}, and no RDMA device is left either",
+                             member.text(), nics.text, kNicList, nics.excluded(member.rank));
+    }
     return {};
   }
 };
@@ -376,6 +435,7 @@ Status compare_digests(const Bootstrap& bootstrap, const std::vector<Outcome>& o
 // What the environment and the caller ask for. The text is what all ranks have to agree on.
 struct Communicator::Configuration {
   Allowed allowed;
+  std::string nics;
   std::string text;
   uint64_t digest() const { return std::hash<std::string>{}(text); }
   ChildOptions child(int color, int key) const { return {color, key, digest(), text, TUTTI_VERSION_CODE}; }
@@ -391,6 +451,8 @@ Result<std::unique_ptr<Communicator>> Communicator::configure(const CommOptions&
   const Env& environment = env();
   const std::string transports = options.transports.empty() ? environment.transports : options.transports;
   TUTTI_ASSIGN_OR_RETURN(configuration.allowed, Allowed::parse(transports));
+  configuration.nics = options.nics.empty() ? environment.nics : options.nics;
+  TUTTI_TRY(parse_nic_list(configuration.nics).status());
 
   std::unique_ptr<Communicator> comm(new Communicator);
   comm->options_ = options;
@@ -408,9 +470,10 @@ Result<std::unique_ptr<Communicator>> Communicator::configure(const CommOptions&
   TUTTI_TRY(check_restrictions(summary));
   configuration.text = fmt::format(
       "TUTTI_ALGO={}\nTUTTI_PROTO={}\nTUTTI_TRANSPORTS={}\nTUTTI_MIN_CHANNELS={}\nTUTTI_MAX_CHANNELS={}\n"
-      "TUTTI_SLICE_BYTES={}\nTUTTI_BUFFER_BYTES={}\nTUTTI_RDMA_QUEUE_PAIRS={}\nTUTTI_SCHEDULES={}\n",
+      "TUTTI_SLICE_BYTES={}\nTUTTI_BUFFER_BYTES={}\nTUTTI_RDMA_QUEUE_PAIRS={}\nTUTTI_SCHEDULES={}\nTUTTI_NICS={}\n",
       summary.algorithms, summary.protocols, transports, summary.min_channels, summary.max_channels,
-      summary.slice_bytes, environment.buffer_bytes, environment.rdma_queue_pairs, digests(summary.schedules));
+      summary.slice_bytes, environment.buffer_bytes, environment.rdma_queue_pairs, digests(summary.schedules),
+      configuration.nics);
   return comm;
 }
 
@@ -495,7 +558,9 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
     tighten(summary, layout.limits());
   }
   Preparation preparation;
-  const Status begun = preparation.begin(bootstrap, hosts, allowed, !summary.mapped);
+  TUTTI_ASSIGN_OR_RETURN(NameList admitted, parse_nic_list(configuration.nics));
+  const Nics nics{std::move(admitted), configuration.nics, &machines};
+  const Status begun = preparation.begin(bootstrap, hosts, allowed, nics, !summary.mapped);
   for (const auto& transport : preparation.ready) {
     if (!transport->mapped()) tighten(summary, transport->limits());
   }
@@ -525,6 +590,7 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
     const Deadline deadline = Deadline::in_ms(env().init_timeout).or_when(cancelled_.get());
     Status finished = preparation.reach(bootstrap, hosts, allowed, ports);
     if (finished.ok()) finished = preparation.finish(offers, here.front(), deadline);
+    if (finished.ok()) finished = preparation.check_nics(bootstrap, nics);
     Outcome outcome{summary_digest(summary)};
     if (finished.ok() && summary.mapped) outcome.reads_all = reads_all_peers(bootstrap, offers, memory_);
     TUTTI_ASSIGN_OR_RETURN(const std::vector<Outcome> outcomes, exchange_words(bootstrap, finished, outcome));

@@ -84,7 +84,12 @@ void Communicator::begin(LaneSet& lanes, const Request& request, bool lends) {
 Result<std::unique_ptr<LaneSet>> Communicator::build(const Plan& plan, const Request& request, Use use) {
   connections_.reserve_channels(plan.channels);
   // A send's schedule is made for its direction: `root` is the peer, `part` 0 sends and 1 receives.
-  ScheduleArgs args{.me = rank_, .n = n_, .root = request.root, .hosts = summary_.ranks().hosts, .user = plan.user};
+  ScheduleArgs args{.me = rank_,
+                    .n = n_,
+                    .root = request.root,
+                    .hosts = summary_.ranks().hosts,
+                    .user = plan.user,
+                    .channel_map = plan.channel_map()};
   for (int channel = 0; channel < plan.channels; ++channel) {
     for (int part = 0; part < plan.parts; ++part) {
       args.channel = channel;

@@ -70,15 +70,21 @@ Result<std::vector<LocalInterface>> find_interfaces() {
   return found;
 }
 
-Result<std::vector<SocketAddress>> local_addresses() {
+Result<std::vector<LocalInterface>> usable_interfaces() {
   TUTTI_ASSIGN_OR_RETURN(const NameList filter, NameList::parse("TUTTI_SOCKET_IFNAME", env().socket_interface));
   TUTTI_ASSIGN_OR_RETURN(const int family, parse_family(env().socket_family));
   TUTTI_ASSIGN_OR_RETURN(const std::vector<LocalInterface> found, find_interfaces());
+  return choose_interfaces(found, filter, family);
+}
+
+Result<std::vector<SocketAddress>> local_addresses() {
+  TUTTI_ASSIGN_OR_RETURN(const std::vector<LocalInterface> usable, usable_interfaces());
   std::vector<SocketAddress> addresses;
-  for (const LocalInterface& interface : choose_interfaces(found, filter, family)) {
+  for (const LocalInterface& interface : usable) {
     if (addresses.size() < kMaxAddresses) addresses.push_back(interface.address);
   }
   if (!addresses.empty()) return addresses;
+  TUTTI_ASSIGN_OR_RETURN(const std::vector<LocalInterface> found, find_interfaces());
   std::string names;
   for (const LocalInterface& interface : found) {
     names += fmt::format("{}{} ({})", names.empty() ? "" : ", ", interface.name, interface.address.text());

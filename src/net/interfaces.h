@@ -30,6 +30,9 @@ std::vector<LocalInterface> choose_interfaces(const std::vector<LocalInterface>&
 // The interfaces that are up and have an address, in the kernel's order.
 Result<std::vector<LocalInterface>> find_interfaces();
 
+// Of these, what TUTTI_SOCKET_IFNAME and TUTTI_SOCKET_FAMILY leave, best first; nothing left is no error here.
+Result<std::vector<LocalInterface>> usable_interfaces();
+
 // The addresses (port 0) by which other ranks reach this process, best first, at most kMaxAddresses. Reads the
 // environment table.
 Result<std::vector<SocketAddress>> local_addresses();

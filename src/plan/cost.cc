@@ -39,18 +39,19 @@ struct LinkCost {
   double write_gbps;   // into a socket, per rank
   double read_gbps;    // out of it
 };
-// Chosen from what single connections over loopback and veth reach on a 2-core Xeon.
+// Chosen, 2026-11-22, against what single connections over loopback and veth reach on a 2-core Xeon guest; networks
+// between machines have not been measured.
 constexpr LinkCost kTcp = {5.0, 3.0, 2.6, 2.6};
 
-// What leaves a host together. Chosen: one port of 100 Gbit/s.
+// What leaves a host together. Chosen: one port of 100 Gbit/s. It matters where all ranks of a host send at once.
 constexpr double kPortGbps = 12.5;
 // Where the rate of streams of slots is read off the profile.
 constexpr double kStreamBytes = 1 << 20;
-constexpr double kMessageUs = 0.05;  // handling of a mapped slot: two look-ups and a descriptor
-constexpr double kOpeningUs = 0.1;   // remote access: per peer, its opening and leaving
-// The user's own buffers, in the caches and beyond; on the 2-core Xeon of the built-in profile.
+constexpr double kMessageUs = 0.05;  // handling of a mapped slot. Chosen: two look-ups and a descriptor
+constexpr double kOpeningUs = 0.1;   // remote access: per peer, its opening and leaving. Chosen
+// The user's own buffers, in the caches and beyond; on the 2-core Xeon guest of the built-in profile, 2026-11-24.
 constexpr double kCachedGbps = 80.0, kMemoryGbps = 20.0;
-constexpr double kColdCombineShare = 0.25;  // of the rate of combining, once the buffers exceed the caches
+constexpr double kColdCombineShare = 0.25;  // of the rate of combining, once the buffers exceed the caches; there too
 
 // What the busiest rank (0, the root where there is one) does with its own buffers and with what arrives, in bytes per
 // byte of the whole buffer: a one-shot all-reduce reads its input twice and combines n - 1 others, a two-shot reads it
@@ -60,7 +61,8 @@ struct Work {
 };
 Work work_per_byte(const Shape& shape, const CatalogRow& row, const Plan& plan, Ranks ranks) {
   const int n = ranks.n;
-  const AnySchedule schedule = row.make({.me = 0, .n = n, .hosts = ranks.hosts, .user = ranks.user});
+  const AnySchedule schedule =
+      row.make({.me = 0, .n = n, .hosts = ranks.hosts, .user = ranks.user, .channel_map = ranks.channels});
   const double blocks = writes_blocks(shape.coll) ? n : plan.blocks;
   Work work;
   for (int k = 0; k < schedule.steps(); ++k) {
@@ -89,7 +91,8 @@ Bytes bytes_of(const Summary& summary, const Shape& shape, const CatalogRow& row
 
 // Steps of rank 0 in its first lane.
 double steps_of(const CatalogRow& row, Ranks ranks) {
-  return row.make({.me = 0, .n = ranks.n, .hosts = ranks.hosts, .user = ranks.user}).steps();
+  return row.make({.me = 0, .n = ranks.n, .hosts = ranks.hosts, .user = ranks.user, .channel_map = ranks.channels})
+      .steps();
 }
 
 // Hosts with several ranks: messages of both kinds, as they follow each other in the schedule (traffic.h).

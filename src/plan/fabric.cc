@@ -2,12 +2,14 @@
 // time = launch + hops inside a domain * latency + hops across * latency + bytes / bandwidth
 //
 // bytes are what the busiest rank sends; the bandwidth is that of the channels the algorithm runs on: rings for rings,
-// trees for trees, the star for whatever sends to peers directly.
+// trees for trees and forests, the star for whatever sends to peers directly.
 #include "plan/fabric.h"
 
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <map>
+#include <utility>
 
 #include "plan/cost.h"
 
@@ -51,8 +53,10 @@ Hops hops_of(const Fabric& fabric, Ranks ranks, const CatalogRow& row) {
     return {all - across, across};
   }
   const double ways = row.coll == Coll::AllReduce ? 2 : 1;
-  if (row.algo == Algo::Tree)
-    return {ways * (each - 1), ways * std::bit_width(static_cast<unsigned>(fabric.domains - 1))};
+  if (row.algo == Algo::Tree) {
+    const double across = ways * std::bit_width(static_cast<unsigned>(fabric.domains - 1));
+    return {ranks.channels != nullptr ? std::max(all - across, 0.0) : ways * (each - 1), across};
+  }
   if (row.algo == Algo::Hierarchical) {  // host after host
     const double across = std::min(all, ways * (fabric.domains - 1));
     return {all - across, across};
@@ -66,6 +70,7 @@ Hops hops_of(const Fabric& fabric, Ranks ranks, const CatalogRow& row) {
 double fabric_gbps(const Fabric& fabric, Algo algo) {
   // What a hierarchy sends between hosts leaves by the ports that rings leave by, and is no more.
   if (algo == Algo::Ring || algo == Algo::Hierarchical) return fabric.ring_gbps;
+  if (algo == Algo::Forest) return fabric.forests > 0 ? fabric.tree_gbps : 0;
   return algo == Algo::Tree ? fabric.tree_gbps : fabric.star_gbps;
 }
 
@@ -81,7 +86,8 @@ Fabric make_fabric(const topology::Graph& graph, const topology::ChannelPlan& ch
                 .tree_gbps = channels.tree_bus_gbps,
                 .star_gbps = channels.star_bus_gbps,
                 .rings = std::max(static_cast<int>(channels.rings.size()), 1),
-                .trees = std::max(static_cast<int>(channels.trees.size()), 1)};
+                .trees = std::max(static_cast<int>(channels.trees.size()), 1),
+                .forests = channels.forests};
   // A ring is as slow to answer as its slowest neighbours.
   for (const topology::NodeId device : channels.star.devices) {
     const auto& links = graph.links_of(device);
@@ -94,7 +100,35 @@ Fabric make_fabric(const topology::Graph& graph, const topology::ChannelPlan& ch
 
 int fabric_channels(const Fabric& fabric, Algo algo) {
   // Whatever sends directly uses as many channels as rings do: as many thread blocks fill the same links.
+  if (algo == Algo::Forest) return std::max(fabric.forests, 1);
   return algo == Algo::Tree ? fabric.trees : fabric.rings;
+}
+
+std::shared_ptr<const ChannelTable> make_channel_table(const topology::ChannelPlan& channels,
+                                                       const std::vector<topology::NodeId>& ranks, Coll coll,
+                                                       int root) {
+  const int n = static_cast<int>(ranks.size());
+  std::map<topology::NodeId, std::vector<int>> on;
+  for (int rank = 0; rank < n; ++rank) on[ranks[static_cast<size_t>(rank)]].push_back(rank);
+  ChannelTable::Shapes shapes;
+  for (const topology::RingChannel& ring : channels.rings) {
+    std::vector<int>& order = shapes.rings.emplace_back();
+    for (const topology::NodeId device : ring.devices) order.insert(order.end(), on[device].begin(), on[device].end());
+  }
+  // The first rank of a device hangs below the first of the parent's, the others below it, one after the other.
+  for (const topology::TreeChannel& tree : channels.trees) {
+    ChannelTable::Parents parents(ranks.size(), -1);
+    for (size_t i = 0; i < tree.devices.size(); ++i) {
+      int above = tree.parents[i] < 0 ? -1 : on[tree.devices[static_cast<size_t>(tree.parents[i])]].front();
+      for (const int rank : on[tree.devices[i]]) parents[static_cast<size_t>(rank)] = std::exchange(above, rank);
+    }
+    if (channels.forests > 0) hang_from(static_cast<int>(shapes.forests.size()) % n, parents);
+    if (rooted(coll)) hang_from(root, parents);
+    (channels.forests > 0 ? shapes.forests : shapes.trees).push_back(std::move(parents));
+  }
+  shapes.towards_roots = coll == Coll::ReduceScatter;
+  shapes.root = rooted(coll) ? root : -1;
+  return std::make_shared<const ChannelTable>(n, shapes);
 }
 
 double predict_fabric_us(const Fabric& fabric, Ranks ranks, const Shape& shape, const CatalogRow& row,
@@ -108,7 +142,7 @@ double predict_fabric_us(const Fabric& fabric, Ranks ranks, const Shape& shape, 
   const double whole = static_cast<double>(shape.bytes) * (writes_blocks(shape.coll) ? n : 1);
   // The bandwidth of trees and hierarchies already counts both ways and all children; the others are charged with what a rank moves.
   const double ring = row.coll == Coll::AllReduce ? 2.0 * (n - 1) / n : writes_blocks(row.coll) ? (n - 1.0) / n : 1.0;
-  const bool by_channels = row.algo == Algo::Tree || row.algo == Algo::Hierarchical;
+  const bool by_channels = row.algo == Algo::Tree || row.algo == Algo::Forest || row.algo == Algo::Hierarchical;
   const double moved = whole * (by_channels ? ring : std::max(row.sent_pairs(ranks), row.received(ranks)));
   const double gbps = fabric_gbps(fabric, row.algo) * (plan.proto == Proto::LL ? kShareLL : 1);
   if (gbps <= 0) return latency;  // no candidate (planner.cc)

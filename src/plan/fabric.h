@@ -19,9 +19,14 @@ struct Fabric {
   // Bus bandwidth of each kind of channel, and how many there are.
   double ring_gbps = 0, tree_gbps = 0, star_gbps = 0;
   int rings = 1, trees = 1;
+  int forests = 0;  // packed trees that serve blocks; `tree_gbps` is then theirs
 };
 
 Fabric make_fabric(const topology::Graph& graph, const topology::ChannelPlan& channels);
+// The same channels as schedules see them (algo/channel_map.h): devices become their ranks, side by side. `ranks` is
+// the device of each, `root` that of a rooted collective: its trees hang from there.
+std::shared_ptr<const ChannelTable> make_channel_table(const topology::ChannelPlan& channels,
+                                                       const std::vector<topology::NodeId>& ranks, Coll coll, int root);
 
 // Microseconds for one call, all ranks arriving together.
 double predict_fabric_us(const Fabric& fabric, Ranks ranks, const Shape& shape, const CatalogRow& row,

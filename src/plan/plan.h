@@ -29,6 +29,10 @@ struct Plan {
   bool stream_output = false;          // non-temporal stores to the user's output
   const UserSchedule* user = nullptr;  // Algo::User: which; outlives the process
   double predicted_us = 0;
+  // The rings and trees that its channels run on (Summary::channels); null: the order of rank numbers.
+  std::shared_ptr<const ChannelTable> channel_table = nullptr;
+
+  const ChannelMap* channel_map() const { return channel_table != nullptr ? &channel_table->map() : nullptr; }
 };
 
 // The shape of a call, as far as the planner cares.
@@ -58,6 +62,8 @@ struct Summary {
   uint64_t cache_bytes = UINT64_MAX;    // L2 per core, on the smallest
   const Profile* profile = &built_in_profile({});  // never null; outlives the process
   const Fabric* fabric = nullptr;  // GPU ranks: the links between them. Null: CPU ranks, whom the profile describes
+  // The rings and trees on these links, found for the collective and root that is planned. Null: none were looked for.
+  std::shared_ptr<const ChannelTable> channels = nullptr;
   // Restrictions by environment and configuration, as text; parsed by the planner.
   std::string algorithms = "auto";
   std::string protocols = "auto";
@@ -66,7 +72,9 @@ struct Summary {
   std::vector<const UserSchedule*> schedules;                              // proven ones of TUTTI_SCHEDULES
   std::shared_ptr<TrafficBook> traffic = std::make_shared<TrafficBook>();  // walked so far, on these places
 
-  Ranks ranks() const { return {n, places != nullptr ? &places->map() : nullptr}; }
+  Ranks ranks() const {
+    return {n, places != nullptr ? &places->map() : nullptr, nullptr, channels != nullptr ? &channels->map() : nullptr};
+  }
 };
 
 struct Candidate {

@@ -99,6 +99,9 @@ std::string unfit(const Summary& summary, const Shape& shape, const CatalogRow& 
   if (const std::string_view lacks = row.lacks(ranks_for(summary, shape, row)); !lacks.empty())
     return std::string(lacks);
   if (proto == Proto::LL && !summary.mapped) return "LL needs memory that both ends map";
+  const ChannelMap* const channels = summary.ranks().channels;
+  if ((row.needs & kForest) && (channels == nullptr || channels->forests.count == 0))
+    return "no spanning trees were packed: rings come near the bound, or no topology of GPUs is known";
   if (summary.fabric != nullptr && summary.n > 1 && fabric_gbps(*summary.fabric, row.algo) <= 0)
     return "the topology has no way between some of the devices that it joins";
   if ((row.needs & kSingleRound) && shape.ragged) return "needs blocks of one size";
@@ -123,6 +126,7 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
   const Ranks ranks = ranks_for(summary, shape, row);
   if (!row.fits(ranks)) return candidate;  // has no shape on these ranks
   plan.user = ranks.user;
+  plan.channel_table = summary.channels;
   plan.parts = shape.coll == Coll::SendRecv ? 1 : row.parts(ranks);
   plan.blocks = row.blocks(ranks);
   plan.channels = channels_wanted(summary, shape, row, ranks);

@@ -35,7 +35,13 @@ class Walk {
     const int parts = row.parts(ranks);
     for (int me = 0; me < n_; ++me) {
       for (int part = 0; part < parts; ++part)
-        lanes_.push_back({row.make({.me = me, .n = n_, .part = part, .hosts = ranks.hosts, .user = ranks.user}), me});
+        lanes_.push_back({row.make({.me = me,
+                                    .n = n_,
+                                    .part = part,
+                                    .hosts = ranks.hosts,
+                                    .user = ranks.user,
+                                    .channel_map = ranks.channels}),
+                          me});
     }
   }
 

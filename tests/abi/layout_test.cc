@@ -36,7 +36,8 @@ static_assert(offsetof(tuttiConfig_t, device) == 20 && offsetof(tuttiConfig_t, m
 static_assert(offsetof(tuttiConfig_t, maxChannels) == 28 && offsetof(tuttiConfig_t, netName) == 32);
 static_assert(offsetof(tuttiConfig_t, commName) == 40 && offsetof(tuttiConfig_t, splitShare) == 48);
 static_assert(offsetof(tuttiConfig_t, algorithms) == 56 && offsetof(tuttiConfig_t, protocols) == 64);
-static_assert(sizeof(tuttiConfig_t) == 72 && alignof(tuttiConfig_t) == 8);
+static_assert(offsetof(tuttiConfig_t, nics) == 72);
+static_assert(sizeof(tuttiConfig_t) == 80 && alignof(tuttiConfig_t) == 8);
 
 TEST(Abi, InitializerFillsEveryField) {
   const tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
@@ -52,6 +53,7 @@ TEST(Abi, InitializerFillsEveryField) {
   EXPECT_EQ(config.splitShare, TUTTI_UNDEFINED_INT);
   EXPECT_EQ(config.algorithms, nullptr);
   EXPECT_EQ(config.protocols, nullptr);
+  EXPECT_EQ(config.nics, nullptr);
 }
 
 }  // namespace

@@ -55,8 +55,8 @@ TEST(Environment, ReadsDurations) {
 }
 
 TEST(Environment, ReadsSizes) {
-  const std::map<std::string, uint64_t> cases = {
-      {"0", 0}, {"4096", 4096}, {"512K", 512 << 10}, {"4MiB", 4 << 20}, {"3g", 3ull << 30}};
+  const std::map<std::string, uint64_t> cases = {{"0", 0},          {"4096", 4096},     {"512K", 512 << 10},
+                                                 {"4MiB", 4 << 20}, {"3g", 3ull << 30}, {"2T", 2ull << 40}};
   for (const auto& [text, expected] : cases) {
     Env env;
     EXPECT_TRUE(parse({{"TUTTI_SLICE_BYTES", text}}, env).ok()) << text;

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 namespace tutti {
 namespace {
 
@@ -88,6 +90,62 @@ TEST(FabricCost, OfRanksThatOnlyPcieJoinsIsHigher) {
   const double nvlink = chosen(fabric, 64).predicted_us;
   fabric.inside = LinkClass::Pcie;
   EXPECT_GT(chosen(fabric, 64).predicted_us, nvlink);
+}
+
+// Four GPUs: 0 and 1 linked, and so 2 and 3; one device of each pair to one of the other.
+topology::ChannelPlan packed_trees(int forests) {
+  topology::ChannelPlan plan;
+  plan.ranks = plan.devices = 4;
+  plan.domains = 1;
+  plan.rings = {{.devices = {0, 1, 3, 2}, .passages = {}}};
+  plan.ring_bus_gbps = 20;
+  for (int root = 0; root < 4 * forests; ++root) {
+    const int a = root % 4, b = a ^ 1, c = a ^ 2, d = a ^ 3;
+    plan.trees.push_back({.devices = {a, b, c, d}, .parents = {-1, 0, 0, 2}, .passages = {}});
+  }
+  plan.forests = forests;
+  plan.tree_bus_gbps = 40;
+  plan.star_bus_gbps = 10;
+  return plan;
+}
+
+TEST(FabricCost, RunsBlocksOverForestsWhereTreesWerePackedAndCarryMore) {
+  const topology::ChannelPlan found = packed_trees(3);
+  for (const Coll coll : {Coll::AllGather, Coll::ReduceScatter}) {
+    Fabric fabric = make_fabric(topology::Graph(), found);
+    Summary summary = summary_of(fabric);
+    summary.channels = make_channel_table(found, {0, 1, 2, 3}, coll, 0);
+    const Shape shape{.coll = coll, .bytes = 256 << 20};
+    const Result<Plan> plan = make_plan(summary, shape);
+    ASSERT_TRUE(plan.ok()) << plan.status().message();
+    EXPECT_EQ(plan->algo, Algo::Forest);
+    EXPECT_EQ(plan->channels, 3);
+    EXPECT_NEAR(plan->predicted_us, 3 * 256.0 * (1 << 20) / 40e3, 100);
+    // Without them it is no candidate, and says so.
+    summary.channels = nullptr;
+    const auto candidates = plan_candidates(summary, shape);
+    ASSERT_TRUE(candidates.ok());
+    EXPECT_EQ(candidates->front().plan.algo, Algo::Ring);
+    const auto forest = std::find_if(candidates->begin(), candidates->end(),
+                                     [](const Candidate& one) { return one.plan.algo == Algo::Forest; });
+    ASSERT_NE(forest, candidates->end());
+    EXPECT_NE(forest->lost.find("no spanning trees were packed"), std::string::npos) << forest->lost;
+  }
+}
+
+TEST(ChannelTables, GiveRanksOfOneDeviceNeighbouringPlaces) {
+  topology::ChannelPlan found = packed_trees(0);
+  found.trees = {{.devices = {7, 9}, .parents = {-1, 0}, .passages = {}}};
+  found.rings = {{.devices = {9, 7}, .passages = {}}};
+  // Ranks 0 and 2 on device 7, ranks 1 and 3 on device 9.
+  const auto table = make_channel_table(found, {7, 9, 7, 9}, Coll::Broadcast, 3);
+  const ChannelMap& map = table->map();
+  EXPECT_EQ(std::vector<int>(map.order, map.order + 4), (std::vector<int>{1, 3, 0, 2}));
+  EXPECT_EQ(std::vector<int>(map.place, map.place + 4), (std::vector<int>{2, 0, 3, 1}));
+  // 0 - 2 below it, 1 below 0, 3 below 1; hung from 3: 3 - 1 - 0 - 2.
+  EXPECT_EQ(std::vector<int>(map.trees.parents, map.trees.parents + 4), (std::vector<int>{1, 3, 0, -1}));
+  EXPECT_EQ(map.trees.depth, 3);
+  EXPECT_EQ(map.root, 3);
 }
 
 TEST(FabricCost, LeavesOutWhatHasNoBandwidth) {

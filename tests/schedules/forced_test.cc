@@ -99,6 +99,41 @@ TEST(Choice, IsRestrictedByTheConfiguration) {
   });
 }
 
+// Over sockets, as between hosts.
+TEST(Choice, OfNicsIsRestrictedByTheConfiguration) {
+  const auto join = [](const char* nics, auto&& check) {
+    api_test::in_children(2, [&](int rank, launcher::Page& page) {
+      const tuttiUniqueId id = api_test::shared_id(rank, page);
+      tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
+      config.netName = "tcp";
+      config.nics = nics;
+      check(rank, id, config);
+    });
+  };
+  join("^nosuch", [](int rank, const tuttiUniqueId& id, const tuttiConfig_t& config) {
+    tuttiComm_t comm = nullptr;
+    ASSERT_OK(tuttiCommInitRankConfig(&comm, 2, id, rank, &config));
+    call_and_check("all_reduce", 10, rank, 2, 0, comm);
+    // A child is as its parent, unless it says otherwise.
+    tuttiComm_t child = nullptr;
+    EXPECT_OK(tuttiCommSplit(comm, 0, rank, &child, nullptr));
+    EXPECT_OK(tuttiCommDestroy(child));
+    tuttiConfig_t none = config;
+    none.nics = "=nosuch";
+    EXPECT_FAILS(tuttiCommSplit(comm, 0, rank, &child, &none), TUTTI_INVALID_USAGE, "no NIC is left to reach");
+    EXPECT_OK(tuttiCommDestroy(comm));
+  });
+  join("=nosuch", [](int rank, const tuttiUniqueId& id, const tuttiConfig_t& config) {
+    tuttiComm_t comm = nullptr;
+    EXPECT_FAILS(tuttiCommInitRankConfig(&comm, 2, id, rank, &config), TUTTI_INVALID_USAGE,
+                 "'=nosuch' (TUTTI_NICS, --nics or nics of the configuration) excludes ");
+  });
+  join("lo,,eth", [](int rank, const tuttiUniqueId& id, const tuttiConfig_t& config) {
+    tuttiComm_t comm = nullptr;
+    EXPECT_FAILS(tuttiCommInitRankConfig(&comm, 2, id, rank, &config), TUTTI_INVALID_ARGUMENT, "does not parse");
+  });
+}
+
 TEST(Choice, SaysWhatWasExcludedWhenNothingIsLeft) {
   api_test::in_ranks(2,
                      [](int, tuttiComm_t comm) {

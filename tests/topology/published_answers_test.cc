@@ -151,13 +151,18 @@ std::vector<std::filesystem::path> topologies() {
 
 TEST_F(PublishedAnswers, PlansAreNearTheBoundOnEveryGpuTopology) {
   // docs/planner.md says why for each of these.
-  const std::map<std::string, double> exceptions = {{"rccl-8p-rome-vm1", 0.87}, {"rccl-8p6l-6nic", 0.87}};
+  const std::map<std::string, double> exceptions = {{"rccl-8p6l-6nic", 0.87}};
   for (const std::filesystem::path& file : topologies()) {
     SCOPED_TRACE(file.filename());
     const ChannelPlan plan = plan_of(read_ok(file), 0);
     const auto known = exceptions.find(file.stem().string());
     EXPECT_GE(plan.optimality(), known == exceptions.end() ? 0.9 : known->second);
     EXPECT_LE(plan.optimality(), 1 + 1e-5);
+    if (known == exceptions.end()) continue;
+    // No trees over one way between two GPUs come to 0.9; what was found is nearly what they can carry.
+    EXPECT_GT(plan.trees_limit_gbps, 0);
+    EXPECT_LT(plan.trees_limit_gbps, 0.9 * plan.bound.bus_gbps);
+    EXPECT_GE(plan.best_bus_gbps(), 0.98 * plan.trees_limit_gbps);
   }
 }
 

@@ -241,6 +241,11 @@ TEST_F(Rdma, PortsThatCannotBeUsedAreNamedWithTheReason) {
   ASSERT_FALSE(opened.ok());
   EXPECT_THAT(opened.status().message(),
               AllOf(HasSubstr("fake0 port 1 is PORT_DOWN"), HasSubstr("fake1 port 1 is not in TUTTI_RDMA_HCA")));
+  settings = quick();
+  settings.nics = "=fake2";
+  opened = open_rdma_devices(settings);
+  ASSERT_FALSE(opened.ok());
+  EXPECT_THAT(opened.status().message(), HasSubstr("fake1 port 1 is excluded by TUTTI_NICS, --nics or nics of the"));
   settings = quick("fake1");
   settings.gid_index = 5;
   opened = open_rdma_devices(settings);

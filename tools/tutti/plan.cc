@@ -5,7 +5,6 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
-#include <charconv>
 #include <chrono>
 #include <memory>
 
@@ -62,25 +61,6 @@ class Progress {
   Clock::time_point next_ = Clock::now() + kPatience;
 };
 
-// "8", "64K", "1G": powers of 1024.
-std::optional<uint64_t> parse_bytes(std::string_view text) {
-  uint64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || value == 0) return std::nullopt;
-  std::string_view unit = text.substr(static_cast<size_t>(end - text.data()));
-  if (unit.ends_with('B') || unit.ends_with('b')) unit.remove_suffix(1);
-  if (unit.ends_with('i')) unit.remove_suffix(1);
-  int shift = 0;
-  if (unit.size() > 1) return std::nullopt;
-  if (!unit.empty()) {
-    const size_t place = std::string_view("KMGT").find(static_cast<char>(unit[0] & ~0x20));
-    if (place == std::string_view::npos) return std::nullopt;
-    shift = 10 * (static_cast<int>(place) + 1);
-  }
-  if (value > UINT64_MAX >> shift) return std::nullopt;
-  return value << shift;
-}
-
 // MIN, MIN:MAX or MIN:MAX:FACTOR.
 std::vector<uint64_t> parse_sizes(const std::string& text) {
   std::vector<std::string> parts;
@@ -89,10 +69,10 @@ std::vector<uint64_t> parse_sizes(const std::string& text) {
     parts.push_back(text.substr(at, end - at));
     at = end + 1;
   }
-  const auto first = parse_bytes(parts[0]);
-  const auto last = parts.size() > 1 ? parse_bytes(parts[1]) : first;
-  const auto factor = parts.size() > 2 ? parse_bytes(parts[2]) : std::optional<uint64_t>(2);
-  if (!first || !last || !factor || parts.size() > 3 || *factor < 2 || *last < *first)
+  const auto first = parse_size(parts[0]);
+  const auto last = parts.size() > 1 ? parse_size(parts[1]) : first;
+  const auto factor = parts.size() > 2 ? parse_size(parts[2]) : std::optional<uint64_t>(2);
+  if (!first || !last || !factor || parts.size() > 3 || *first == 0 || *factor < 2 || *last < *first)
     fail(
         fmt::format("--bytes {}: not MIN, MIN:MAX or MIN:MAX:FACTOR; sizes are numbers above 0 with K, M, G or T "
                     "behind, MAX at least MIN, FACTOR at least 2: 8:1G",
@@ -181,6 +161,7 @@ void choose(const Options& options, PlanReport* report) {
   summary.slice_bytes = env().slice_bytes;
   if (on_gpus(report->graph, report->ranks)) {
     summary.fabric = &fabric;
+    summary.channels = make_channel_table(report->channels, report->ranks, report->coll, options.root);
     report->costs = fmt::format("the tuning model that NCCL publishes ({}), no measurement; bandwidths of the channels",
                                 to_string(fabric.inside));
   } else {

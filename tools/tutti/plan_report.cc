@@ -152,7 +152,14 @@ std::string plan_text(const PlanReport& report, bool all_candidates) {
     text += fmt::format("{}star   {}: {}\n", mark(ChannelKind::Star),
                         plan.star.hub == kNone ? "each to all others" : "through " + names(plan.star.hub),
                         share_text(plan.star_bus_gbps, plan));
-  text += fmt::format("optimality {:.3f}\n\n", plan.optimality());
+  text += fmt::format("optimality {:.3f}", plan.optimality());
+  if (plan.trees_limit_gbps > 0)
+    text += fmt::format(
+        ": the bound lets data between two devices take several ways; trees that take one carry {:.1f} GB/s at most, "
+        "{:.2f} "
+        "of it",
+        plan.trees_limit_gbps, plan.trees_limit_gbps / plan.bound.bus_gbps);
+  text += "\n\n";
   text += fmt::format("choice by size (of the whole buffer); times predicted from {}\n", report.costs);
   for (const SizeChoice& size : report.sizes) {
     for (const Candidate& candidate : size.candidates) {
@@ -200,6 +207,7 @@ std::string plan_json(const PlanReport& report) {
   json["star"] = {{"hub", plan.star.hub == kNone ? "" : names(plan.star.hub)},
                   {"devices", names.all(plan.star.devices)},
                   {"bus_gbps", plan.star_bus_gbps}};
+  if (plan.trees_limit_gbps > 0) json["trees"]["limit_gbps"] = plan.trees_limit_gbps;
   if (plan.domains > 1) json["rings"]["nics"] = ring_nics, json["trees"]["nics"] = tree_nics;
   json["bound_gbps"] = plan.bound.bus_gbps;
   json["bound_cut"] = plan.limit;

@@ -3,6 +3,7 @@
 #include "topology/channels/channels.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <map>
 
@@ -126,7 +127,10 @@ class Planner {
     plan_.rings = {{.devices = {node(0, 0)}, .passages = {}}};
     plan_.trees = {{.devices = {node(0, 0)}, .parents = {-1}, .passages = {}}};
     plan_.ring_gbps = plan_.ranks > 1 ? local_gbps(graph_.node(node(0, 0))).value : 0;
-    plan_.tree_gbps = plan_.ring_gbps * (request_.pattern == Pattern::AllReduce ? 2 : 1);  // up and down
+    // A tree that goes up and down carries the same bus bandwidth: all of it is the one memory's.
+    plan_.tree_gbps = plan_.ring_gbps;
+    if (request_.pattern == Pattern::AllReduce && plan_.ranks > 1)
+      plan_.tree_gbps *= 2 / bus_factor(request_.pattern, plan_.ranks);
   }
 
   // --- rings and chains ---
@@ -334,12 +338,14 @@ class Planner {
       case Pattern::AllReduce:
         set = pack_two_way_trees(first(), domains_.routes[0], rate, most);
         bus = set.total() * bus_factor(pattern, plan_.ranks);
+        if (bus < kGoodEnough * plan_.bound.bus_gbps)
+          plan_.trees_limit_gbps = set.limit_gbps * bus_factor(pattern, plan_.ranks);
         break;
       case Pattern::AllGather:
       case Pattern::ReduceScatter: {
-        // A share of the data per rank: as many trees from each device as ranks are on it.
+        // A share of the data per rank: a tree from the device of each.
         std::vector<int32_t> roots;
-        for (int32_t v = 0; v < first().devices; ++v) roots.insert(roots.end(), at(first().vertices[at(v)].ranks), v);
+        for (const NodeId device : request_.ranks) roots.push_back(vertex_of(device));
         set = pack_rooted(roots, pattern == Pattern::ReduceScatter, rate, most * plan_.ranks);
         bus = set.total() * bus_factor(pattern, plan_.ranks);
         break;
@@ -357,10 +363,27 @@ class Planner {
     }
     if (bus <= plan_.tree_bus_gbps * (1 + 1e-6)) return;
     plan_.packed = true;
-    plan_.tree_gbps = set.unit_gbps * (pattern == Pattern::AllReduce ? 2 : 1);
     plan_.trees.clear();
     for (const SpanningTree& tree : set.trees) plan_.trees.push_back(in_preorder(tree));
+    const bool forest = pattern == Pattern::AllGather || pattern == Pattern::ReduceScatter;
+    const int32_t per_channel = forest ? plan_.ranks : 1;
+    const auto channels = static_cast<int32_t>(set.trees.size()) / per_channel;
+    // As many parts as one channel must have to carry no more than it can.
+    const double carried = set.unit_gbps * (forest ? plan_.ranks - 1 : 1);
+    const auto wanted = static_cast<int32_t>(std::ceil(carried / kMostChannelGbps - 1e-9));
+    const int32_t parts = std::clamp(wanted, 1, std::max(most / channels, 1));
+    const std::vector<TreeChannel> once = plan_.trees;
+    for (int32_t i = 1; i < parts; ++i) plan_.trees.insert(plan_.trees.end(), once.begin(), once.end());
+    plan_.tree_gbps = set.unit_gbps * (pattern == Pattern::AllReduce ? 2 : 1) / parts;
+    plan_.forests = forest ? channels * parts : 0;
     packed_bus_ = bus;
+  }
+
+  // Of a device of the only domain.
+  int32_t vertex_of(NodeId device) const {
+    int32_t v = 0;
+    while (first().vertices[at(v)].node != device) ++v;
+    return v;
   }
 
   TreeSet pack_rooted(const std::vector<int32_t>& roots, bool inwards, double most_gbps, int32_t most) const {
@@ -463,8 +486,7 @@ class Planner {
 
   Status restrict_channels() {
     const int32_t least = request_.min_channels, most = request_.max_channels;
-    const auto split = [&](auto& channels, double* gbps, std::string_view what) -> Status {
-      const auto count = static_cast<int32_t>(channels.size());
+    const auto split = [&](auto& channels, int32_t count, double* gbps, std::string_view what) -> Status {
       if (count == 0 || least <= count) return {};
       const int32_t parts = (least + count - 1) / count;
       if (most > 0 && count * parts > most)
@@ -477,8 +499,12 @@ class Planner {
       *gbps /= parts;
       return {};
     };
-    TUTTI_TRY(split(plan_.rings, &plan_.ring_gbps, "rings"));
-    return split(plan_.trees, &plan_.tree_gbps, "trees");
+    TUTTI_TRY(split(plan_.rings, static_cast<int32_t>(plan_.rings.size()), &plan_.ring_gbps, "rings"));
+    if (plan_.forests == 0)
+      return split(plan_.trees, static_cast<int32_t>(plan_.trees.size()), &plan_.tree_gbps, "trees");
+    TUTTI_TRY(split(plan_.trees, plan_.forests, &plan_.tree_gbps, "forests (a tree per rank)"));
+    plan_.forests = static_cast<int32_t>(plan_.trees.size()) / plan_.ranks;
+    return {};
   }
 
   void rate() {

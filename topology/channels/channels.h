@@ -61,6 +61,12 @@ struct ChannelPlan {
   std::vector<TreeChannel> trees;
   double tree_gbps = 0;  // of each tree; all-reduce counts the way up and the way down (as NCCL does)
   bool packed = false;   // the trees are packed spanning trees: no chains
+  // Trees that are packed for all-gather or reduce-scatter come in forests: one tree per rank, rank 0's first, then the
+  // next forest. 0: each tree is for the data of all.
+  int32_t forests = 0;
+  // All-reduce, where packed trees are below 0.9 of the bound: what any trees, with one way between two devices, carry
+  // at most (bus bandwidth); 0: not asked.
+  double trees_limit_gbps = 0;
   Star star;
 
   // Bus bandwidth of each kind for the pattern asked for; 0: it does not serve this pattern.

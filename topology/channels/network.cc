@@ -162,7 +162,7 @@ class Builder {
     const NodeId host = graph_.host_of(members[0]);
     const std::string name = host == kNone ? "a host" : "host " + graph_.node(host).name;
     if (!excluded.empty())
-      return invalid_usage("no NIC is left on {}: '{}' (TUTTI_NICS or --nics) excludes {}", name, nics_, excluded);
+      return invalid_usage("no NIC is left on {}: '{}' ({}) excludes {}", name, nics_, kNicList, excluded);
     return invalid_usage("{} has no NIC, and there are ranks elsewhere", name);
   }
 
@@ -301,7 +301,7 @@ std::string Network::signature() const {
 Result<std::vector<Network>> make_networks(const Graph& graph, const std::vector<NodeId>& ranks,
                                            std::string_view nics) {
   if (ranks.empty()) return invalid_usage("no ranks: the topology names no GPU and no NUMA node that could hold one");
-  TUTTI_ASSIGN_OR_RETURN(const NameList admitted, NameList::parse("TUTTI_NICS or --nics", nics));
+  TUTTI_ASSIGN_OR_RETURN(const NameList admitted, parse_nic_list(nics));
   const Domains domains(graph);
   std::map<NodeId, size_t> order;
   std::vector<std::vector<NodeId>> placed, members;

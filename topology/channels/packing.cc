@@ -13,6 +13,17 @@ constexpr double kInfinite = std::numeric_limits<double>::infinity();
 // 4, 6, 8, 12, 20, 30 and 50 on the machines of docs/planner.md): all of these are tried.
 constexpr double kSteepness[] = {4, 6, 12, 20};
 constexpr int32_t kRepairs = 3;  // rounds in which each tree is put back at the others' prices
+// A packing below this share of what cuts allow is worth negotiating.
+constexpr double kGoodEnough = 0.9;
+// Rounds of negotiating one number of trees, and how many parts the widest links are cut into. Chosen by the machines
+// of docs/planner.md: their negotiations succeed within 20 rounds.
+constexpr int32_t kNegotiations = 40, kMostParts = 16;
+constexpr int32_t kMostNegotiated = 32;  // devices
+constexpr size_t kOffersInTurn = 12;     // beyond, the rest is halved
+// Steps of the method behind two_way_trees_limit() and how much each raises a full link's price: within 1 % of the
+// optimum on these machines.
+constexpr int32_t kLimitSteps = 3000;
+constexpr double kLimitRise = 0.03;
 size_t at(int32_t index) { return static_cast<size_t>(index); }
 
 using Costs = std::vector<std::vector<double>>;  // of an edge from one device to another
@@ -105,7 +116,7 @@ class Packing {
     steepness_ = steepness;
     TreeSet set;
     for (size_t i = 0; i < count; ++i) {
-      set.trees.push_back(cheapest(roots.empty() ? -1 : roots[i % roots.size()]));
+      set.trees.push_back(cheapest(roots.empty() ? -1 : roots[i % roots.size()], prices()));
       if (set.trees.back().parent.empty()) return {};
       charge(set.trees.back(), 1);
     }
@@ -114,7 +125,7 @@ class Packing {
       const std::vector<SpanningTree> before = set.trees;
       for (SpanningTree& tree : set.trees) {
         charge(tree, -1);
-        tree = cheapest(roots.empty() ? -1 : tree.root);
+        tree = cheapest(roots.empty() ? -1 : tree.root, prices());
         charge(tree, 1);
       }
       const double now = congestion();
@@ -128,13 +139,70 @@ class Packing {
     return set;
   }
 
+  // `count` two-way trees of this speed, or nothing.
+  TreeSet negotiate(size_t count, double unit_gbps) {
+    const size_t arcs = network_.arcs.size();
+    std::vector<double> most(arcs), history(arcs, 0);
+    for (size_t i = 0; i < arcs; ++i) most[i] = std::floor(network_.arcs[i].gbps / unit_gbps + 1e-6);
+    load_.assign(arcs, 0);
+    TreeSet set{.unit_gbps = unit_gbps, .trees = std::vector<SpanningTree>(count)};
+    double urgency = 0.5;
+    for (int32_t round = 0; round < kNegotiations; ++round, urgency *= 1.3) {
+      for (SpanningTree& tree : set.trees) {
+        if (round > 0) charge(tree, -1);
+        std::vector<double> price(arcs, kInfinite);
+        for (size_t i = 0; i < arcs; ++i)
+          if (most[i] > 0)
+            price[i] = (1 / most[i] + history[i]) * (1 + urgency * std::max(load_[i] + 1 - most[i], 0.0));
+        tree = cheapest(-1, price);
+        if (tree.parent.empty()) return {};
+        charge(tree, 1);
+      }
+      bool fits = true;
+      for (size_t i = 0; i < arcs; ++i) {
+        if (load_[i] <= most[i]) continue;
+        fits = false;
+        history[i] += (load_[i] - most[i]) / most[i] / most[i];
+      }
+      if (fits) return set;
+    }
+    return {};
+  }
+
+  double two_way_limit() {
+    std::vector<double> price(network_.arcs.size(), kInfinite);
+    for (size_t i = 0; i < price.size(); ++i)
+      if (network_.arcs[i].gbps > 0) price[i] = 1 / network_.arcs[i].gbps;
+    double least = kInfinite;
+    for (int32_t step = 0; step < kLimitSteps; ++step) {
+      const SpanningTree tree = cheapest(-1, price);
+      if (tree.parent.empty()) return 0;
+      load_.assign(price.size(), 0);
+      charge(tree, 1);
+      double worth = 0, cost = 0, narrowest = kInfinite;
+      for (size_t i = 0; i < price.size(); ++i) {
+        if (network_.arcs[i].gbps <= 0) continue;
+        worth += price[i] * network_.arcs[i].gbps;
+        cost += price[i] * load_[i];
+        if (load_[i] > 0) narrowest = std::min(narrowest, network_.arcs[i].gbps / load_[i]);
+      }
+      least = std::min(least, worth / cost);
+      for (size_t i = 0; i < price.size(); ++i)
+        if (load_[i] > 0) price[i] *= 1 + kLimitRise * narrowest * load_[i] / network_.arcs[i].gbps;
+    }
+    return least;
+  }
+
  private:
-  SpanningTree cheapest(int32_t root) {
+  std::vector<double> prices() const {
     std::vector<double> price(network_.arcs.size());
     for (size_t i = 0; i < price.size(); ++i) {
       const double gbps = network_.arcs[i].gbps;
       price[i] = gbps > 0 ? std::exp(steepness_ * std::min(load_[i] / (gbps * share_), 50.0)) / gbps : kInfinite;
     }
+    return price;
+  }
+  SpanningTree cheapest(int32_t root, const std::vector<double>& price) const {
     const auto n = at(network_.devices);
     Costs cost(n, std::vector<double>(n, kInfinite));
     for (size_t a = 0; a < n; ++a)
@@ -190,11 +258,60 @@ TreeSet best_of(Packing packing, const std::vector<int32_t>& roots, double most_
   return best;
 }
 
+// Numbers of trees whose speed is a link's in whole parts, the largest sum first.
+struct Offer {
+  double unit_gbps;
+  int32_t count;
+  double total() const { return unit_gbps * count; }
+};
+std::vector<Offer> offers(const Network& network, double above, double most_gbps, int32_t most_trees) {
+  std::vector<Offer> found;
+  std::vector<double> speeds;
+  for (const Arc& arc : network.arcs)
+    if (arc.gbps > 0) speeds.push_back(arc.gbps);
+  std::sort(speeds.begin(), speeds.end());
+  speeds.erase(std::unique(speeds.begin(), speeds.end()), speeds.end());
+  for (const double speed : speeds)
+    for (int32_t parts = 1; parts <= kMostParts; ++parts) {
+      const double unit = speed / parts;
+      const auto most = static_cast<int32_t>(std::min(most_gbps / unit + 1e-6, static_cast<double>(most_trees)));
+      for (int32_t count = most; count > 0 && unit * count > above * (1 + 1e-6); --count)
+        found.push_back({unit, count});
+    }
+  std::stable_sort(found.begin(), found.end(), [](const Offer& a, const Offer& b) { return a.total() > b.total(); });
+  const auto same = [](const Offer& a, const Offer& b) { return a.count == b.count && a.unit_gbps == b.unit_gbps; };
+  found.erase(std::unique(found.begin(), found.end(), same), found.end());
+  return found;
+}
+
 }  // namespace
 
 TreeSet pack_two_way_trees(const Network& network, const Routes& routes, double most_gbps, int32_t most_trees) {
   if (network.devices < 2 || most_gbps <= 0) return {};
-  return best_of(Packing(network, routes, true), {}, most_gbps, most_trees);
+  TreeSet best = best_of(Packing(network, routes, true), {}, most_gbps, most_trees);
+  if (best.total() >= kGoodEnough * most_gbps || network.devices > kMostNegotiated) return best;
+  Packing packing(network, routes, true);
+  best.limit_gbps = packing.two_way_limit();
+  const auto try_offer = [&](const Offer& offer) {
+    TreeSet set = packing.negotiate(at(offer.count), offer.unit_gbps);
+    if (set.trees.empty()) return false;
+    set.limit_gbps = best.limit_gbps;
+    if (set.total() > best.total()) best = std::move(set);
+    return true;
+  };
+  const std::vector<Offer> all = offers(network, best.total(), best.limit_gbps, most_trees);
+  const size_t first = std::min(all.size(), kOffersInTurn);
+  for (size_t i = 0; i < first; ++i)
+    if (try_offer(all[i])) return best;
+  // The less they carry in sum, the likelier they fit.
+  for (size_t low = first, high = all.size(); low < high;) {
+    const size_t middle = low + (high - low) / 2;
+    if (try_offer(all[middle]))
+      high = middle;
+    else
+      low = middle + 1;
+  }
+  return best;
 }
 
 TreeSet pack_rooted_trees(const Network& network, const Routes& routes, const std::vector<int32_t>& roots,

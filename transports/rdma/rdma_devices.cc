@@ -126,6 +126,7 @@ bool RdmaNic::take_event(ibv_async_event& event) const {
 
 Result<std::shared_ptr<RdmaDevices>> RdmaDevices::open(const RdmaSettings& settings) {
   TUTTI_ASSIGN_OR_RETURN(const NameList list, parse_device_list(settings.devices));
+  TUTTI_ASSIGN_OR_RETURN(const NameList nics, parse_nic_list(settings.nics));
   std::vector<std::string> notes;
   TUTTI_ASSIGN_OR_RETURN(std::vector<verbs::OpenDevice> opened, verbs::open_devices(settings.verbs_library, notes));
   TUTTI_ASSIGN_OR_RETURN(const verbs::VerbsApi* const api, verbs::library(settings.verbs_library));
@@ -135,7 +136,7 @@ Result<std::shared_ptr<RdmaDevices>> RdmaDevices::open(const RdmaSettings& setti
   double fastest = 0;
   for (const verbs::OpenDevice& one : opened)
     for (const verbs::Port& port : one.device.ports)
-      if (list.admits(one.device.name, port.number) &&
+      if (list.admits(one.device.name, port.number) && nics.admits(one.device.name) &&
           refusal(port, choose_gid(port, settings.gid_index), settings).empty())
         fastest = std::max(fastest, port.gbit_per_second);
 
@@ -144,8 +145,9 @@ Result<std::shared_ptr<RdmaDevices>> RdmaDevices::open(const RdmaSettings& setti
     std::vector<RdmaPort> usable;
     for (const verbs::Port& port : one.device.ports) {
       const verbs::Gid* const gid = choose_gid(port, settings.gid_index);
-      std::string no =
-          !list.admits(one.device.name, port.number) ? "is not in TUTTI_RDMA_HCA" : refusal(port, gid, settings);
+      std::string no = !list.admits(one.device.name, port.number) ? "is not in TUTTI_RDMA_HCA"
+                       : !nics.admits(one.device.name)            ? fmt::format("is excluded by {}", kNicList)
+                                                                  : refusal(port, gid, settings);
       if (no.empty() && port.gbit_per_second < fastest) no = "is slower than others";
       if (no.empty() && made->ports_.size() + usable.size() == kMostPorts) no = "is one port too many";
       if (no.empty())

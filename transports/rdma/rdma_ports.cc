@@ -45,6 +45,7 @@ Result<RdmaSettings> RdmaSettings::from_environment() {
   TUTTI_TRY(parse_device_list(set.rdma_devices));
   return RdmaSettings{.verbs_library = set.verbs_library,
                       .devices = set.rdma_devices,
+                      .nics = set.nics,
                       .gid_index = set.rdma_gid_index,
                       .traffic_class = static_cast<int>(set.rdma_traffic_class),
                       .service_level = static_cast<int>(set.rdma_service_level),

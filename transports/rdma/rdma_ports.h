@@ -21,6 +21,7 @@ namespace tutti {
 struct RdmaSettings {
   std::string verbs_library;
   std::string devices;    // parse_device_list()
+  std::string nics;       // TUTTI_NICS, or what the configuration says: parse_nic_list()
   int gid_index = -1;     // -1: by address and type
   int traffic_class = 0;  // of the network layer; RoCE: DSCP and ECN bits
   int service_level = 0;  // of the link layer

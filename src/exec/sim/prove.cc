@@ -46,8 +46,13 @@ class Prover {
 
  private:
   void add_lane(int me, int channel, int part) {
-    ScheduleArgs args{
-        .me = me, .n = proof_.n, .root = proof_.root, .channel = channel, .part = part, .hosts = proof_.hosts};
+    ScheduleArgs args{.me = me,
+                      .n = proof_.n,
+                      .root = proof_.root,
+                      .channel = channel,
+                      .part = part,
+                      .hosts = proof_.hosts,
+                      .channel_map = proof_.channel_map};
     if (proof_.coll == Coll::SendRecv) args.root = wrap(part == 0 ? me + proof_.root : me - proof_.root, proof_.n);
     lanes_.emplace_back(job_, proof_.schedule(args), args);
   }
@@ -293,6 +298,7 @@ Proof proof_of(const CatalogRow& row, Ranks ranks, int root, int slices) {
           .root = root,
           .parts = row.parts(ranks),
           .hosts = ranks.hosts,
+          .channel_map = ranks.channels,
           .schedule = row.make,
           .bytes = kTileAlign * row.blocks(ranks),
           .scratch = (row.needs & kScratch) != 0,

@@ -34,6 +34,7 @@ struct Proof {
   int root = 0;                    // SendRecv: the distance; each rank sends to me + root and receives from me - root
   int parts = 1;                   // lanes per channel
   const HostMap* hosts = nullptr;  // for schedules that ask which ranks share a host
+  const ChannelMap* channel_map = nullptr;  // for those that run on rings and trees of a topology
   std::function<AnySchedule(const ScheduleArgs&)> schedule = {};
 
   uint64_t bytes = 64;  // what a rank contributes: the region, or one block
