@@ -126,9 +126,13 @@ bool TcpConnection::can_carry() {
 }
 
 Result<bool> TcpConnection::carry() {
+  // What the peer waits for goes first: a look at an idle socket takes a system call.
+  const Result<bool> pushed = push();
+  // What a peer said before it closed the connection names the culprit.
+  if (!pushed.ok()) readable_ = true;
   TUTTI_ASSIGN_OR_RETURN(const bool pulled, pull());
-  TUTTI_ASSIGN_OR_RETURN(const bool pushed, push());
-  return pulled || pushed;
+  TUTTI_TRY(pushed.status());
+  return pulled || *pushed;
 }
 
 Result<bool> TcpConnection::push() {
