@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <string>
+#include <system_error>
 
 #include "base/env.h"
 
@@ -42,11 +43,10 @@ Status choose_congestion_control(int fd) {
   if (wanted == "default") return {};
   if (wanted != "auto") {
     if (set_congestion_control(fd, wanted)) return {};
-    return errno_status(
-        "setsockopt(TCP_CONGESTION)",
-        fmt::format("TUTTI_SOCKET_CONGESTION='{}'; net.ipv4.tcp_available_congestion_control lists what the kernel "
-                    "has, net.ipv4.tcp_allowed_congestion_control what it lets ordinary users choose",
-                    wanted));
+    return invalid_argument(
+        "TUTTI_SOCKET_CONGESTION='{}' is not to be had: {}; net.ipv4.tcp_available_congestion_control lists what the "
+        "kernel has, net.ipv4.tcp_allowed_congestion_control what it lets ordinary users choose",
+        wanted, std::generic_category().message(errno));
   }
   std::array<char, 32> name{};
   socklen_t size = name.size() - 1;
