@@ -110,8 +110,14 @@ void TcpConnection::note_events(uint32_t epoll_events) {
   if ((epoll_events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0) writable_ = true;
 }
 
+bool TcpConnection::awaited() const {
+  if (expect_ == Expect::Payload || stage_begin_ < stage_end_) return true;
+  return expect_ == Expect::Header && in_ != nullptr &&
+         (in_->landing.flag & kPositionMask) == ((arrived_ + 1) & kPositionMask);  // cf. make_flag
+}
+
 bool TcpConnection::can_carry() {
-  if (writable_ && !flushed()) return true;
+  if (can_send()) return true;
   switch (expect_) {
     case Expect::Header:
       return readable_ || stage_end_ - stage_begin_ >= sizeof(TcpHeader);

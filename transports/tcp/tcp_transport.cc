@@ -15,9 +15,10 @@ namespace tutti {
 namespace {
 
 constexpr int kEventsPerCall = 64;
-// Up to so many sockets are read and written at once, without asking the event set which of them are ready: a look at
-// an idle socket costs about what the question costs, and the answer saves nothing.
-constexpr size_t kFewSockets = 2;
+// Up to so many sockets are looked at one by one for who is awaited; with more, the event set is asked each time.
+constexpr size_t kFewSockets = 16;
+// Calls of carry() between two questions to the event set about sockets that nobody waits for.
+constexpr unsigned kCallsPerQuestion = 16;
 
 // Channels begin with different ones of the peer's addresses, where these are equally good: those that
 // TUTTI_SOCKET_IFNAME chose, of the family of the first. So several channels use several interfaces.
@@ -131,13 +132,26 @@ Result<bool> TcpTransport::advance_setup() {
   return moved;
 }
 
+// A system call costs about as much as everything else that a short message needs, so the event set is asked only when
+// its answer can matter: who has just something to send sends it, and who waits for a peer reads from that peer.
+bool TcpTransport::worth_asking() {
+  if (open_.size() > kFewSockets) return true;
+  bool awaited = false, owed = false, stuck = false;
+  for (TcpConnection* connection : open_) {
+    owed |= connection->can_send();
+    stuck |= connection->stuck();
+    if (!connection->awaited()) continue;
+    connection->try_reading();
+    awaited = true;
+  }
+  return stuck || (!awaited && !owed) || ++calls_ % kCallsPerQuestion == 0;
+}
+
 Result<bool> TcpTransport::carry() {
   if (open_.empty()) return false;
-  const bool few = open_.size() <= kFewSockets;
-  if (!few) collect_events(0);
+  if (worth_asking()) collect_events(0);
   bool moved = false;
   for (TcpConnection* connection : open_) {
-    if (few) connection->try_anyway();
     if (!connection->can_carry()) continue;
     const Result<bool> carried = connection->carry();
     if (!carried.ok()) return fail(carried.status(), connection->culprit());

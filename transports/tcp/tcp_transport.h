@@ -55,6 +55,7 @@ class TcpTransport final : public Transport {
   Result<TcpConnection*> connection(int peer, int channel, Use use);
   Result<bool> advance_setup();
   Result<bool> carry();
+  bool worth_asking();
   // Keeps the failure for all later calls, and tells the peers whom we lost.
   Status fail(Status status, int culprit);
   // Notes which sockets have become readable or writable; waits for that up to `timeout_ms`.
@@ -65,6 +66,7 @@ class TcpTransport final : public Transport {
   UniqueFd events_;  // epoll, edge-triggered: an idle connection costs no system call
   std::vector<std::unique_ptr<TcpConnection>> connections_;  // [peer][channel, or the one for point-to-point]
   std::vector<TcpConnection*> setting_up_, open_;
+  unsigned calls_ = 0;  // of carry(), for worth_asking()
   Status failure_;  // the first one; every later progress() returns it
 };
 
