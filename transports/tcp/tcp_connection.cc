@@ -2,6 +2,7 @@
 // The set-up of a connection and the movement of its slots (tcp_connection.h).
 #include "transports/tcp/tcp_connection.h"
 
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -104,6 +105,9 @@ Result<bool> TcpConnection::advance_setup(PeerListener& listener) {
   return true;
 }
 
+static_assert(EPOLLIN == POLLIN && EPOLLOUT == POLLOUT && EPOLLRDHUP == POLLRDHUP && EPOLLHUP == POLLHUP &&
+              EPOLLERR == POLLERR);
+
 void TcpConnection::note_events(uint32_t epoll_events) {
   if ((epoll_events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) readable_ = true;
   if ((epoll_events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) hung_up_ = true;
@@ -114,6 +118,11 @@ bool TcpConnection::awaited() const {
   if (expect_ == Expect::Payload || stage_begin_ < stage_end_) return true;
   return expect_ == Expect::Header && in_ != nullptr &&
          (in_->landing.flag & kPositionMask) == ((arrived_ + 1) & kPositionMask);  // cf. make_flag
+}
+
+short TcpConnection::wanted_events() const {
+  const bool reads = expect_ == Expect::Header || expect_ == Expect::Payload;
+  return static_cast<short>((reads ? POLLIN | POLLRDHUP : 0) | (stuck() ? POLLOUT : 0));
 }
 
 bool TcpConnection::can_carry() {

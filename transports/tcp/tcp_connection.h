@@ -77,6 +77,8 @@ class TcpConnection {
   void try_reading() { readable_ = true; }
   // Slots wait for room in the kernel's buffer, of which an event will tell.
   bool stuck() const { return !writable_ && !flushed(); }
+  // What to poll for: 0 if nothing that may happen to the socket lets carry() do more.
+  short wanted_events() const;
   bool can_send() const { return writable_ && !flushed(); }
   // Moves slots both ways as far as sockets and FIFOs allow. True: something moved.
   Result<bool> carry();
