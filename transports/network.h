@@ -59,11 +59,10 @@ class SocketSetup {
 // When a peer has not come by the deadline of its connection.
 Status late_error(const std::string& label);
 
-// Sleeps until `events` or a connection in the making has news, or for `timeout_ms`.
+// Sleeps until one of `items` or a connection in the making has news, or for `timeout_ms`.
 template <class Connection>
-void wait_for_setup(int events, PeerListener& listener, const std::vector<Connection*>& setting_up, int timeout_ms) {
-  // Connections in the making have descriptors of their own; the event set is one more of them.
-  std::vector<pollfd> items = {{events, POLLIN, 0}};
+void wait_for_setup(std::vector<pollfd> items, PeerListener& listener, const std::vector<Connection*>& setting_up,
+                    int timeout_ms) {
   listener.add_poll(items);
   int least = listener.poll_ms(timeout_ms);
   for (const Connection* connection : setting_up) {

@@ -7,6 +7,7 @@
 //   --kind memcpy   memcpy on one rank, and on all ranks at the same time
 //   --kind staged   2-rank AllReduce of ordinary private buffers through cached shared slots
 //   --kind mapped   2-rank AllReduce when each process can address the other's buffers
+//   --kind tcp      2-rank collectives over a bare socket, with --hosts (tcp_floor.h)
 //
 // staged and mapped are peers like any other: same cells, same checks, same batches. They have variants, because what
 // is fastest depends on the size; the floor of a cell is its best variant.
@@ -15,6 +16,7 @@
 
 #include "perf/compare/harness.h"
 #include "perf/compare/streaming.h"
+#include "perf/compare/tcp_floor.h"
 
 namespace tutti::compare {
 namespace {
@@ -292,8 +294,11 @@ int main(int argc, char** argv) {
     } else if (options.kind == "mapped") {
       MappedFloor peer(control, shared, memory);
       run_cells(peer, control, options);
+    } else if (options.kind == "tcp") {
+      TcpFloor peer(control);
+      run_cells(peer, control, options);
     } else {
-      usage_error("--kind must be lines, memcpy, staged or mapped");
+      usage_error("--kind must be lines, memcpy, staged, mapped or tcp");
     }
     return 0;
   });

@@ -31,7 +31,7 @@ struct Options {
 inline constexpr char kUsage[] =
     "options: --ranks N  --collectives a,b  --sizes 8,1K,64M  --buffers untouched|rewritten  --windows  --pin "
     "even|none  --hosts a,b\n"
-    "         --batch-ms X  --budget-ms X  --scratch DIR  --kind lines|memcpy|staged|mapped (driver_floor)\n";
+    "         --batch-ms X  --budget-ms X  --scratch DIR  --kind lines|memcpy|staged|mapped|tcp (driver_floor)\n";
 
 [[noreturn]] inline void usage_error(const std::string& what) {
   std::fprintf(stderr, "%s\n%s", what.c_str(), kUsage);

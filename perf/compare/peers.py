@@ -87,6 +87,8 @@ PEERS = [
     Peer("mpich_tcp", "MPICH, TCP by UCX", "driver_mpich", ["mpirun.mpich", "-bind-to", "none", "-np", "{ranks}"] + ON_HOST,
          environment={"UCX_TLS": "self,tcp", "UCX_NET_DEVICES": "eth0"}, package="mpich libmpich-dev", between_hosts=True),
     Peer("gloo_tcp", "Gloo, TCP", "driver_gloo", arguments=OURS + OVER_HOSTS, package="libgloo-dev", between_hosts=True),
+    Peer("floor_tcp", "one bare socket, spinning", "driver_floor", arguments=OURS + OVER_HOSTS + ["--kind", "tcp"],
+         role="floor", only_ranks=(2,), only_collectives=("all_reduce", "all_gather", "broadcast"), between_hosts=True),
 ]
 
 

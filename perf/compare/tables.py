@@ -115,19 +115,24 @@ def time_sections(view):
     return ["## Times in us, and bus bandwidth", "", "The best of each row is bold.", ""] + lines
 
 
+# Floors that are collectives like the library's own.
+COLLECTIVE_FLOORS = {"floor_staged": "staged", "floor_mapped": "mapped", "floor_tcp": "over a bare socket"}
+
+
 def floor_rows(view, group):
     rows = []
-    for floor in ("floor_staged", "floor_mapped"):
-        for asked in view.sizes(group):
-            reached = view.figure(floor, group, "all_reduce", asked)
-            if not reached:
-                continue
-            row = [f"AllReduce {'staged' if floor == 'floor_staged' else 'mapped'} ({reached.variant})", size_text(asked),
-                   f"{time_text(reached.median)} ({time_text(reached.low)}..{time_text(reached.high)})"]
-            for subject in view.subjects():
-                mine = view.figure(subject, group, "all_reduce", asked)
-                row.append(f"{time_text(mine.median)} = {mine.median / reached.median:.2f}x" if mine else "-")
-            rows.append(row)
+    for floor, how in COLLECTIVE_FLOORS.items():
+        for collective in view.collectives(group):
+            for asked in view.sizes(group):
+                reached = view.figure(floor, group, collective, asked)
+                if not reached:
+                    continue
+                row = [f"{collective} {how} ({reached.variant})", size_text(asked),
+                       f"{time_text(reached.median)} ({time_text(reached.low)}..{time_text(reached.high)})"]
+                for subject in view.subjects():
+                    mine = view.figure(subject, group, collective, asked)
+                    row.append(f"{time_text(mine.median)} = {mine.median / reached.median:.2f}x" if mine else "-")
+                rows.append(row)
     return rows
 
 
@@ -136,7 +141,7 @@ def floors_section(view):
     for group in view.groups():
         rows = []
         for (peer, *cell_group, kind, asked), f in sorted(view.figures.items(), key=lambda item: item[0][3:5]):
-            if view.roles[peer] != "floor" or tuple(cell_group) != group or kind == "all_reduce":
+            if view.roles[peer] != "floor" or tuple(cell_group) != group or peer in COLLECTIVE_FLOORS:
                 continue
             value = f"{time_text(f.median)} ({time_text(f.low)}..{time_text(f.high)})"
             if kind.startswith("memcpy"):
@@ -149,9 +154,10 @@ def floors_section(view):
             rows.append(row)
         rows += floor_rows(view, group)
         if rows:
-            header = ["floor", "size", "us"] + [f"AllReduce of `{s}`" for s in view.subjects()]
+            header = ["floor", "size", "us"] + [f"the call of `{s}`" for s in view.subjects()]
             lines += [f"### {group_title(group)}", ""] + table(header, rows)
-    return ["## Floors of the same run", "", "x: how many times the floor the AllReduce takes.", ""] + lines if lines else []
+    meaning = "x: how many times the floor the call takes: AllReduce, or the collective that the floor is of."
+    return ["## Floors of the same run", "", meaning, ""] + lines if lines else []
 
 
 def missing_section(view):

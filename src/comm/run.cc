@@ -179,12 +179,13 @@ Result<LaneSet*> Communicator::start_point_to_point(const Request& request, bool
 Advance Communicator::move(LaneSet& lanes, int polls, Status& status) {
   const Advance moved = lanes.advance(polls);
   if (!connections_.has_network()) return moved;
+  // Nothing owed to a peer may still need this thread when the call returns.
+  if (moved == Advance::Done && connections_.flushed()) return Advance::Done;
   const Result<bool> carried = progress_network();
   if (!carried.ok()) {
     status = carried.status();
     return Advance::Done;
   }
-  // Nothing owed to a peer may still need this thread when the call returns.
   if (moved == Advance::Done && connections_.flushed()) return Advance::Done;
   return *carried || moved == Advance::Progressed ? Advance::Progressed : Advance::Blocked;
 }

@@ -5,7 +5,12 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <cerrno>
+#include <string>
+#include <system_error>
+
+#include "base/env.h"
 
 namespace tutti {
 namespace {
@@ -22,6 +27,33 @@ void tune(int fd) {
   set(IPPROTO_TCP, TCP_KEEPIDLE, kKeepAliveIdleSeconds);
   set(IPPROTO_TCP, TCP_KEEPINTVL, kKeepAliveIntervalSeconds);
   set(IPPROTO_TCP, TCP_KEEPCNT, kKeepAliveProbes);
+}
+
+bool set_congestion_control(int fd, std::string_view name) {
+  return ::setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name.data(), static_cast<socklen_t>(name.size())) == 0;
+}
+
+// Before a socket connects or listens (whom it accepts inherits it): a socket that has once been paced stays paced.
+//
+// BBR spreads what it sends over time, at the rate that it believes the path has, and every pause of ours between two
+// collectives makes it believe less: see docs/decisions/tcp.md for what it costs. Ranks are a few hops apart, and a
+// burst is what they want.
+Status choose_congestion_control(int fd) {
+  const std::string& wanted = env().socket_congestion;
+  if (wanted == "default") return {};
+  if (wanted != "auto") {
+    if (set_congestion_control(fd, wanted)) return {};
+    return invalid_argument(
+        "TUTTI_SOCKET_CONGESTION='{}' is not to be had: {}; net.ipv4.tcp_available_congestion_control lists what the "
+        "kernel has, net.ipv4.tcp_allowed_congestion_control what it lets ordinary users choose",
+        wanted, std::generic_category().message(errno));
+  }
+  std::array<char, 32> name{};
+  socklen_t size = name.size() - 1;
+  if (::getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name.data(), &size) != 0) return {};
+  if (!std::string_view(name.data()).starts_with("bbr")) return {};
+  if (!set_congestion_control(fd, "cubic")) (void)set_congestion_control(fd, "reno");
+  return {};
 }
 
 bool would_block(int number) { return number == EAGAIN || number == EWOULDBLOCK; }
@@ -55,6 +87,7 @@ Result<UniqueFd> listen_tcp(const SocketAddress& where) {
   if (where.family() == AF_INET6 && ::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off) != 0) {
     return errno_status("setsockopt(IPV6_V6ONLY)", where.text());
   }
+  TUTTI_TRY(choose_congestion_control(fd.get()));
   if (::bind(fd.get(), where.raw(), where.size()) != 0) return errno_status("bind", where.text());
   if (::listen(fd.get(), SOMAXCONN) != 0) return errno_status("listen", where.text());
   return fd;
@@ -92,6 +125,7 @@ Result<UniqueFd> begin_connect(const SocketAddress& to) {
   UniqueFd fd(::socket(to.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) return errno_status("socket", to.text());
   tune(fd.get());
+  TUTTI_TRY(choose_congestion_control(fd.get()));
   if (::connect(fd.get(), to.raw(), to.size()) != 0 && errno != EINPROGRESS && errno != EINTR) {
     return errno_status("connect", to.text());
   }

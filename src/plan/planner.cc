@@ -36,10 +36,10 @@ constexpr uint64_t kMostScratch = 4 << 20;
 // Ragged blocks: no rank knows all sizes, so a slice that serves both small and large ones.
 constexpr uint64_t kRaggedSlice = 64 << 10;
 
-// Over a network each channel has a socket of its own, and with it slices in flight while another's are waited for: two
-// ranks on veth, 64 MiB, medians of two runs on a busy machine with 1, 2, 4 channels: AllReduce 229, 161, 139 ms,
-// AllGather 110, 87, 69 ms, Broadcast 82, 59, 56 ms; 1 MiB: likewise; 64 KiB and below: no gain.
-constexpr uint64_t kNetworkShare = 64 << 10;  // bytes of a block that are worth a channel
+// Over a network each channel has a socket of its own. One is best where it can be kept full (docs/performance.md:
+// every further one is looked at, read and acknowledged by itself, AllReduce of 256 KiB takes 132 us with one and 148 with
+// four); large calls gain where a network card spreads sockets over its queues, and lose nothing here.
+constexpr uint64_t kNetworkShare = 4 << 20;  // bytes of a block that are worth a channel
 constexpr uint64_t kNetworkChannels = 4;
 constexpr int kNetworkFewRanks = 16;  // with more, sockets would outgrow what they gain
 

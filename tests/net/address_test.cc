@@ -3,6 +3,10 @@
 #include "net/address.h"
 
 #include <gtest/gtest.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <cstdlib>
 
 #include "net/socket.h"
 
@@ -78,6 +82,48 @@ TEST(Listen, ATakenPortIsNamed) {
   const Status second = listen_tcp(SocketAddress::any_ipv4(port)).status();
   EXPECT_TRUE(second.message().starts_with(fmt::format("bind on 0.0.0.0:{}: Address already in use", port)))
       << second.message();
+}
+
+std::string congestion_control(int fd) {
+  std::array<char, 32> name{};
+  socklen_t size = name.size() - 1;
+  EXPECT_EQ(::getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name.data(), &size), 0);
+  return name.data();
+}
+
+// BBR paces; whatever else the administrator has chosen stays.
+TEST(Congestion, IsTheKernelsUnlessThatPaces) {
+  const UniqueFd untouched(::socket(AF_INET, SOCK_STREAM, 0));
+  const std::string kernels = congestion_control(untouched.get());
+  const auto listener = listen_tcp(SocketAddress::ipv4(in_addr{htonl(INADDR_LOOPBACK)}, 0));
+  ASSERT_TRUE(listener.ok()) << listener.status().message();
+  const auto caller = begin_connect(*address_of_socket(listener->get()));
+  ASSERT_TRUE(caller.ok()) << caller.status().message();
+  pollfd arrival{listener->get(), POLLIN, 0};
+  ASSERT_EQ(::poll(&arrival, 1, -1), 1);
+  SocketAddress from;
+  const auto accepted = accept_tcp(listener->get(), from);
+  ASSERT_TRUE(accepted.ok() && *accepted);
+  for (const int fd : {listener->get(), caller->get(), accepted->get()}) {
+    const std::string chosen = congestion_control(fd);
+    if (kernels.starts_with("bbr")) {
+      EXPECT_TRUE(chosen == "cubic" || chosen == "reno") << chosen;
+    } else {
+      EXPECT_EQ(chosen, kernels);
+    }
+  }
+}
+
+TEST(Congestion, OneThatTheKernelDoesNotHaveIsNamed) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");  // a process that has not read its environment yet
+  ::setenv("TUTTI_SOCKET_CONGESTION", "telepathy", 1);
+  EXPECT_EXIT(
+      {
+        std::fputs(listen_tcp(SocketAddress::any_ipv4(0)).status().message().c_str(), stderr);
+        std::exit(0);
+      },
+      testing::ExitedWithCode(0), "TUTTI_SOCKET_CONGESTION='telepathy' is not to be had: No such file or directory");
+  ::unsetenv("TUTTI_SOCKET_CONGESTION");
 }
 
 }  // namespace

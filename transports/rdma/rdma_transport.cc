@@ -261,7 +261,7 @@ void RdmaTransport::wait(int timeout_ms) {
   }
   if (!taken_early_.empty()) return;
   if (setting_up_.empty()) return collect_events(timeout_ms);
-  wait_for_setup(events_.get(), *options_.listener, setting_up_, timeout_ms);
+  wait_for_setup({{events_.get(), POLLIN, 0}}, *options_.listener, setting_up_, timeout_ms);
 }
 
 }  // namespace tutti

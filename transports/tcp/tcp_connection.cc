@@ -2,6 +2,7 @@
 // The set-up of a connection and the movement of its slots (tcp_connection.h).
 #include "transports/tcp/tcp_connection.h"
 
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -104,14 +105,28 @@ Result<bool> TcpConnection::advance_setup(PeerListener& listener) {
   return true;
 }
 
+static_assert(EPOLLIN == POLLIN && EPOLLOUT == POLLOUT && EPOLLRDHUP == POLLRDHUP && EPOLLHUP == POLLHUP &&
+              EPOLLERR == POLLERR);
+
 void TcpConnection::note_events(uint32_t epoll_events) {
   if ((epoll_events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) readable_ = true;
   if ((epoll_events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) hung_up_ = true;
   if ((epoll_events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0) writable_ = true;
 }
 
+bool TcpConnection::awaited() const {
+  if (expect_ == Expect::Payload || stage_begin_ < stage_end_) return true;
+  return expect_ == Expect::Header && in_ != nullptr &&
+         (in_->landing.flag & kPositionMask) == ((arrived_ + 1) & kPositionMask);  // cf. make_flag
+}
+
+short TcpConnection::wanted_events() const {
+  const bool reads = expect_ == Expect::Header || expect_ == Expect::Payload;
+  return static_cast<short>((reads ? POLLIN | POLLRDHUP : 0) | (stuck() ? POLLOUT : 0));
+}
+
 bool TcpConnection::can_carry() {
-  if (writable_ && !flushed()) return true;
+  if (can_send()) return true;
   switch (expect_) {
     case Expect::Header:
       return readable_ || stage_end_ - stage_begin_ >= sizeof(TcpHeader);
@@ -126,9 +141,13 @@ bool TcpConnection::can_carry() {
 }
 
 Result<bool> TcpConnection::carry() {
+  // What the peer waits for goes first: a look at an idle socket takes a system call.
+  const Result<bool> pushed = push();
+  // What a peer said before it closed the connection names the culprit.
+  if (!pushed.ok()) readable_ = true;
   TUTTI_ASSIGN_OR_RETURN(const bool pulled, pull());
-  TUTTI_ASSIGN_OR_RETURN(const bool pushed, push());
-  return pulled || pushed;
+  TUTTI_TRY(pushed.status());
+  return pulled || *pushed;
 }
 
 Result<bool> TcpConnection::push() {

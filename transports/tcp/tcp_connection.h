@@ -72,8 +72,14 @@ class TcpConnection {
 
   // What the event set says about the socket.
   void note_events(uint32_t epoll_events);
-  // Nobody asks the event set: the next carry() tries.
-  void try_anyway() { readable_ = writable_ = true; }
+  // A lane waits for the next bytes: to try to read them costs what asking the event set costs, and finds them at once.
+  bool awaited() const;
+  void try_reading() { readable_ = true; }
+  // Slots wait for room in the kernel's buffer, of which an event will tell.
+  bool stuck() const { return !writable_ && !flushed(); }
+  // What to poll for: 0 if nothing that may happen to the socket lets carry() do more.
+  short wanted_events() const;
+  bool can_send() const { return writable_ && !flushed(); }
   // Moves slots both ways as far as sockets and FIFOs allow. True: something moved.
   Result<bool> carry();
   // carry() has something to do without waiting for an event.

@@ -16,6 +16,8 @@
 // contract.
 #pragma once
 
+#include <poll.h>
+
 #include <memory>
 #include <vector>
 
@@ -55,6 +57,12 @@ class TcpTransport final : public Transport {
   Result<TcpConnection*> connection(int peer, int channel, Use use);
   Result<bool> advance_setup();
   Result<bool> carry();
+  bool worth_asking();
+  bool few() const;
+  // Puts what is open into the event set.
+  Status watch_all();
+  // What to sleep on for the open connections.
+  std::vector<pollfd> poll_items() const;
   // Keeps the failure for all later calls, and tells the peers whom we lost.
   Status fail(Status status, int culprit);
   // Notes which sockets have become readable or writable; waits for that up to `timeout_ms`.
@@ -62,9 +70,11 @@ class TcpTransport final : public Transport {
 
   TcpOptions options_;
   TransportLimits limits_;
-  UniqueFd events_;  // epoll, edge-triggered: an idle connection costs no system call
+  UniqueFd events_;  // epoll, edge-triggered, for many connections: an idle one costs no system call
   std::vector<std::unique_ptr<TcpConnection>> connections_;  // [peer][channel, or the one for point-to-point]
   std::vector<TcpConnection*> setting_up_, open_;
+  size_t watched_ = 0;  // of open_, how many are in the event set
+  unsigned calls_ = 0;  // of carry(), for worth_asking()
   Status failure_;  // the first one; every later progress() returns it
 };
 
