@@ -69,22 +69,28 @@ double between(double bytes, double bytes0, double us0, double bytes1, double us
 
 using nlohmann::json;
 
+// What is wrong with a part of a file; parse_profile() says with which and what to do.
+template <class... Args>
+Status flaw(fmt::format_string<Args...> what, Args&&... args) {
+  return Status(Code::InvalidArgument, fmt::format(what, std::forward<Args>(args)...));
+}
+
 Result<std::vector<double>> positive_numbers(const json& object, const char* key, size_t least, size_t most) {
   const auto found = object.find(key);
   if (found == object.end() || !found->is_array() || found->size() < least || found->size() > most)
-    return invalid_argument("\"{}\" is not a list of {} numbers", key, least == most ? std::to_string(least) : "a few");
+    return flaw("\"{}\" is not a list of {} numbers", key, least == most ? std::to_string(least) : "a few");
   std::vector<double> numbers;
   for (const json& one : *found) {
-    if (!one.is_number()) return invalid_argument("\"{}\" holds what is no number", key);
+    if (!one.is_number()) return flaw("\"{}\" holds what is no number", key);
     numbers.push_back(one.get<double>());
     if (!std::isfinite(numbers.back()) || numbers.back() <= 0)
-      return invalid_argument("\"{}\" holds a value of {}", key, numbers.back());
+      return flaw("\"{}\" holds a value of {}", key, numbers.back());
   }
   return numbers;
 }
 
 Result<Timed> parse_timed(const json& row) {
-  if (!row.is_object()) return invalid_argument("\"timed\" holds what is no object");
+  if (!row.is_object()) return flaw("\"timed\" holds what is no object");
   const auto text = [&](const char* key) {
     const auto found = row.find(key);
     return found != row.end() && found->is_string() ? found->get<std::string>() : std::string();
@@ -94,22 +100,22 @@ Result<Timed> parse_timed(const json& row) {
   const Algo* algo = find_algo(text("algorithm"));
   const Proto* proto = find_proto(text("protocol"));
   if (coll == nullptr || algo == nullptr || proto == nullptr)
-    return invalid_argument("\"timed\" has a row of {}, {}, {}, which is not known here", text("collective"),
-                            text("algorithm"), text("protocol"));
+    return flaw("\"timed\" has a row of {}, {}, {}, which is not known here", text("collective"), text("algorithm"),
+                text("protocol"));
   timed.coll = *coll;
   timed.algo = *algo;
   timed.proto = *proto;
   const auto ranks = row.find("ranks");
   if (ranks == row.end() || !ranks->is_number_integer() || *ranks < 1 || *ranks > 1 << 20)
-    return invalid_argument("\"ranks\" is not a number of ranks");
+    return flaw("\"ranks\" is not a number of ranks");
   timed.ranks = ranks->get<int>();
   const auto windows = row.find("windows");
-  if (windows != row.end() && !windows->is_boolean()) return invalid_argument("\"windows\" is not true or false");
+  if (windows != row.end() && !windows->is_boolean()) return flaw("\"windows\" is not true or false");
   timed.windows = windows != row.end() && windows->get<bool>();
   TUTTI_ASSIGN_OR_RETURN(timed.bytes, positive_numbers(row, "bytes", 1, kMostPoints));
   TUTTI_ASSIGN_OR_RETURN(timed.us, positive_numbers(row, "us", timed.bytes.size(), timed.bytes.size()));
   for (size_t i = 1; i < timed.bytes.size(); ++i) {
-    if (timed.bytes[i] <= timed.bytes[i - 1]) return invalid_argument("\"bytes\" do not rise");
+    if (timed.bytes[i] <= timed.bytes[i - 1]) return flaw("\"bytes\" do not rise");
   }
   return timed;
 }

@@ -99,6 +99,12 @@ TEST(Choice, IsRestrictedByTheConfiguration) {
   });
 }
 
+// A rank finds that nothing is left, or hears it from the other, whichever is first.
+void expect_no_nic(tuttiResult_t result, const tuttiComm_t comm, std::string_view why) {
+  EXPECT_TRUE(result == TUTTI_INVALID_USAGE || result == TUTTI_REMOTE_ERROR) << result;
+  EXPECT_NE(std::string_view(tuttiGetLastError(comm)).find(why), std::string_view::npos) << tuttiGetLastError(comm);
+}
+
 // Over sockets, as between hosts.
 TEST(Choice, OfNicsIsRestrictedByTheConfiguration) {
   const auto join = [](const char* nics, auto&& check) {
@@ -120,13 +126,13 @@ TEST(Choice, OfNicsIsRestrictedByTheConfiguration) {
     EXPECT_OK(tuttiCommDestroy(child));
     tuttiConfig_t none = config;
     none.nics = "=nosuch";
-    EXPECT_FAILS(tuttiCommSplit(comm, 0, rank, &child, &none), TUTTI_INVALID_USAGE, "no NIC is left to reach");
+    expect_no_nic(tuttiCommSplit(comm, 0, rank, &child, &none), nullptr, "no NIC is left to reach");
     EXPECT_OK(tuttiCommDestroy(comm));
   });
   join("=nosuch", [](int rank, const tuttiUniqueId& id, const tuttiConfig_t& config) {
     tuttiComm_t comm = nullptr;
-    EXPECT_FAILS(tuttiCommInitRankConfig(&comm, 2, id, rank, &config), TUTTI_INVALID_USAGE,
-                 "'=nosuch' (TUTTI_NICS, --nics or nics of the configuration) excludes ");
+    expect_no_nic(tuttiCommInitRankConfig(&comm, 2, id, rank, &config), nullptr,
+                  "'=nosuch' (TUTTI_NICS, --nics or nics of the configuration) excludes ");
   });
   join("lo,,eth", [](int rank, const tuttiUniqueId& id, const tuttiConfig_t& config) {
     tuttiComm_t comm = nullptr;
