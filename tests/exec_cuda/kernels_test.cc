@@ -106,7 +106,7 @@ class Ranks {
 
   using Body = void (*)(const CudaLaunch&);
   // One call. `in` and `out`: the ranks' buffers. `odd_rank` calls something else than the others.
-  bool launch(Body body, uint64_t bytes, uint32_t element_bytes, std::vector<std::vector<std::byte>>& in,
+  bool launch(Body body, uint64_t bytes, std::vector<std::vector<std::byte>>& in,
               std::vector<std::vector<std::byte>>& out, uint64_t seed, uint32_t odd_rank = UINT32_MAX) {
     std::vector<CudaWork> works(static_cast<size_t>(n_));
     const auto each = static_cast<uint32_t>(blocks_[0].size());
@@ -123,7 +123,8 @@ class Ranks {
       work.me = static_cast<int>(r);
       work.n = n_;
       work.identity = r == odd_rank ? 8 : 7;
-      work.element_bytes = element_bytes;
+      work.type = DataType::Float32;
+      work.op = ReduceOp::Sum;
       work.control = &control;
       work.reports = &reports_[r * each];
     }
@@ -158,18 +159,14 @@ class Ranks {
   uint32_t shared_ = 0;
 };
 
-template <KernelProto proto>
-Ranks::Body body(bool adds) {
-  return adds ? run_block<proto, float, ReduceOp::Sum> : run_block<proto, uint8_t, ReduceOp::Max>;
-}
-Ranks::Body body_of(KernelProto proto, bool adds) {
+Ranks::Body body_of(KernelProto proto) {
   switch (proto) {
     case KernelProto::Simple:
-      return body<KernelProto::Simple>(adds);
+      return run_block<KernelProto::Simple>;
     case KernelProto::LL:
-      return body<KernelProto::LL>(adds);
+      return run_block<KernelProto::LL>;
     default:
-      return body<KernelProto::LL128>(adds);
+      return run_block<KernelProto::LL128>;
   }
 }
 
@@ -228,9 +225,7 @@ void check(const Plan& plan, KernelProto proto, int n, int root, uint64_t count)
       std::memcpy(in[static_cast<size_t>(r)].data(), mine.data(), ins * sizeof(float));
       out[static_cast<size_t>(r)].resize(outs * sizeof(float));
     }
-    const bool adds = reduces(plan.coll);
-    ASSERT_TRUE(ranks.launch(body_of(proto, adds), count * sizeof(float), adds ? sizeof(float) : 1, in, out,
-                             static_cast<uint64_t>(call + 1)))
+    ASSERT_TRUE(ranks.launch(body_of(proto), count * sizeof(float), in, out, static_cast<uint64_t>(call + 1)))
         << "stands still";
     ASSERT_TRUE(ranks.all_fine());
     for (int r = 0; r < n; ++r) {
@@ -300,7 +295,7 @@ TEST(Kernels, AnotherCallIsAMismatchAndTheHostEndsTheOthers) {
     ranks.beside = [&](uint64_t turn) {
       if (turn == 2000) store_relaxed(ranks.control.end, uint64_t{1});
     };
-    ASSERT_TRUE(ranks.launch(body_of(proto, true), 64, 4, in, out, 1, 1)) << "stands still";
+    ASSERT_TRUE(ranks.launch(body_of(proto), 64, in, out, 1, 1)) << "stands still";
     int mismatches = 0;
     for (int r = 0; r < 3; ++r) {
       for (int block = 0; block < plan.parts; ++block) {

@@ -207,4 +207,51 @@ struct Element {
   TUTTI_HD static int32_t flip(int32_t code) { return code < 0 ? code ^ T::kMagnitude : code; }
 };
 
+// Calls call.template operator()<T>() with the C++ type of what is stored.
+template <class Call>
+TUTTI_HD inline void with_type(DataType type, const Call& call) {
+  switch (type) {
+    case DataType::Int8:
+      return call.template operator()<int8_t>();
+    case DataType::Uint8:
+      return call.template operator()<uint8_t>();
+    case DataType::Int32:
+      return call.template operator()<int32_t>();
+    case DataType::Uint32:
+      return call.template operator()<uint32_t>();
+    case DataType::Int64:
+      return call.template operator()<int64_t>();
+    case DataType::Uint64:
+      return call.template operator()<uint64_t>();
+    case DataType::Float16:
+      return call.template operator()<Float16>();
+    case DataType::Float32:
+      return call.template operator()<float>();
+    case DataType::Float64:
+      return call.template operator()<double>();
+    case DataType::Bfloat16:
+      return call.template operator()<Bfloat16>();
+    case DataType::Float8E4m3:
+      return call.template operator()<Float8E4m3>();
+    case DataType::Float8E5m2:
+      return call.template operator()<Float8E5m2>();
+  }
+}
+// The same, of <T, op>().
+template <class Call>
+TUTTI_HD inline void with_element(DataType type, ReduceOp op, const Call& call) {
+  with_type(type, [&]<class T>() {
+    switch (op) {
+      case ReduceOp::Sum:
+        return call.template operator()<T, ReduceOp::Sum>();
+      case ReduceOp::Prod:
+        return call.template operator()<T, ReduceOp::Prod>();
+      case ReduceOp::Max:
+        return call.template operator()<T, ReduceOp::Max>();
+      case ReduceOp::Min:
+        return call.template operator()<T, ReduceOp::Min>();
+    }
+  });
+}
+
 }  // namespace tutti::cuda
