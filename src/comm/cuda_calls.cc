@@ -112,7 +112,7 @@ Result<const std::byte*> CudaTeam::reach(int rank, const void* buffer, const cha
 Status CudaTeam::resolve(Pending& pending) {
   const int rank = pending.call.rank;
   const Request& request = pending.call.request;
-  const Communicator& comm = *comms_[index(rank)];
+  Communicator& comm = *comms_[index(rank)];
   TUTTI_TRY(gpu::CudaStream(device(rank).gpu, pending.call.stream).check_device());
   if (request.output == comm.barrier_word()) {
     pending.input = pending.output = barrier_words_[index(rank)];

@@ -103,14 +103,21 @@ struct Submission {
 // The calls of communicators on CUDA devices, each team's together. All are brought before any is waited for: threads
 // may bring theirs in different orders.
 Status launch_cuda(std::vector<Entry> entries) {
-  std::vector<std::pair<CudaTeam*, std::vector<CudaTeam::Call>>> teams;
+  struct OfTeam {
+    CudaTeam* team;
+    std::vector<CudaTeam::Call> calls;
+  };
+  std::vector<OfTeam> teams;
   for (Entry& entry : entries) {
     if (entry.comm->failed()) return entry.comm->failure();
     CudaTeam* const team = entry.comm->cuda();
-    auto found = std::find_if(teams.begin(), teams.end(), [&](const auto& one) { return one.first == team; });
-    if (found == teams.end()) found = teams.insert(teams.end(), {team, {}});
+    auto found = std::find_if(teams.begin(), teams.end(), [&](const OfTeam& one) { return one.team == team; });
+    if (found == teams.end()) {
+      teams.push_back({team, {}});
+      found = teams.end() - 1;
+    }
     entry.request.queued = ticks();
-    found->second.push_back(
+    found->calls.push_back(
         {entry.comm->rank(), static_cast<gpu::CudaStreamHandle>(entry.cuda_stream), std::move(entry.request)});
   }
   Status first;
