@@ -69,6 +69,7 @@ enum CudaRunResult : int32_t {
   kCudaCaptureMerge = 902,
   kCudaCaptureUnmatched = 903,
   kCudaCaptureUnjoined = 904,
+  kCudaCaptureIsolation = 905,
   kCudaCaptureImplicit = 906,
   kCudaCapturedEvent = 907,
   kCudaCaptureWrongThread = 908,

@@ -57,6 +57,7 @@ static_assert(static_cast<int>(kCudaCaptureInvalidated) == static_cast<int>(CUDA
 static_assert(static_cast<int>(kCudaCaptureMerge) == static_cast<int>(CUDA_ERROR_STREAM_CAPTURE_MERGE));
 static_assert(static_cast<int>(kCudaCaptureUnmatched) == static_cast<int>(CUDA_ERROR_STREAM_CAPTURE_UNMATCHED));
 static_assert(static_cast<int>(kCudaCaptureUnjoined) == static_cast<int>(CUDA_ERROR_STREAM_CAPTURE_UNJOINED));
+static_assert(static_cast<int>(kCudaCaptureIsolation) == static_cast<int>(CUDA_ERROR_STREAM_CAPTURE_ISOLATION));
 static_assert(static_cast<int>(kCudaCaptureImplicit) == static_cast<int>(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT));
 static_assert(static_cast<int>(kCudaCapturedEvent) == static_cast<int>(CUDA_ERROR_CAPTURED_EVENT));
 static_assert(static_cast<int>(kCudaCanMapHostMemory) == static_cast<int>(CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY));

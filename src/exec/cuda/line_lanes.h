@@ -43,11 +43,11 @@ class Row {
   TUTTI_OUTLINE uint64_t gather(uint64_t at, uint64_t bytes) const {
     uint64_t word = 0;
     for (uint64_t i = 0; i < 8 && i < bytes;) {
-      const Spot spot = spot(at + i);
-      const int width = spot.width(i, bytes);
-      const uint64_t part = width == 4   ? reinterpret_cast<const Pack<4>*>(spot.place)->word
-                            : width == 2 ? reinterpret_cast<const Pack<2>*>(spot.place)->word
-                                         : static_cast<uint64_t>(*spot.place);
+      const Spot here = spot(at + i);
+      const int width = here.width(i, bytes);
+      const uint64_t part = width == 4   ? reinterpret_cast<const Pack<4>*>(here.place)->word
+                            : width == 2 ? reinterpret_cast<const Pack<2>*>(here.place)->word
+                                         : static_cast<uint64_t>(*here.place);
       word |= part << (8 * i);
       i += static_cast<uint64_t>(width);
     }
@@ -55,15 +55,15 @@ class Row {
   }
   TUTTI_OUTLINE void scatter(uint64_t at, uint64_t bytes, uint64_t word) const {
     for (uint64_t i = 0; i < 8 && i < bytes;) {
-      const Spot spot = spot(at + i);
-      const int width = spot.width(i, bytes);
+      const Spot here = spot(at + i);
+      const int width = here.width(i, bytes);
       const uint64_t part = word >> (8 * i);
       if (width == 4) {
-        reinterpret_cast<Pack<4>*>(spot.place)->word = static_cast<uint32_t>(part);
+        reinterpret_cast<Pack<4>*>(here.place)->word = static_cast<uint32_t>(part);
       } else if (width == 2) {
-        reinterpret_cast<Pack<2>*>(spot.place)->word = static_cast<uint16_t>(part);
+        reinterpret_cast<Pack<2>*>(here.place)->word = static_cast<uint16_t>(part);
       } else {
-        *spot.place = static_cast<std::byte>(part);
+        *here.place = static_cast<std::byte>(part);
       }
       i += static_cast<uint64_t>(width);
     }
