@@ -32,7 +32,9 @@ Result<std::byte*> DeviceStore::take(uint64_t bytes) {
 
 Status DeviceStore::write(void* to, const void* from, uint64_t bytes) {
   unfinished_ = true;
-  return stream_.copy(address(to), address(from), bytes);
+  const auto* const begin = static_cast<const std::byte*>(from);
+  const std::vector<std::byte>& kept = on_their_way_.emplace_back(begin, begin + bytes);
+  return stream_.copy(address(to), address(kept.data()), bytes);
 }
 
 Status DeviceStore::zero(void* at, uint64_t bytes) {
@@ -42,7 +44,9 @@ Status DeviceStore::zero(void* at, uint64_t bytes) {
 
 Status DeviceStore::finish() {
   if (!std::exchange(unfinished_, false)) return {};
-  return stream_.synchronize();
+  const Status done = stream_.synchronize();
+  on_their_way_.clear();
+  return done;
 }
 
 }  // namespace tutti::cuda

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <span>
 #include <utility>
@@ -26,6 +27,7 @@ class DeviceStore {
 
   // Not zeroed; aligned to kAlign. The address is the GPU's.
   Result<std::byte*> take(uint64_t bytes);
+  // `from` may change once this has returned.
   Status write(void* to, const void* from, uint64_t bytes);
   Status zero(void* at, uint64_t bytes);
   // A copy of what is there, as an array on the device. Empty: null.
@@ -54,6 +56,7 @@ class DeviceStore {
   uint64_t bytes_ = 0;
   gpu::OwnedStream owned_;
   gpu::CudaStream stream_;
+  std::deque<std::vector<std::byte>> on_their_way_;  // what write() was given
   bool unfinished_ = false;
 };
 
