@@ -119,9 +119,9 @@ Status CudaTeam::resolve(Pending& pending) {
     return {};
   }
   const BlockTables* const tables = request.tables.get();
-  const CollLayout layout =
-      layout_of(request, n(), rank, {tables ? tables->in_offsets.data() : nullptr, tables ? tables->in_lengths.data() : nullptr},
-                {tables ? tables->out_offsets.data() : nullptr, tables ? tables->out_lengths.data() : nullptr});
+  const CollLayout layout = layout_of(
+      request, n(), rank, {tables ? tables->in_offsets.data() : nullptr, tables ? tables->in_lengths.data() : nullptr},
+      {tables ? tables->out_offsets.data() : nullptr, tables ? tables->out_lengths.data() : nullptr});
   const bool sends = request.point_to_point() && request.is_send;
   const bool receives = request.point_to_point() && !request.is_send;
   const uint64_t in = receives ? 0 : sends ? request.bytes() : side_bytes(layout.input, layout.input_blocks);
@@ -224,9 +224,10 @@ Status CudaTeam::check_alike(const Set& set) const {
   };
   for (const Pending* one : set) {
     if (alike(one->call.request)) continue;
-    return remote_error("{}: rank {} calls {} where rank {} calls {}: all ranks have to make the same calls in the same order",
-                        comms_[index(one->call.rank)]->name(), one->call.rank, describe(one->call.request),
-                        set.front()->call.rank, describe(first));
+    return remote_error(
+        "{}: rank {} calls {} where rank {} calls {}: all ranks have to make the same calls in the same order",
+        comms_[index(one->call.rank)]->name(), one->call.rank, describe(one->call.request), set.front()->call.rank,
+        describe(first));
   }
   return {};
 }
@@ -242,7 +243,8 @@ Status CudaTeam::launch_collective(Set& set, CudaFlight*& flight) {
   std::vector<CudaPart> parts;
   for (Pending* one : set) parts.push_back(part_of(*one, *plan, *prepared));
   TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, launcher_->capture_of(parts));
-  const unsigned threads = threads_for(plan->plan, request.tables == nullptr ? request.bytes() : plan->plan.slice_bytes);
+  const unsigned threads =
+      threads_for(plan->plan, request.tables == nullptr ? request.bytes() : plan->plan.slice_bytes);
   TUTTI_TRY(launcher_->launch(*prepared, parts, plan->proto, threads, plan->shared_bytes, capture));
   for (Pending* one : set) note(*one, plan->plan, *prepared, plan->block_count);
   flight = prepared;
@@ -434,12 +436,14 @@ Status CudaTeam::mark_places(CudaSubmission& mine) {
     TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, stream.capture());
     if (capture)
       return invalid_usage(
-          "rank {}: {} is being captured, but not all ranks it needs have called in this group: a call that is captured "
+          "rank {}: {} is being captured, but not all ranks it needs have called in this group: a call that is "
+          "captured "
           "needs the calls of all its ranks between the same tuttiGroupStart and tuttiGroupEnd",
           one->call.rank, describe(one->call.request));
     if (one->call.request.point_to_point() && one->call.request.root == one->call.rank)
       return invalid_usage(
-          "rank {} sends to or receives from itself without the other half: put each send to oneself and its receive into "
+          "rank {} sends to or receives from itself without the other half: put each send to oneself and its receive "
+          "into "
           "the same group",
           one->call.rank);
     TUTTI_ASSIGN_OR_RETURN(one->ready, gpu::make_event(here.gpu));

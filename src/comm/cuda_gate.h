@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// CudaGate: keeps communicators that span several GPUs from standing in each other's way: the kernels of one on two GPUs
-// wait for each other, and so must not wait for places that the kernels of another hold, which wait likewise.
+// CudaGate: keeps communicators that span several GPUs from standing in each other's way: the kernels of one on two
+// GPUs wait for each other, and so must not wait for places that the kernels of another hold, which wait likewise.
 //
 // Counts, for each GPU of the process, the blocks that each such communicator may have there at once. While all of them
-// fit side by side nothing happens. When they do not, each launch waits for the last ones of the others on the same GPU;
-// as all GPUs of a launch are put in line at once (one lock for the process), lines cannot cross.
+// fit side by side nothing happens. When they do not, each launch waits for the last ones of the others on the same
+// GPU; as all GPUs of a launch are put in line at once (one lock for the process), lines cannot cross.
 #pragma once
 
 #include <map>

@@ -46,7 +46,8 @@ Result<std::optional<gpu::CudaCapture>> CudaLauncher::capture_of(const std::vect
     }
     if (its.has_value() != common.has_value() || (its.has_value() && its->id != common->id))
       return invalid_usage(
-          "the streams of ranks {} and {} are not part of the same capture, but their calls are one launch: capture one "
+          "the streams of ranks {} and {} are not part of the same capture, but their calls are one launch: capture "
+          "one "
           "of the streams and let the others join it (cudaEventRecord on it, cudaStreamWaitEvent on them)",
           first->rank, part.rank);
   }
@@ -193,8 +194,8 @@ Status CudaLauncher::keep(CudaFlight& flight, const std::optional<gpu::CudaCaptu
   return {};
 }
 
-Status CudaLauncher::launch(CudaFlight& flight, std::vector<CudaPart>& parts, cuda::KernelProto proto,
-                            unsigned threads, unsigned shared_bytes, const std::optional<gpu::CudaCapture>& capture) {
+Status CudaLauncher::launch(CudaFlight& flight, std::vector<CudaPart>& parts, cuda::KernelProto proto, unsigned threads,
+                            unsigned shared_bytes, const std::optional<gpu::CudaCapture>& capture) {
   std::vector<Grid> grids = cut(flight, parts);
   const uint64_t capture_id = capture ? capture->id : 0;
   for (size_t device = 0; device < grids.size(); ++device) {
@@ -205,8 +206,7 @@ Status CudaLauncher::launch(CudaFlight& flight, std::vector<CudaPart>& parts, cu
   }
   // All that may fail comes before the first kernel, which the others would leave waiting.
   const bool several = flight.devices.size() > 1;
-  const std::unique_lock<std::mutex> inside =
-      several ? CudaGate::of_process().enter() : std::unique_lock<std::mutex>();
+  const std::unique_lock<std::mutex> inside = several ? CudaGate::of_process().enter() : std::unique_lock<std::mutex>();
   for (const size_t device : flight.devices) {
     TUTTI_ASSIGN_OR_RETURN(const int places, places_for(grids[device], device, proto, threads, shared_bytes));
     TUTTI_TRY(wait_for_work_before(grids[device], device, capture_id));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// CudaLauncher: puts one call of all ranks of a communicator on their GPUs, as one launch for each GPU, between the work
-// before and after it on the ranks' streams; and keeps what a launch needs until it has ended.
+// CudaLauncher: puts one call of all ranks of a communicator on their GPUs, as one launch for each GPU, between the
+// work before and after it on the ranks' streams; and keeps what a launch needs until it has ended.
 //
 //   stream of rank 0   ...work | record -------------.                .- wait | work...
 //   stream of rank 1   ...work | wait | kernel of all ranks of the GPU | record | work...
@@ -101,9 +101,7 @@ class CudaLauncher {
   void stop();
   bool stopped() const { return load_relaxed(control_->end) != 0; }
 
-  const gpu::CudaStream side(size_t device) const {
-    return {devices_[device].gpu, devices_[device].side.get()};
-  }
+  const gpu::CudaStream side(size_t device) const { return {devices_[device].gpu, devices_[device].side.get()}; }
 
  private:
   struct Tail {  // of the launches on a device
@@ -136,7 +134,7 @@ class CudaLauncher {
   std::vector<TeamDevice>& devices_;
   gpu::PinnedMemory control_memory_;
   cuda::CudaControl* control_ = nullptr;
-  std::vector<Tail> tails_;            // by device
+  std::vector<Tail> tails_;             // by device
   std::vector<gpu::OwnedEvent> joins_;  // by device: recorded on one stream, waited for by another, then free again
   std::vector<gpu::OwnedEvent> gates_;  // by device: what other communicators wait for (CudaGate)
   std::vector<std::unique_ptr<CudaFlight>> flights_;  // all there are

@@ -31,8 +31,8 @@ Registry& registry() {
 constexpr uint64_t kSlotsOfRank = 4 << 20, kLeastSlots = 64 << 10, kMostSlots = 1 << 20;
 constexpr uint64_t kLineSlots = 16;
 
-// Multiprocessors that the application's kernels shall have beside a call's: half of them. More channels than these fill
-// no link.
+// Multiprocessors that the application's kernels shall have beside a call's: half of them. More channels than these
+// fill no link.
 constexpr int kMostChannels = 16;
 
 // Bytes of device memory that a byte moved through a slot touches: read, written, read, written.
@@ -203,9 +203,10 @@ Status CudaTeam::look() {
     for (uint32_t i = 0; i < note.count; ++i) {
       const auto report = cuda::Report::of(load_relaxed(oldest->reports[note.first + i]));
       if (report.ended != cuda::Ended::Waiting) continue;
-      fail(remote_error("rank {} waits for rank {} in step {} of {}, on CUDA device {}, for longer than TUTTI_TIMEOUT: "
-                        "does other work of the application fill a device?",
-                        note.rank, report.peer, report.step, describe(note.call), device_of(note.rank)));
+      fail(
+          remote_error("rank {} waits for rank {} in step {} of {}, on CUDA device {}, for longer than TUTTI_TIMEOUT: "
+                       "does other work of the application fill a device?",
+                       note.rank, report.peer, report.step, describe(note.call), device_of(note.rank)));
       return failure_;
     }
   }

@@ -4,8 +4,8 @@
 // launched.
 //
 // One object for all ranks, found by the communicator's tag. A thread brings the calls of one rank or of several (a
-// group). What is complete is launched by the thread that brings the last part; a thread whose calls lack those of other
-// ranks waits for the threads of these, not for any GPU:
+// group). What is complete is launched by the thread that brings the last part; a thread whose calls lack those of
+// other ranks waits for the threads of these, not for any GPU:
 //
 //   thread of rank 0   enqueue: no call of rank 1 yet, mark the place in the stream | wait ........ | order the stream
 //   thread of rank 1                                             enqueue: complete, launch both     |
@@ -130,15 +130,15 @@ class CudaTeam {
   std::vector<Communicator*> comms_;  // by rank; null: not there, or gone
   std::vector<bool> left_ = std::vector<bool>(comms_.size());
   std::vector<TeamDevice> devices_;
-  std::vector<size_t> device_index_;               // by rank
-  std::vector<cuda::DeviceStore*> stores_;         // by rank
-  std::vector<std::byte*> barrier_words_;          // by rank
+  std::vector<size_t> device_index_;        // by rank
+  std::vector<cuda::DeviceStore*> stores_;  // by rank
+  std::vector<std::byte*> barrier_words_;   // by rank
   std::unique_ptr<cuda::CudaEnds> ends_;
   std::unique_ptr<cuda::ScratchMemory> scratch_;
-  std::map<std::pair<uint64_t, uint64_t>, cuda::PlacedPlan> plans_;                          // by kind and bytes
+  std::map<std::pair<uint64_t, uint64_t>, cuda::PlacedPlan> plans_;                        // by kind and bytes
   std::map<std::tuple<int, int, bool, Proto, uint64_t>, cuda::PlacedPlan> message_plans_;  // rank, peer, sends, cut
   std::vector<KnownBuffer> known_buffers_;
-  std::vector<std::deque<Pending*>> queues_;  // collectives, by rank
+  std::vector<std::deque<Pending*>> queues_;   // collectives, by rank
   std::map<std::pair<int, int>, Lane> lanes_;  // by sender and receiver
   std::unique_ptr<CudaLauncher> launcher_;
   Fabric fabric_;

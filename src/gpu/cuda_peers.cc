@@ -12,7 +12,8 @@ Status open_peer(const CudaDevicePtr& from, const CudaDevicePtr& to) {
   TUTTI_TRY(from->status(cuda.can_access_peer(&can, mine, theirs), "cuDeviceCanAccessPeer"));
   if (can == 0)
     return invalid_usage(
-        "CUDA devices {} and {} cannot reach each other's memory (nvidia-smi topo -p2p r shows why): use devices that can; "
+        "CUDA devices {} and {} cannot reach each other's memory (nvidia-smi topo -p2p r shows why): use devices that "
+        "can; "
         "going through host memory is not available in this version",
         from->ordinal(), to->ordinal());
   const CudaScope scope(*from);

@@ -130,13 +130,16 @@ TEST(CudaCalls, MessagesOfAGroupRunSideBySideAlsoToOneself) {
   ASSERT_EQ(tuttiGroupStart(), TUTTI_SUCCESS);
   for (int r = 0; r < 3; ++r) {
     for (int peer = 0; peer < 3; ++peer) {
-      EXPECT_EQ(tuttiSend(ranks.in(r) + 10 * peer, 10, TUTTI_FLOAT32, peer, ranks.comm(r), ranks.stream(r)), TUTTI_SUCCESS);
+      EXPECT_EQ(tuttiSend(ranks.in(r) + 10 * peer, 10, TUTTI_FLOAT32, peer, ranks.comm(r), ranks.stream(r)),
+                TUTTI_SUCCESS);
       EXPECT_EQ(tuttiRecv(ranks.out(r) + 10 * peer, 10, TUTTI_FLOAT32, peer, ranks.comm(r), ranks.stream(r)),
                 TUTTI_SUCCESS);
     }
     // A second message of the same pair, behind the first.
-    EXPECT_EQ(tuttiSend(ranks.in(r) + 50, 5, TUTTI_FLOAT32, (r + 1) % 3, ranks.comm(r), ranks.stream(r)), TUTTI_SUCCESS);
-    EXPECT_EQ(tuttiRecv(ranks.out(r) + 50, 5, TUTTI_FLOAT32, (r + 2) % 3, ranks.comm(r), ranks.stream(r)), TUTTI_SUCCESS);
+    EXPECT_EQ(tuttiSend(ranks.in(r) + 50, 5, TUTTI_FLOAT32, (r + 1) % 3, ranks.comm(r), ranks.stream(r)),
+              TUTTI_SUCCESS);
+    EXPECT_EQ(tuttiRecv(ranks.out(r) + 50, 5, TUTTI_FLOAT32, (r + 2) % 3, ranks.comm(r), ranks.stream(r)),
+              TUTTI_SUCCESS);
   }
   ASSERT_EQ(tuttiGroupEnd(), TUTTI_SUCCESS) << last_text();
   ranks.synchronize();
@@ -197,8 +200,9 @@ TEST(CudaCalls, FactorsMayLieInMemoryOfTheDevice) {
   *reinterpret_cast<float*>(factor.get()) = 2;  // read when the call runs
   ASSERT_EQ(tuttiGroupStart(), TUTTI_SUCCESS);
   for (int r = 0; r < 2; ++r)
-    EXPECT_EQ(tuttiAllReduce(ranks.in(r), ranks.out(r), Ranks::kCount, TUTTI_FLOAT32, ops[r], ranks.comm(r), ranks.stream(r)),
-              TUTTI_SUCCESS);
+    EXPECT_EQ(
+        tuttiAllReduce(ranks.in(r), ranks.out(r), Ranks::kCount, TUTTI_FLOAT32, ops[r], ranks.comm(r), ranks.stream(r)),
+        TUTTI_SUCCESS);
   ASSERT_EQ(tuttiGroupEnd(), TUTTI_SUCCESS) << last_text();
   ranks.synchronize();
   EXPECT_EQ(ranks.out(1)[0], 6);

@@ -23,7 +23,8 @@ TEST(CudaFaults, CallsThatDoNotFitAreNamedBeforeAnythingRuns) {
   EXPECT_EQ(tuttiAllReduce(ranks.in(1), ranks.out(1), 7, TUTTI_FLOAT32, TUTTI_SUM, ranks.comm(1), ranks.stream(1)),
             TUTTI_SUCCESS);
   EXPECT_EQ(tuttiGroupEnd(), TUTTI_REMOTE_ERROR);
-  EXPECT_THAT(last_text(), AllOf(HasSubstr("rank 1 calls all_reduce of 7"), HasSubstr("rank 0 calls all_reduce of 100")));
+  EXPECT_THAT(last_text(),
+              AllOf(HasSubstr("rank 1 calls all_reduce of 7"), HasSubstr("rank 0 calls all_reduce of 100")));
   EXPECT_EQ(async_error(ranks.comm(0)), TUTTI_REMOTE_ERROR);
   EXPECT_EQ(ranks.all_reduce_together(), TUTTI_REMOTE_ERROR);
 }

@@ -90,7 +90,8 @@ class Ranks {
     const auto ranks = static_cast<float>(n());
     for (int r = 0; r < n(); ++r) {
       for (size_t i = 0; i < kCount; ++i)
-        ASSERT_EQ(out(r)[i], factor * ranks * (ranks + 1) / 2 + ranks * static_cast<float>(i)) << "rank " << r << " at " << i;
+        ASSERT_EQ(out(r)[i], factor * ranks * (ranks + 1) / 2 + ranks * static_cast<float>(i))
+            << "rank " << r << " at " << i;
     }
   }
 
