@@ -404,7 +404,9 @@ Result<std::shared_ptr<CudaSubmission>> CudaTeam::enqueue(std::vector<Call> call
     auto pending = std::make_unique<Pending>();
     pending->call = std::move(call);
     pending->by = mine.get();
-    TUTTI_TRY(resolve(*pending));
+    const Status usable = resolve(*pending);
+    if (usable.code() == Code::CudaError) fail(usable);  // an argument error is the caller's alone
+    TUTTI_TRY(usable);
     mine->calls.push_back(std::move(pending));
   }
   mine->waiting = mine->calls.size();

@@ -257,11 +257,6 @@ Status CudaLauncher::retire(const std::function<void(CudaFlight&)>& ended) {
   return lost;
 }
 
-void CudaLauncher::each(const std::function<void(const CudaFlight&)>& look) const {
-  for (const CudaFlight* flight : flying_) look(*flight);
-  for (const CudaFlight* flight : captured_) look(*flight);
-}
-
 void CudaLauncher::ask() { store_relaxed(control_->ask, control_->ask + 1); }
 void CudaLauncher::stop() { store_relaxed(control_->end, uint64_t{1}); }
 

@@ -92,8 +92,7 @@ class CudaLauncher {
 
   // Flights that have ended are given to `ended` and used again. An error of the device ends all.
   Status retire(const std::function<void(CudaFlight&)>& ended);
-  // Flights on their way or captured, oldest first: their reports may be read.
-  void each(const std::function<void(const CudaFlight&)>& look) const;
+  // On its way: its reports may be read. Null: all have ended.
   const CudaFlight* oldest() const { return flying_.empty() ? nullptr : flying_.front(); }
   // What waits in kernels says so in its reports.
   void ask();

@@ -34,6 +34,8 @@ constexpr uint64_t kLineSlots = 16;
 // Multiprocessors that the application's kernels shall have beside a call's: half of them. More channels than these
 // fill no link.
 constexpr int kMostChannels = 16;
+// A block of 512 threads with four packs of 16 bytes each: less would leave threads idle.
+constexpr uint64_t kLeastShare = 32 << 10;
 
 // Bytes of device memory that a byte moved through a slot touches: read, written, read, written.
 constexpr double kTouches = 4;
@@ -147,7 +149,8 @@ void CudaTeam::make_fabric() {
              .tree_gbps = link / 2,
              .star_gbps = link,
              .rings = most_channels_,
-             .trees = most_channels_};
+             .trees = most_channels_,
+             .least_share = kLeastShare};
 }
 
 void CudaTeam::describe_in(Summary& summary) const {
