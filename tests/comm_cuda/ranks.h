@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "base/atomic.h"
 #include "gpu/cuda_stream.h"
 #include "tests/gpu/fake_control.h"
 #include "tutti/tutti.h"
