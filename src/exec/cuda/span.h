@@ -247,6 +247,11 @@ TUTTI_OUTLINE void combine(const Span& given) {
   move_span_by<Combine<T, op>, 16, kPacks>(span, differences(span) == 0);
 }
 
+// Outlined: inlined it would have a span in memory for each of its calls.
+TUTTI_OUTLINE void combine_elements(DataType type, ReduceOp op, const Span& span) {
+  with_element(type, op, [&]<class T, ReduceOp op_of>() { combine<T, op_of>(span); });
+}
+
 // The only source; a destination that is the source itself is left alone.
 TUTTI_OUTLINE void copy(Span span) {
   if (span.kept == span.source(0)) span.kept = nullptr;
