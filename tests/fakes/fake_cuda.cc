@@ -296,7 +296,8 @@ int cuMemHostRegister_v2(void* at, size_t bytes, unsigned) {
 }
 int cuMemHostUnregister(void* at) {
   ENTER_UNSAFE();
-  return remove(Kind::Registered, reinterpret_cast<uint64_t>(at)) == kCudaSuccess ? kCudaSuccess : kCudaNotRegistered;
+  const int code = remove(Kind::Registered, reinterpret_cast<uint64_t>(at));
+  return code == kCudaInvalidValue ? +kCudaNotRegistered : code;
 }
 int cuMemHostGetDevicePointer_v2(CudaAddress* device, void* at, unsigned) {
   ENTER();

@@ -157,7 +157,8 @@ int cuStreamEndCapture(CudaStreamHandle handle, CudaGraph* graph) {
     if (capture->origin != stream) return capture->lost = true, kCudaCaptureUnmatched;
     if (capture->mode != kCudaCaptureRelaxed && capture->thread != std::this_thread::get_id())
       return kCudaCaptureWrongThread;
-    code = capture->lost ? kCudaCaptureInvalidated : joined(*capture) ? kCudaSuccess : kCudaCaptureUnjoined;
+    if (capture->lost) code = kCudaCaptureInvalidated;
+    if (!capture->lost && !joined(*capture)) code = kCudaCaptureUnjoined;
     for (CUstream_st* each : driver().streams) {
       if (each->capture != capture) continue;
       each->capture = nullptr;

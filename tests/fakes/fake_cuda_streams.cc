@@ -208,7 +208,7 @@ int cuStreamQuery(CudaStreamHandle handle) {
   CUstream_st* const stream = stream_of(handle);
   if (stream == nullptr) return kCudaInvalidHandle;
   if (stream->capture != nullptr) return stream->capture->lost = true, kCudaCaptureUnsupported;
-  return last_of(*stream).reached() ? kCudaSuccess : kCudaNotReady;
+  return last_of(*stream).reached() ? +kCudaSuccess : +kCudaNotReady;
 }
 int cuStreamSynchronize(CudaStreamHandle handle) {
   ENTER();
@@ -228,7 +228,7 @@ int cuStreamWaitEvent(CudaStreamHandle handle, CudaEventHandle event, unsigned) 
     }
     stream->capture = event->capture;  // it belongs to the capture from here on
     stream->last.insert(stream->last.end(), event->last.begin(), event->last.end());
-    return event->capture->lost ? kCudaCaptureInvalidated : kCudaSuccess;
+    return event->capture->lost ? +kCudaCaptureInvalidated : +kCudaSuccess;
   }
   if (stream->capture != nullptr) return stream->capture->lost = true, kCudaCaptureIsolation;
   return enqueue(stream, [] {}, {event->point});
@@ -278,7 +278,7 @@ int cuEventRecord(CudaEventHandle event, CudaStreamHandle handle) {
 int cuEventQuery(CudaEventHandle event) {
   ENTER_UNSAFE();
   if (event->capture != nullptr) return event->capture->lost = true, kCudaCapturedEvent;
-  return event->point.reached() ? kCudaSuccess : kCudaNotReady;
+  return event->point.reached() ? +kCudaSuccess : +kCudaNotReady;
 }
 int cuEventSynchronize(CudaEventHandle event) {
   ENTER_UNSAFE();

@@ -179,7 +179,7 @@ class LaneBase {
   TUTTI_DEVICE void move_span(const Step& step, Span span) const {
     if (!combines(step)) return copy(span);
     set_scales(step, span);
-    with_element(work_.type, work_.op, [&]<class T, ReduceOp op>() { combine<T, op>(span); });
+    combine_elements(work_.type, work_.op, span);
   }
   TUTTI_DEVICE void set_scales(const Step& step, Span& span) const {
     if (scales_in(step)) span.pre = &pre_;
