@@ -11,6 +11,8 @@ foreach(feature CUDA VERBS HWLOC)
   set(TUTTI_${feature}_SUMMARY "no (TUTTI_${feature}=OFF)")
 endforeach()
 
+set(TUTTI_CUDA_ARCHITECTURES 90 CACHE STRING "GPUs to build kernels for: 80;90;100, and 100-ptx for newer ones")
+
 # CUDA: nvcc 12 or newer, the first with C++20. On PATH, or where NVIDIA's installers put it.
 if(NOT TUTTI_CUDA STREQUAL "OFF")
   find_program(TUTTI_NVCC nvcc HINTS $ENV{CUDA_HOME}/bin $ENV{CUDA_PATH}/bin PATHS /usr/local/cuda/bin)
@@ -25,7 +27,7 @@ if(NOT TUTTI_CUDA STREQUAL "OFF")
       set(TUTTI_CUDA_SUMMARY "no (${TUTTI_NVCC} is ${TUTTI_CUDA_VERSION}; C++20 needs 12)")
     else()
       set(TUTTI_HAVE_CUDA TRUE)
-      set(TUTTI_CUDA_SUMMARY "${TUTTI_CUDA_VERSION} (${TUTTI_NVCC}); used by a compile test only so far")
+      set(TUTTI_CUDA_SUMMARY "${TUTTI_CUDA_VERSION} (${TUTTI_NVCC}), kernels for ${TUTTI_CUDA_ARCHITECTURES}")
     endif()
   endif()
 endif()

@@ -3,12 +3,20 @@
  * Tutti: collective communication between ranks on CPUs and GPUs. The whole public C API.
  *
  * C99; needs no CUDA header. Every entry answers, in this order: shape, units, aliasing, order, stream, threads,
- * errors, rounding; a call that is not a collective answers those that apply. Three things hold everywhere:
+ * errors, rounding; a call that is not a collective answers those that apply. Four things hold everywhere:
  *
  *   Results   Each call returns a code; tuttiGetLastError() has the text, which names the argument and the remedy. An
  *             argument error starts nothing, leaves the arguments alone and the communicator usable.
  *   Threads   One thread per communicator at a time (tuttiCommGetAsyncError and tuttiCommAbort: any thread, any time);
  *             different communicators are independent. Group state and last-error text belong to a thread.
+ *   Devices   What is said of streams and buffers holds for ranks on the CPU. On a CUDA device a stream is a cudaStream_t
+ *             (cast to tuttiStream_t; NULL: the device's default stream), buffers are memory that the device can use
+ *             (its own, managed, or registered host memory), and every call only enqueues: the calls of all ranks of
+ *             the process become one launch, ordered with the work of each rank's stream. One thread that has several
+ *             ranks calls for all of them in one group; threads that have one each wait in a call until the others have
+ *             made theirs. Calls on a stream that is captured are captured, if one group holds those of all ranks;
+ *             graphs go before the communicators in them, and their replays are ordered with other calls of the
+ *             communicator by the program's streams alone.
  *   fork      A child of fork() gets TUTTI_INVALID_USAGE from what its parent made. Fork before the first call.
  */
 #ifndef TUTTI_TUTTI_H_
@@ -96,7 +104,8 @@ typedef enum {
   TUTTI_OP_FORCE_32 = 0x7fffffff
 } tuttiRedOp_t;
 
-/** Where a scalar lives. On the CPU both are host memory, and both are read when the operator is made. */
+/** Where a scalar lives. On the CPU both are host memory, and both are read when the operator is made. For ranks on a
+ *  CUDA device, that of TUTTI_SCALAR_DEVICE is memory of the device, read whenever an operation with it runs. */
 typedef enum {
   TUTTI_SCALAR_DEVICE = 0,
   TUTTI_SCALAR_HOST_IMMEDIATE = 1,
@@ -122,7 +131,7 @@ typedef struct {
   uint32_t magic;   /* TUTTI_CONFIG_MAGIC */
   uint32_t version; /* TUTTI_VERSION_CODE of the caller */
   int blocking;     /* 1 (default): calls return when done or queued. 0: what would wait returns TUTTI_IN_PROGRESS */
-  int device;       /* CUDA ordinal, or TUTTI_DEVICE_CPU (default for now) */
+  int device;       /* CUDA ordinal of this rank, or TUTTI_DEVICE_CPU (default); of a split or shrink: the parent's */
   int minChannels;  /* restrict the planner; TUTTI_UNDEFINED_INT: free */
   int maxChannels;
   const char* netName;    /* restrict the transports, e.g. "tcp"; NULL: free */
@@ -199,14 +208,16 @@ TUTTI_API tuttiResult_t tuttiCommInitRank(tuttiComm_t* comm, int nranks, tuttiUn
 /**
  * tuttiCommInitRank with a configuration.
  *
- * Shape     config NULL: the defaults. config->device: TUTTI_DEVICE_CPU (no other device in this version).
+ * Shape     config NULL: the defaults. config->device: all ranks on the CPU, or each on a CUDA device, several on one if
+ *           you like; those on devices all in one process, and blocking.
  * Order     Collective: returns when all ranks have called. config->blocking 0: returns TUTTI_IN_PROGRESS at once;
  *           *comm is valid for tuttiCommGetAsyncError and tuttiCommAbort, for the rest once the former says TUTTI_SUCCESS.
  * Threads   As tuttiCommInitRank. config and its strings are copied. A non-blocking communicator has a worker thread,
  *           on which its calls with stream NULL run in issue order after they have returned TUTTI_IN_PROGRESS: their
  *           buffers must live until tuttiCommGetAsyncError no longer says TUTTI_IN_PROGRESS.
  * Errors    As tuttiCommInitRank; and TUTTI_INVALID_ARGUMENT: size, magic or version are not those of
- *           TUTTI_CONFIG_INITIALIZER, a field out of range. TUTTI_INVALID_USAGE: a device. Non-blocking: what goes
+ *           TUTTI_CONFIG_INITIALIZER, a field out of range. TUTTI_INVALID_USAGE: a mixture of devices that
+ *           config->device excludes. TUTTI_CUDA_ERROR: no driver, no such device, no memory. Non-blocking: what goes
  *           wrong later is what tuttiCommGetAsyncError says; then *comm still has to be aborted or destroyed.
  */
 TUTTI_API tuttiResult_t tuttiCommInitRankConfig(tuttiComm_t* comm, int nranks, tuttiUniqueId id, int rank,
@@ -246,12 +257,13 @@ TUTTI_API tuttiResult_t tuttiCommInitAddress(tuttiComm_t* comm, int nranks, cons
 /**
  * Makes a communicator whose ranks all belong to the calling process: comms[i] is rank i of `ndev`.
  *
- * Shape     comms holds ndev handles; devices holds ndev device numbers (TUTTI_DEVICE_CPU), NULL: all on the CPU.
+ * Shape     comms holds ndev handles; devices holds a CUDA ordinal for each (one may appear several times) or
+ *           TUTTI_DEVICE_CPU for all, NULL: all on the CPU.
  * Order     Local: needs no other process.
  * Threads   One thread may drive several of the ranks: it issues their operations in one group (see tuttiGroupStart),
  *           because a lone blocking call of one rank would wait for the others for ever.
- * Errors    Every comms[i] is NULL after a failure. TUTTI_INVALID_ARGUMENT: comms NULL, ndev < 1. TUTTI_INVALID_USAGE:
- *           a device that is not available in this version.
+ * Errors    Every comms[i] is NULL after a failure. TUTTI_INVALID_ARGUMENT: comms NULL, ndev < 1, a negative device.
+ *           Of devices: as tuttiCommInitRankConfig.
  */
 TUTTI_API tuttiResult_t tuttiCommInitAll(tuttiComm_t* comms, int ndev, const int* devices);
 

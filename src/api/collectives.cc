@@ -26,11 +26,25 @@ Status set_operator(const char* function, const Communicator& comm, tuttiRedOp_t
         check_user_operator(function, op, found != nullptr ? &made_for : nullptr, static_cast<uint32_t>(request.type)));
     request.prescaled = true;
     request.scale = found->scale;
+    request.scale_at = found->scale_at;
   }
   return {};
 }
 
+// On a CUDA device a stream is the user's, and null the device's own.
+Status submit_on_cuda(const char* function, tuttiComm_t comm, tuttiStream_t stream, Request& request) {
+  if (is_stream_handle(stream)) {
+    return invalid_argument(
+        "{}: stream was made by tuttiStreamCreate, which are for communicators on the CPU: pass a cudaStream_t, or NULL "
+        "for the default stream",
+        function);
+  }
+  return submit_cuda(comm->comm, stream, std::move(request));
+}
+
 Status submit_on(const char* function, tuttiComm_t comm, tuttiStream_t stream, Request& request) {
+  if (comm->comm->cuda() != nullptr) [[unlikely]]
+    return submit_on_cuda(function, comm, stream, request);
   if (stream == nullptr) [[likely]] {
     // The fast path of a lone blocking call: the request is not moved into a group or a queue.
     if (!in_group() && !request.point_to_point()) [[likely]]
@@ -294,7 +308,12 @@ tuttiResult_t tuttiRedOpCreatePreMulSum(tuttiRedOp_t* op, const void* scalar, tu
     const CommCall inside(comm);
     TUTTI_TRY(check_comm(function, comm));
     TUTTI_TRY(check_pre_mul_sum(function, op, scalar, static_cast<uint32_t>(type), static_cast<uint32_t>(residence)));
-    Communicator::UserOperator made{true, static_cast<DataType>(type), read_scale(static_cast<DataType>(type), scalar)};
+    Communicator::UserOperator made{.live = true, .type = static_cast<DataType>(type)};
+    if (comm->comm->cuda() != nullptr && residence == TUTTI_SCALAR_DEVICE) {
+      made.scale_at = scalar;  // kernels read it when they run
+    } else {
+      made.scale = read_scale(made.type, scalar);
+    }
     *op = static_cast<tuttiRedOp_t>(TUTTI_NUM_OPS + comm->comm->add_operator(made));
     return {};
   });

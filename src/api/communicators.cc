@@ -34,6 +34,7 @@ Result<Wanted> read_config(const char* function, const tuttiConfig_t* config, Wa
   tuttiConfig_t full = TUTTI_CONFIG_INITIALIZER;
   std::memcpy(&full, config, std::min(config->size, sizeof full));
   if (full.blocking != TUTTI_UNDEFINED_INT) base.blocking = full.blocking != 0;
+  if (full.device >= 0) base.options.device = full.device;
   if (full.minChannels != TUTTI_UNDEFINED_INT) base.options.min_channels = full.minChannels;
   if (full.maxChannels != TUTTI_UNDEFINED_INT) base.options.max_channels = full.maxChannels;
   if (full.netName != nullptr) base.options.transports = full.netName;
@@ -49,6 +50,12 @@ Wanted as_parent(tuttiComm_t parent, const Communicator& comm) {
   Wanted wanted{comm.options(), parent->worker == nullptr};
   wanted.options.name.clear();
   return wanted;
+}
+
+Status check_child_device(const char* function, const Wanted& wanted, const Communicator& parent) {
+  if (wanted.options.device == parent.device()) return {};
+  return invalid_usage("{}: config->device is {}, but the rank's device is {}: a rank keeps its device", function,
+                       wanted.options.device, parent.device());
 }
 
 using Made = Result<std::unique_ptr<Communicator>>;
@@ -188,11 +195,9 @@ tuttiResult_t tuttiCommInitAll(tuttiComm_t* comms, int ndev, const int* devices)
     if (ndev < 1) return invalid_argument("{}: ndev is {}: pass the number of ranks, at least 1", function, ndev);
     std::fill(comms, comms + ndev, nullptr);
     for (int i = 0; devices != nullptr && i < ndev; ++i) {
-      if (devices[i] != TUTTI_DEVICE_CPU)
-        return invalid_usage(
-            "{}: devices[{}] is {}, but this version has no CUDA device support: use TUTTI_DEVICE_CPU "
-            "or pass NULL",
-            function, i, devices[i]);
+      if (devices[i] < TUTTI_DEVICE_CPU)
+        return invalid_argument("{}: devices[{}] is {}: pass CUDA ordinals from 0 on, or TUTTI_DEVICE_CPU", function, i,
+                                devices[i]);
     }
     tuttiUniqueId id;
     TUTTI_TRY(env_status());
@@ -202,7 +207,11 @@ tuttiResult_t tuttiCommInitAll(tuttiComm_t* comms, int ndev, const int* devices)
     // One group, so that the ranks join side by side; inside an open group they do so at the outermost end.
     group_start();
     Status status;
-    for (int i = 0; i < ndev && status.ok(); ++i) status = init_rank(function, &comms[i], ndev, id, i, nullptr);
+    for (int i = 0; i < ndev && status.ok(); ++i) {
+      tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
+      if (devices != nullptr) config.device = devices[i];
+      status = init_rank(function, &comms[i], ndev, id, i, &config);
+    }
     poison_group(status);
     const Status ended = group_end();
     return status.ok() ? ended : status;
@@ -265,6 +274,7 @@ tuttiResult_t tuttiCommSplit(tuttiComm_t comm, int color, int key, tuttiComm_t* 
     if (color < 0 && color != TUTTI_SPLIT_NOCOLOR)
       return invalid_argument("{}: color is {}: pass 0 or more, or TUTTI_SPLIT_NOCOLOR", function, color);
     TUTTI_ASSIGN_OR_RETURN(const Wanted wanted, read_config(function, config, as_parent(comm, *parent)));
+    TUTTI_TRY(check_child_device(function, wanted, *parent));
     if (parent->failed()) return parent->failure();
     if (color >= 0) {
       return make_child(parent, comm, newcomm, wanted, [color, key](Communicator& from, const CommOptions& options) {
@@ -291,6 +301,7 @@ tuttiResult_t tuttiCommShrink(tuttiComm_t comm, const int* excludeRanks, int exc
     TUTTI_TRY(check_not_null(function, "newcomm", newcomm, "the address of a tuttiComm_t"));
     TUTTI_TRY(check_shrink(function, excludeRanks, excludeCount, parent->rank(), parent->size(), shrinkFlags));
     TUTTI_ASSIGN_OR_RETURN(const Wanted wanted, read_config(function, config, as_parent(comm, *parent)));
+    TUTTI_TRY(check_child_device(function, wanted, *parent));
     const bool after_failure = shrinkFlags == TUTTI_SHRINK_ABORT;
     if (!after_failure && parent->failed()) return parent->failure();
     std::vector<int> excluded(excludeRanks, excludeRanks + excludeCount);
@@ -338,9 +349,9 @@ tuttiResult_t tuttiCommRank(tuttiComm_t comm, int* rank) {
 tuttiResult_t tuttiCommDevice(tuttiComm_t comm, int* device) {
   const char* const function = __func__;
   return entry(function, [&]() -> Status {
-    TUTTI_TRY(hold_comm(function, comm, true));
+    TUTTI_ASSIGN_OR_RETURN(const std::shared_ptr<Communicator> held, hold_comm(function, comm, true));
     TUTTI_TRY(check_not_null(function, "device", device, "the address of an int"));
-    *device = TUTTI_DEVICE_CPU;
+    *device = held->device();
     return {};
   });
 }

@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "api/memory.h"
+#include "comm/cuda_team.h"
 #include "group/group.h"
 
 namespace tutti {
@@ -142,6 +143,7 @@ Result<Condition> comm_condition(const char* function, tuttiComm_t handle) {
     comm = handle->comm;
     worker = handle->worker;
   }
+  if (comm->cuda() != nullptr) comm->cuda()->poll();
   if (comm->failed()) return Condition{comm->failure()};
   return Condition{worker != nullptr && !worker->idle() ? in_progress() : Status()};
 }
@@ -227,6 +229,13 @@ Result<std::shared_ptr<Stream>> find_stream(const char* function, tuttiStream_t 
   }
   TUTTI_TRY(check_process(function, "stream", handle->process));
   return found->second;
+}
+
+bool is_stream_handle(tuttiStream_t handle) {
+  if (handle == nullptr) return false;
+  Registry& all = registry();
+  const std::lock_guard lock(all.mutex);
+  return all.streams.count(handle) != 0;
 }
 
 Result<std::shared_ptr<Stream>> remove_stream(const char* function, tuttiStream_t handle) {

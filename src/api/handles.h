@@ -108,6 +108,8 @@ Result<Condition> comm_condition(const char* function, tuttiComm_t handle);
 tuttiStream_t new_stream_handle(std::shared_ptr<Stream> stream);
 // Null stream handle: null. Anything that is not a living stream of ours: an error.
 Result<std::shared_ptr<Stream>> find_stream(const char* function, tuttiStream_t handle);
+// Whether it is a living stream of ours. Any pointer may be asked about.
+bool is_stream_handle(tuttiStream_t handle);
 Result<std::shared_ptr<Stream>> remove_stream(const char* function, tuttiStream_t handle);
 tuttiEvent_t new_event_handle();
 Result<std::shared_ptr<Event>> find_event(const char* function, tuttiEvent_t handle);

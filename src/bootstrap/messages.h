@@ -27,7 +27,7 @@ inline constexpr uint32_t kMaxRequestBytes = 256 << 10;
 inline constexpr uint32_t kMaxAnswerBytes = 1u << 30;
 
 // Changes with the meaning of bytes between ranks (slots, plans, these messages), whatever the library's version.
-inline constexpr uint32_t kWireAbi = 2;
+inline constexpr uint32_t kWireAbi = 3;
 
 // What a rank brings to the rendezvous.
 struct JoinRequest {

@@ -33,7 +33,12 @@
 
 namespace tutti {
 
+class CudaTeam;
+
+inline constexpr int kCpuDevice = -1;  // TUTTI_DEVICE_CPU
+
 struct CommOptions {
+  int device = kCpuDevice;                 // or a CUDA ordinal
   int min_channels = 0, max_channels = 0;  // 0: free
   std::string transports;                  // empty: TUTTI_TRANSPORTS
   std::string algorithms, protocols;       // empty: TUTTI_ALGO, TUTTI_PROTO
@@ -123,7 +128,8 @@ class Communicator {
     uint64_t number = 0;
     uint64_t record = 0;  // of the flight recorder
   };
-  CallMark posted(const Request& request, const LaneSet& lanes);
+  CallMark posted(const Request& request, const LaneSet& lanes) { return posted(request, lanes.identity(), lanes.plan()); }
+  CallMark posted(const Request& request, uint32_t identity, const Plan& plan);
   void ended(const Request& request, const CallMark& mark) {
     health_->ended(mark.number, request.point_to_point());
     observed_->recorder.end(mark.record, ticks());
@@ -143,6 +149,10 @@ class Communicator {
   Result<uint32_t> register_window(void* base, uint64_t bytes);
   void deregister_window(uint32_t number);
 
+  // What carries the calls of a rank on a GPU; null: the rank is on the CPU.
+  CudaTeam* cuda() const { return cuda_.get(); }
+  int device() const { return options_.device; }
+
   Connections& connections() { return connections_; }
   const Observed& observed() const { return *observed_; }
   // The buffer of a barrier, which is an AllReduce of one word.
@@ -158,6 +168,7 @@ class Communicator {
     bool live = false;
     DataType type = DataType::Float32;
     Scale scale;
+    const void* scale_at = nullptr;  // instead: an element in memory of the GPU
   };
   int add_operator(const UserOperator& made);
   const UserOperator* find_operator(int index) const;
@@ -236,6 +247,7 @@ class Communicator {
   std::unique_ptr<Observed> observed_;
   uint64_t waiting_since_ = 0;  // ticks
   Watch watch_;
+  std::shared_ptr<CudaTeam> cuda_;
 };
 
 }  // namespace tutti

@@ -24,6 +24,7 @@
 #include "base/env.h"
 #include "base/log.h"
 #include "comm/communicator.h"
+#include "comm/cuda_team.h"
 #include "comm/exchange.h"
 #include "exec/sim/verify.h"
 #include "net/interfaces.h"
@@ -45,12 +46,14 @@ struct MachineFacts {
   std::vector<uint8_t> cpu_mask;  // CPUs this rank may run on
   std::string cpu_vendor;
   std::vector<LocalInterface> interfaces;  // by which others may reach it
+  int32_t device = kCpuDevice;
 
-  static MachineFacts read() {
+  static MachineFacts read(int device) {
     MachineFacts facts;
     // Where they cannot be had, joining fails for that reason.
     if (auto found = usable_interfaces(); found.ok()) facts.interfaces = std::move(*found);
     if (facts.interfaces.size() > kMaxAddresses) facts.interfaces.resize(kMaxAddresses);  // no more are offered
+    facts.device = device;
     facts.cpu_vendor = tutti::cpu_vendor();
     const long l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
     facts.cache_bytes = l2 > 0 ? static_cast<uint64_t>(l2) : 1 << 20;
@@ -77,6 +80,7 @@ struct MachineFacts {
       writer.sized(one.name);
       one.address.encode(writer);
     }
+    writer.number(device);
     return writer.take();
   }
   static Result<MachineFacts> decode(std::span<const std::byte> bytes) {
@@ -91,6 +95,7 @@ struct MachineFacts {
       std::string name = reader.text(IF_NAMESIZE);
       facts.interfaces.push_back({std::move(name), SocketAddress::decode(reader)});
     }
+    facts.device = reader.number<int32_t>();
     if (!reader.finished()) return error(Code::InternalError, "a rank's machine facts are malformed");
     for (const std::byte byte : mask) facts.cpu_mask.push_back(static_cast<uint8_t>(byte));
     return facts;
@@ -416,6 +421,30 @@ Status read_words(const std::vector<Bytes>& words, std::vector<Offer>& offers, s
   return {};
 }
 
+// The devices of the ranks: empty if all are on the CPU.
+Result<std::vector<int>> devices_of(const Bootstrap& bootstrap, const std::vector<MachineFacts>& machines) {
+  const std::vector<Member>& members = bootstrap.members();
+  const auto me = static_cast<size_t>(bootstrap.rank());
+  const int mine = machines[me].device;
+  std::vector<int> devices;
+  for (size_t rank = 0; rank < machines.size(); ++rank) {
+    const int device = machines[rank].device;
+    if ((device < 0) != (mine < 0))
+      return invalid_usage("{} is on {} but {} on {}: put all ranks of a communicator on CUDA devices, or none",
+                           members[me].text(), mine < 0 ? "the CPU" : "a CUDA device", members[rank].text(),
+                           device < 0 ? "the CPU" : "a CUDA device");
+    devices.push_back(device);
+  }
+  if (mine < 0) return std::vector<int>();
+  for (const Member& member : members) {
+    if (!member.same_process(members[me]))
+      return invalid_usage("{} and {} are on CUDA devices in different processes, which this version does not connect: "
+                           "drive all ranks from one process (tuttiCommInitAll, or a thread for each)",
+                           members[me].text(), member.text());
+  }
+  return devices;
+}
+
 // All ranks have to derive the same view of the job, or they would plan differently.
 Status compare_digests(const Bootstrap& bootstrap, const std::vector<Outcome>& outcomes) {
   const size_t me = static_cast<size_t>(bootstrap.rank());
@@ -480,7 +509,7 @@ Result<std::unique_ptr<Communicator>> Communicator::configure(const CommOptions&
 Result<std::unique_ptr<Communicator>> Communicator::join(JoinOptions rendezvous, const CommOptions& options) {
   Configuration configuration;
   TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> comm, configure(options, configuration));
-  const Bytes facts = MachineFacts::read().encode();
+  const Bytes facts = MachineFacts::read(options.device).encode();
   rendezvous.info = facts;
   rendezvous.library_version = TUTTI_VERSION_CODE;
   rendezvous.config_text = configuration.text;
@@ -544,6 +573,15 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
     TUTTI_ASSIGN_OR_RETURN(MachineFacts decoded, MachineFacts::decode(one));
     machines.push_back(std::move(decoded));
   }
+  // What one rank finds wrong here all find; of its GPU each learns for itself.
+  TUTTI_ASSIGN_OR_RETURN(const std::vector<int> devices, devices_of(bootstrap, machines));
+  Status on_device;
+  if (!devices.empty()) {
+    const std::string team(reinterpret_cast<const char*>(tag.data()), tag.size());
+    Result<std::shared_ptr<CudaTeam>> joined = CudaTeam::join(team, devices);
+    on_device = joined.status();
+    if (joined.ok()) cuda_ = std::move(*joined);
+  }
   const Hosts hosts(bootstrap.members(), allowed);
   const std::vector<int>& here = hosts.of(rank_);
   summary.hosts = static_cast<int>(hosts.all().size());
@@ -560,7 +598,8 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
   Preparation preparation;
   TUTTI_ASSIGN_OR_RETURN(NameList admitted, parse_nic_list(configuration.nics));
   const Nics nics{std::move(admitted), configuration.nics, &machines};
-  const Status begun = preparation.begin(bootstrap, hosts, allowed, nics, !summary.mapped);
+  Status begun = preparation.begin(bootstrap, hosts, allowed, nics, !summary.mapped);
+  if (!on_device.ok()) begun = on_device;
   for (const auto& transport : preparation.ready) {
     if (!transport->mapped()) tighten(summary, transport->limits());
   }
@@ -598,6 +637,7 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
     summary.single_copy = std::all_of(outcomes.begin(), outcomes.end(), [](const Outcome& o) { return o.reads_all; });
   }
   TUTTI_TRY(begun);
+  if (cuda_ != nullptr) cuda_->describe_in(summary);
   if (n_ == 1 && !env().topology_file.empty()) TUTTI_TRY(JobGraph::this_host().status());
   if (rank_ == 0 && !env().topology_dump_file.empty()) {
     const Status written = job_graph_.write(env().topology_dump_file);
@@ -620,6 +660,7 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
   TUTTI_TRY(begin_observation(std::move(id)));
   TUTTI_TRY(start_health(std::move(pages), [shared](int rank) { return shared->alive(rank); }));
   cores_ = connections_.core_map();
+  if (cuda_ != nullptr) cuda_->enter(rank_, *this);
   log_info(Subsystem::Init, "{}: {} of {}, {} host(s), {} rank(s) here, {} rank(s) per core, {}{}", name_,
            bootstrap.members()[static_cast<size_t>(rank_)].text(), n_, summary.hosts, here.size(),
            summary.ranks_per_core, summary.mapped ? "all slots mapped" : "over a network",
@@ -639,12 +680,14 @@ Status Communicator::finalize() {
 void Communicator::abort() {
   fail(aborted());
   cancelled_->store(true, std::memory_order_release);  // pairs with Deadline::cancelled
+  if (cuda_ != nullptr) cuda_->stop(failure());
 }
 
 Status Communicator::aborted() const { return invalid_usage("{}: rank {} was aborted (tuttiCommAbort)", name_, rank_); }
 
 // Nobody is inside: calls under way hold a reference, or are waited for by who drops the last one (api/handles.h).
 Communicator::~Communicator() {
+  if (cuda_ != nullptr) cuda_->leave(rank_);
   if (health_ != nullptr) health_->leave();
 }
 

@@ -56,12 +56,11 @@ Status Communicator::begin_observation(std::string id) {
   return {};
 }
 
-Communicator::CallMark Communicator::posted(const Request& request, const LaneSet& lanes) {
+Communicator::CallMark Communicator::posted(const Request& request, uint32_t identity, const Plan& plan) {
   const uint64_t now = ticks();
   const bool message = request.point_to_point();
   const uint64_t number = ++(message ? messages_ : collectives_);
-  health_->post(board_call(request, lanes.identity(), number), message);
-  const Plan& plan = lanes.plan();
+  health_->post(board_call(request, identity, number), message);
   uint8_t flags = request.tables != nullptr ? CallRecord::kVector : 0;
   if (message) flags |= request.is_send ? CallRecord::kSend : CallRecord::kReceive;
   if (request.output == &barrier_word_) flags |= CallRecord::kBarrier;

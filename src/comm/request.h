@@ -47,6 +47,7 @@ struct Request {
   bool prescaled = false;  // each input multiplied by `scale` first
   bool user_operator = false;
   Scale scale;
+  const void* scale_at = nullptr;       // instead of `scale`: an element in memory of a GPU
   int root = 0;                         // SendRecv: the peer
   bool is_send = false;                 // SendRecv only
   std::unique_ptr<BlockTables> tables;  // V collectives only

@@ -3,20 +3,13 @@
 #include "algo/catalog.h"
 #include "base/env.h"
 #include "base/log.h"
+#include "comm/call_shape.h"
 #include "comm/carry.h"
 #include "comm/communicator.h"
+#include "comm/cuda_team.h"
 
 namespace tutti {
 namespace {
-
-// Ragged blocks are planned from n alone: no rank knows all sizes of an AllToAllV.
-Shape shape_of(const Request& request) {
-  return {.coll = request.coll,
-          .bytes = request.bytes(),
-          .ragged = request.tables != nullptr,
-          .prescaled = request.prescaled,
-          .root = request.root};
-}
 
 // In place, all-to-alls and reductions write over what they read; gathers find their block where it belongs.
 bool input_stays(const Request& request, int n) {
@@ -49,11 +42,8 @@ void Communicator::begin(LaneSet& lanes, const Request& request, bool lends) {
     if (request.average) call.post = Scale::divide(static_cast<uint32_t>(n_));
   }
   if (const BlockTables* tables = request.tables.get()) {
-    const BlockTable in{tables->in_offsets.data(), tables->in_lengths.data()};
-    const BlockTable out{tables->out_offsets.data(), tables->out_lengths.data()};
-    call.layout = request.coll == Coll::AllGather       ? all_gather_v_layout(n_, rank_, out)
-                  : request.coll == Coll::ReduceScatter ? reduce_scatter_v_layout(n_, rank_, in)
-                                                        : all_to_all_v_layout(n_, in, out);
+    call.layout = layout_of(request, n_, rank_, {tables->in_offsets.data(), tables->in_lengths.data()},
+                            {tables->out_offsets.data(), tables->out_lengths.data()});
   } else {
     call.layout = coll_layout(request.coll, n_, rank_, request.root, request.bytes());
   }
@@ -262,6 +252,7 @@ void Communicator::drain() {
     if (waiter.idle()) waiter.sleep();
   }
   settle();
+  if (cuda_ != nullptr) cuda_->drain();
 }
 
 void Communicator::settle() const {

@@ -2,6 +2,9 @@
 // See cuda.h.
 #include "gpu/cuda.h"
 
+#include <map>
+#include <mutex>
+
 #include "base/dynamic_library.h"
 
 namespace tutti::gpu {
@@ -38,8 +41,10 @@ const char* remedy(int code) {
       return "there is no such device: look at nvidia-smi and CUDA_VISIBLE_DEVICES";
     case kCudaSystemDriverMismatch:
       return "driver library and kernel module are of different versions: reboot, or reload the module";
-    case kCudaNoImageForGpu:
-      return "the library was built without kernels for this GPU: build it with its architecture";
+    case kCudaCooperativeTooLarge:
+      return "the device cannot hold all blocks of the launch at once: use fewer channels, or fewer ranks per device";
+    case kCudaLaunchOutOfResources:
+      return "the device has too few registers or too little shared memory for blocks of this size";
     case kCudaCaptureUnsupported:
     case kCudaCaptureInvalidated:
     case kCudaCaptureImplicit:
@@ -53,6 +58,12 @@ const char* remedy(int code) {
   }
   return "see the driver's documentation of this error";
 }
+
+// Who holds which device's context.
+struct Retained {
+  std::mutex mutex;
+  std::map<std::pair<const CudaRun*, int>, std::weak_ptr<const CudaContextOwner>> owners;
+};
 
 // Makes an object with `make(cuda, &object)` on the device.
 template <class Owner, class T, class Make>
@@ -108,11 +119,21 @@ Status cuda_status(const CudaRun& cuda, int code, std::string_view call, int dev
 }
 
 Result<CudaDevicePtr> CudaContextOwner::retain(const CudaRun& cuda, int ordinal) {
+  static Retained& retained = *new Retained;
+  const std::lock_guard lock(retained.mutex);
+  std::weak_ptr<const CudaContextOwner>& known = retained.owners[{&cuda, ordinal}];
+  if (CudaDevicePtr owner = known.lock()) return owner;
   CudaDevice device = 0;
   TUTTI_TRY(cuda_status(cuda, cuda.by_ordinal(&device, ordinal), "cuDeviceGet", ordinal));
   CudaContext context = nullptr;
   TUTTI_TRY(cuda_status(cuda, cuda.primary_retain(&context, device), "cuDevicePrimaryCtxRetain", ordinal));
-  return CudaDevicePtr(new CudaContextOwner(cuda, ordinal, device, context));
+  CudaDevicePtr owner(new CudaContextOwner(cuda, ordinal, device, context));
+  known = owner;
+  return owner;
+}
+int CudaContextOwner::attribute(int which) const {
+  int value = 0;
+  return cuda_->attribute(&value, which, device_) == kCudaSuccess ? value : 0;
 }
 CudaContextOwner::~CudaContextOwner() { (void)cuda_->primary_release(device_); }
 
@@ -127,10 +148,13 @@ Result<PinnedMemory> allocate_pinned(const CudaDevicePtr& device, size_t bytes) 
   });
 }
 
-Result<OwnedStream> make_stream(const CudaDevicePtr& device, int priority) {
+Result<OwnedStream> make_stream(const CudaDevicePtr& device, StreamPriority priority) {
   return made<OwnedStream, CudaStreamHandle>(device, "cuStreamCreateWithPriority",
                                              [&](const CudaRun& cuda, CudaStreamHandle* stream) {
-                                               return cuda.stream_create(stream, kCudaStreamNonBlocking, priority);
+                                               int last = 0, first = 0;
+                                               if (priority == StreamPriority::First)
+                                                 (void)cuda.priorities(&last, &first);  // without: an ordinary stream
+                                               return cuda.stream_create(stream, kCudaStreamNonBlocking, first);
                                              });
 }
 
@@ -240,6 +264,9 @@ Result<std::optional<PointerKind>> pointer_kind(const CudaDevicePtr& device, con
   (void)cuda.pointer_attribute(&kind.device, kCudaPointerDeviceOrdinal, address);
   (void)cuda.pointer_attribute(&kind.start, kCudaPointerRangeStart, address);
   (void)cuda.pointer_attribute(&kind.bytes, kCudaPointerRangeSize, address);
+  (void)cuda.pointer_attribute(&kind.device_address, kCudaPointerDevicePointer, address);
+  uint32_t ipc = 0;
+  if (cuda.pointer_attribute(&ipc, kCudaPointerLegacyIpc, address) == kCudaSuccess) kind.ipc = ipc != 0;
   return std::optional<PointerKind>(kind);
 }
 

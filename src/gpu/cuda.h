@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Running on CUDA devices: the driver's functions, loaded at run time, its errors in words, and one owner for each of
-// its objects. Communicators on GPUs and their transports call it; finding out what devices there are is elsewhere
-// (cuda_driver.h), and so is what kernels do.
+// its objects. Communicators on GPUs and their transports call it; work on streams is in cuda_stream.h, kernels are in
+// cuda_module.h; finding out what devices there are is elsewhere (cuda_driver.h), and so is what kernels do.
 //
 // Every owner makes its device's context current for its own calls and restores the caller's. Streams and primary
 // contexts are those of the CUDA runtime: a cudaStream_t of the user can be passed as it is.
 // Threads: any; one object by one thread at a time.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -41,7 +42,8 @@ enum class Ours : bool { No, MayBe };
 // Ok, or the error of `call` on that device (an ordinal; -1: none) with the driver's name for it and what to do.
 Status cuda_status(const CudaRun& cuda, int code, std::string_view call, int device, Ours ours = Ours::No);
 
-// A device's primary context, which the CUDA runtime uses too.
+// A device's primary context, which the CUDA runtime uses too. One for each device and process, shared by all who hold
+// it, so that it knows whether a kernel of ours has run.
 class CudaContextOwner {
  public:
   static Result<std::shared_ptr<const CudaContextOwner>> retain(const CudaRun& cuda, int ordinal);
@@ -52,9 +54,13 @@ class CudaContextOwner {
   const CudaRun& cuda() const { return *cuda_; }
   int ordinal() const { return ordinal_; }
   CudaContext handle() const { return context_; }
-  Status status(int code, std::string_view call, Ours ours = Ours::No) const {
-    return cuda_status(*cuda_, code, call, ordinal_, ours);
+  // A sticky error may be ours once one of our kernels was launched here.
+  Status status(int code, std::string_view call) const {
+    return cuda_status(*cuda_, code, call, ordinal_, ours_.load(std::memory_order_relaxed) ? Ours::MayBe : Ours::No);
   }
+  void note_kernel_of_ours() const { ours_.store(true, std::memory_order_relaxed); }
+  // 0 where the driver does not know the attribute.
+  int attribute(int which) const;
 
  private:
   CudaContextOwner(const CudaRun& cuda, int ordinal, CudaDevice device, CudaContext context)
@@ -64,6 +70,7 @@ class CudaContextOwner {
   int ordinal_;
   CudaDevice device_;
   CudaContext context_;
+  mutable std::atomic<bool> ours_ = false;
 };
 using CudaDevicePtr = std::shared_ptr<const CudaContextOwner>;
 
@@ -118,6 +125,7 @@ inline int pinned(const CudaRun& cuda, void* at) { return cuda.free_host(at); }
 inline int stream(const CudaRun& cuda, CudaStreamHandle stream) { return cuda.stream_destroy(stream); }
 inline int event(const CudaRun& cuda, CudaEventHandle event) { return cuda.event_destroy(event); }
 inline int opened(const CudaRun& cuda, CudaAddress at) { return cuda.ipc_close(at); }
+inline int module(const CudaRun& cuda, CudaModule module) { return cuda.module_unload(module); }
 }  // namespace end
 
 using DeviceMemory = CudaOwned<CudaAddress, &end::memory>;
@@ -128,8 +136,10 @@ using OpenedMemory = CudaOwned<CudaAddress, &end::opened>;  // memory of another
 
 Result<DeviceMemory> allocate_device(const CudaDevicePtr& device, size_t bytes);
 Result<PinnedMemory> allocate_pinned(const CudaDevicePtr& device, size_t bytes);
-// Not ordered with the legacy stream.
-Result<OwnedStream> make_stream(const CudaDevicePtr& device, int priority = 0);
+// Neither waits for the legacy stream nor is waited for by it. First: before the work of ordinary streams, as far as
+// the device can; blocks that already run stay.
+enum class StreamPriority : bool { Ordinary, First };
+Result<OwnedStream> make_stream(const CudaDevicePtr& device, StreamPriority priority = StreamPriority::Ordinary);
 // Without timing, which makes it cheap.
 Result<OwnedEvent> make_event(const CudaDevicePtr& device);
 Result<CudaIpcHandle> share_device(const CudaDevicePtr& device, CudaAddress at);
@@ -167,6 +177,8 @@ struct PointerKind {
   int device = -1;        // ordinal; of host memory: of the context that registered it
   CudaAddress start = 0;  // of the allocation
   size_t bytes = 0;
+  CudaAddress device_address = 0;  // of `at`, for kernels; 0: they cannot reach it
+  bool ipc = false;                // share_device() can hand it to another process
 };
 Result<std::optional<PointerKind>> pointer_kind(const CudaDevicePtr& device, const void* at);
 

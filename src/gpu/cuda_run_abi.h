@@ -18,6 +18,7 @@ struct CUfunc_st;
 struct CUgraph_st;
 struct CUgraphExec_st;
 struct CUgraphNode_st;
+struct CUuserObject_st;
 
 namespace tutti::gpu {
 
@@ -35,7 +36,10 @@ using CudaMemoryHandle = unsigned long long;
 enum CudaRunResult : int32_t {
   kCudaOutOfMemory = 2,
   kCudaNotInitialized = 3,
+  kCudaInvalidImage = 200,
   kCudaNoImageForGpu = 209,
+  kCudaInvalidPtx = 218,
+  kCudaUnsupportedPtx = 222,
   kCudaInvalidContext = 201,
   kCudaEccUncorrectable = 214,
   kCudaPeerUnsupported = 217,
@@ -57,6 +61,7 @@ enum CudaRunResult : int32_t {
   kCudaInvalidAddressSpace = 717,
   kCudaInvalidPc = 718,
   kCudaLaunchFailed = 719,
+  kCudaCooperativeTooLarge = 720,
   kCudaNotPermitted = 800,
   kCudaNotSupported = 801,
   kCudaCaptureUnsupported = 900,
@@ -64,17 +69,27 @@ enum CudaRunResult : int32_t {
   kCudaCaptureMerge = 902,
   kCudaCaptureUnmatched = 903,
   kCudaCaptureUnjoined = 904,
+  kCudaCaptureIsolation = 905,
   kCudaCaptureImplicit = 906,
   kCudaCapturedEvent = 907,
+  kCudaCaptureWrongThread = 908,
 };
 
 enum CudaRunAttribute : int32_t {
   kCudaCanMapHostMemory = 19,
   kCudaUnifiedAddressing = 41,
   kCudaPageableMemoryAccess = 88,
+  kCudaCooperativeLaunch = 95,
   kCudaVirtualMemory = 102,
   kCudaPosixHandles = 103,
+  kCudaStreamValues64 = 122,
 };
+enum CudaFunctionAttribute : int32_t {
+  kCudaFunctionMostThreads = 0,
+  kCudaFunctionLocalBytes = 3,
+  kCudaFunctionRegisters = 4,
+};
+inline constexpr int kCudaLimitStack = 0;
 
 inline constexpr unsigned kCudaStreamNonBlocking = 1;
 inline constexpr unsigned kCudaEventDisableTiming = 2;
@@ -100,6 +115,28 @@ enum CudaPointerAttribute : int32_t {
   kCudaPointerRangeSize = 12,
   kCudaPointerHandleTypes = 14,
 };
+
+// cuLaunchKernelEx
+inline constexpr int32_t kCudaLaunchCooperative = 2;
+struct CudaLaunchAttribute {
+  int32_t id = 0;
+  int32_t unused = 0;
+  union {
+    char bytes[64];
+    int32_t cooperative;
+  } value = {};
+};
+struct CudaLaunchConfig {
+  unsigned grid[3] = {1, 1, 1}, block[3] = {1, 1, 1};
+  unsigned shared_bytes = 0;
+  CudaStreamHandle stream = nullptr;
+  CudaLaunchAttribute* attributes = nullptr;
+  unsigned attribute_count = 0;
+};
+
+// A reference of a graph, and of all that is made from it, to something of ours.
+using CudaUserObject = CUuserObject_st*;
+inline constexpr unsigned kCudaUserObjectNoSync = 1, kCudaGraphMovesReference = 1;
 
 struct CudaIpcHandle {
   char reserved[64];
@@ -138,15 +175,16 @@ using CudaHostFunction = void (*)(void*);
   FUNCTION(context_current, cuCtxGetCurrent, true, (CudaContext*))                                                     \
   FUNCTION(context_device, cuCtxGetDevice, true, (CudaDevice*))                                                        \
   FUNCTION(context_synchronize, cuCtxSynchronize, true, ())                                                            \
+  FUNCTION(limit, cuCtxGetLimit, true, (size_t*, int))                                                                 \
+  FUNCTION(set_limit, cuCtxSetLimit, true, (int, size_t))                                                              \
   FUNCTION(enable_peer, cuCtxEnablePeerAccess, true, (CudaContext, unsigned))                                          \
   FUNCTION(priorities, cuCtxGetStreamPriorityRange, true, (int*, int*))                                                \
   FUNCTION(module_load, cuModuleLoadData, true, (CudaModule*, const void*))                                            \
   FUNCTION(module_unload, cuModuleUnload, true, (CudaModule))                                                          \
   FUNCTION(module_function, cuModuleGetFunction, true, (CudaFunction*, CudaModule, const char*))                       \
   FUNCTION(occupancy, cuOccupancyMaxActiveBlocksPerMultiprocessor, true, (int*, CudaFunction, int, size_t))            \
-  FUNCTION(launch, cuLaunchKernel, true,                                                                               \
-           (CudaFunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CudaStreamHandle,      \
-            void**, void**))                                                                                           \
+  FUNCTION(function_attribute, cuFuncGetAttribute, true, (int*, int, CudaFunction))                                    \
+  FUNCTION(launch, cuLaunchKernelEx, true, (const CudaLaunchConfig*, CudaFunction, void**, void**))                    \
   FUNCTION(launch_host, cuLaunchHostFunc, true, (CudaStreamHandle, CudaHostFunction, void*))                           \
   FUNCTION(allocate, cuMemAlloc_v2, true, (CudaAddress*, size_t))                                                      \
   FUNCTION(free, cuMemFree_v2, true, (CudaAddress))                                                                    \
@@ -198,7 +236,10 @@ using CudaHostFunction = void (*)(void*);
   FUNCTION(graph_instantiate, cuGraphInstantiateWithFlags, true, (CudaGraphExec*, CudaGraph, unsigned long long))      \
   FUNCTION(graph_launch, cuGraphLaunch, true, (CudaGraphExec, CudaStreamHandle))                                       \
   FUNCTION(graph_exec_destroy, cuGraphExecDestroy, true, (CudaGraphExec))                                              \
-  FUNCTION(graph_destroy, cuGraphDestroy, true, (CudaGraph))
+  FUNCTION(graph_destroy, cuGraphDestroy, true, (CudaGraph))                                                           \
+  FUNCTION(user_object, cuUserObjectCreate, true, (CudaUserObject*, void*, CudaHostFunction, unsigned, unsigned))      \
+  FUNCTION(user_object_release, cuUserObjectRelease, true, (CudaUserObject, unsigned))                                 \
+  FUNCTION(graph_retain, cuGraphRetainUserObject, true, (CudaGraph, CudaUserObject, unsigned, unsigned))
 
 #define TUTTI_CUDA_TYPE(member, symbol, required, parameters) using member##_function = int parameters;
 struct CudaRunFunctions {

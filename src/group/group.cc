@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/thread.h"
+#include "comm/cuda_team.h"
 #include "group/batch.h"
 
 namespace tutti {
@@ -20,6 +21,7 @@ struct Entry {
   std::shared_ptr<Communicator> comm;
   std::shared_ptr<Stream> stream;
   Request request;
+  void* cuda_stream = nullptr;  // of a communicator on a CUDA device, which has no `stream`
 };
 struct GroupState {
   Status poison;
@@ -98,7 +100,48 @@ struct Submission {
   std::vector<std::shared_ptr<Communicator>> comms;  // alive until the batch has run
 };
 
+// The calls of communicators on CUDA devices, each team's together. All are brought before any is waited for: threads
+// may bring theirs in different orders.
+Status launch_cuda(std::vector<Entry> entries) {
+  struct OfTeam {
+    CudaTeam* team;
+    std::vector<CudaTeam::Call> calls;
+  };
+  std::vector<OfTeam> teams;
+  for (Entry& entry : entries) {
+    if (entry.comm->failed()) return entry.comm->failure();
+    CudaTeam* const team = entry.comm->cuda();
+    auto found = std::find_if(teams.begin(), teams.end(), [&](const OfTeam& one) { return one.team == team; });
+    if (found == teams.end()) {
+      teams.push_back({team, {}});
+      found = teams.end() - 1;
+    }
+    entry.request.queued = ticks();
+    found->calls.push_back(
+        {entry.comm->rank(), static_cast<gpu::CudaStreamHandle>(entry.cuda_stream), std::move(entry.request)});
+  }
+  Status first;
+  std::vector<std::pair<CudaTeam*, std::shared_ptr<CudaSubmission>>> brought;
+  for (auto& [team, calls] : teams) {
+    Result<std::shared_ptr<CudaSubmission>> one = team->enqueue(std::move(calls));
+    if (one.ok()) brought.emplace_back(team, std::move(*one));
+    if (first.ok()) first = one.status();
+  }
+  for (const auto& [team, submission] : brought) {
+    const Status launched = team->wait(*submission);
+    if (first.ok()) first = launched;
+  }
+  return first;
+}
+
 Status launch(std::vector<Entry> entries) {
+  const auto on_cpu = [](const Entry& entry) { return entry.comm->cuda() == nullptr; };
+  const auto cuda = std::stable_partition(entries.begin(), entries.end(), on_cpu);
+  if (cuda != entries.end()) {
+    std::vector<Entry> there(std::make_move_iterator(cuda), std::make_move_iterator(entries.end()));
+    entries.erase(cuda, entries.end());
+    TUTTI_TRY(launch_cuda(std::move(there)));
+  }
   std::vector<Submission> submissions;
   for (Entry& entry : entries) {
     Submission* found = nullptr;
@@ -192,14 +235,25 @@ Result<double> group_simulate_end() {
 
 Status submit(const std::shared_ptr<Communicator>& comm, const std::shared_ptr<Stream>& stream, Request request) {
   if (in_group()) {
-    group().entries.push_back({comm, stream, std::move(request)});
+    group().entries.push_back({comm, stream, std::move(request), nullptr});
     return {};
   }
   const bool to_self = request.point_to_point() && request.root == comm->rank();
   if (stream == nullptr && !to_self) return comm->run(request);
   std::vector<Entry> lone;
-  lone.push_back({comm, stream, std::move(request)});
+  lone.push_back({comm, stream, std::move(request), nullptr});
   return launch(std::move(lone));
+}
+
+Status submit_cuda(const std::shared_ptr<Communicator>& comm, void* stream, Request request) {
+  Entry entry{comm, nullptr, std::move(request), stream};
+  if (in_group()) {
+    group().entries.push_back(std::move(entry));
+    return {};
+  }
+  std::vector<Entry> lone;
+  lone.push_back(std::move(entry));
+  return launch_cuda(std::move(lone));
 }
 
 Status submit_set_up(SetUp set_up) {

@@ -20,6 +20,7 @@ struct Fabric {
   double ring_gbps = 0, tree_gbps = 0, star_gbps = 0;
   int rings = 1, trees = 1;
   int forests = 0;  // packed trees that serve blocks; `tree_gbps` is then theirs
+  uint64_t least_share = 0;  // bytes of a block that are worth a channel; 0: all sizes use all channels
 };
 
 Fabric make_fabric(const topology::Graph& graph, const topology::ChannelPlan& channels);

@@ -130,7 +130,13 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
   plan.parts = shape.coll == Coll::SendRecv ? 1 : row.parts(ranks);
   plan.blocks = row.blocks(ranks);
   plan.channels = channels_wanted(summary, shape, row, ranks);
-  if (summary.fabric != nullptr) plan.channels = fabric_channels(*summary.fabric, row.algo);
+  if (summary.fabric != nullptr) {
+    plan.channels = fabric_channels(*summary.fabric, row.algo);
+    if (const uint64_t share = summary.fabric->least_share; share > 0) {
+      const uint64_t worth = block_bytes(shape, row, ranks, 1) / share;
+      plan.channels = static_cast<int>(std::clamp<uint64_t>(worth, 1, static_cast<uint64_t>(plan.channels)));
+    }
+  }
   if (summary.min_channels > 0) plan.channels = std::max(plan.channels, summary.min_channels);
   if (summary.max_channels > 0) plan.channels = std::min(plan.channels, summary.max_channels);
   plan.channels = std::clamp(plan.channels, 1, summary.most_channels);

@@ -87,8 +87,8 @@ TEST(Arguments, OfInitAreNamedAndNoHandleIsLeft) {
     EXPECT_EQ(comm, nullptr);
     EXPECT_FAILS(tuttiCommInitAll(nullptr, 1, nullptr), TUTTI_INVALID_ARGUMENT, "comms");
     EXPECT_FAILS(tuttiCommInitAll(&comm, 0, nullptr), TUTTI_INVALID_ARGUMENT, "ndev");
-    const int device = 0;
-    EXPECT_FAILS(tuttiCommInitAll(&comm, 1, &device), TUTTI_INVALID_USAGE, "device");
+    const int device = -2;
+    EXPECT_FAILS(tuttiCommInitAll(&comm, 1, &device), TUTTI_INVALID_ARGUMENT, "devices[0] is -2");
     tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
     config.magic = 1;
     EXPECT_FAILS(tuttiCommInitRankConfig(&comm, 1, id, 0, &config), TUTTI_INVALID_ARGUMENT, "magic");

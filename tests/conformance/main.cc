@@ -7,6 +7,7 @@
 //   conformance --full --n N --transport shm|inproc|tcp|two-hosts|three-hosts    the product, for this n and transport
 //   conformance --world W --case C     one case, as a failure names it
 //   conformance --rdma LIBRARY ...     only worlds of tcp, over rdma instead, with this libibverbs (before --transport)
+//   conformance --cuda LIBRARY --devices D ...   only worlds in one process, on D CUDA devices of this driver in turn
 //   conformance --on-hosts R           the sample's worlds of processes over TCP, spread over the hosts in HOSTS
 //                                      (tools/hosts), with R ranks on each: shared memory on a host, TCP between
 //   conformance --large elements|bytes one call above 2^31 elements, or 2^32 bytes (ends with 77 where memory is short)
@@ -30,6 +31,7 @@
 #include <vector>
 
 #include "cases.h"
+#include "gpus.h"
 #include "launcher.h"
 #include "runner.h"
 
@@ -70,7 +72,7 @@ class Driver {
     std::vector<Runner> runners;
     for (size_t i = 0; i < ranks_.size(); ++i)
       runners.emplace_back(world_, ranks_[i], comms_[i], streams_[i], page_,
-                           world_.proto == kWindows ? static_cast<unsigned char*>(memory_[i]) : nullptr);
+                           memory_.empty() ? nullptr : static_cast<unsigned char*>(memory_[i]));
     int status = 0, failures = 0;
     for (size_t c = 0; c < cases.size(); ++c) {
       for (const int rank : ranks_) page_.member[rank].at.store(c + 1, std::memory_order_relaxed);
@@ -88,7 +90,9 @@ class Driver {
     streams_.resize(ranks_.size());
     tuttiResult_t code = TUTTI_SUCCESS;
     if (world_.mode == kOneThread) {
-      code = tuttiCommInitAll(comms_.data(), world_.n, nullptr);
+      std::vector<int> devices;
+      for (const int rank : ranks_) devices.push_back(gpus::device_of(rank));
+      code = tuttiCommInitAll(comms_.data(), world_.n, devices.data());
       if (code != TUTTI_SUCCESS) return report(world_, 0, "tuttiCommInitAll", code), 2;
     } else {
       if (ranks_[0] == 0) {
@@ -97,12 +101,35 @@ class Driver {
         if (code != TUTTI_SUCCESS) return report(world_, 0, "tuttiGetUniqueId", code), 2;
         page_.publish(made);
       }
-      code = tuttiCommInitRank(&comms_[0], world_.n, page_.await(), ranks_[0]);
-      if (code != TUTTI_SUCCESS) return report(world_, ranks_[0], "tuttiCommInitRank", code), 2;
+      tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
+      config.device = gpus::device_of(ranks_[0]);
+      code = tuttiCommInitRankConfig(&comms_[0], world_.n, page_.await(), ranks_[0], &config);
+      if (code != TUTTI_SUCCESS) return report(world_, ranks_[0], "tuttiCommInitRankConfig", code), 2;
     }
+    if (gpus::used()) return on_gpus();
     for (tuttiStream_t& stream : streams_) {
       code = tuttiStreamCreate(&stream);
       if (code != TUTTI_SUCCESS) return report(world_, ranks_[0], "tuttiStreamCreate", code), 2;
+    }
+    return 0;
+  }
+
+  int on_gpus() {
+    for (size_t i = 0; i < ranks_.size(); ++i) {
+      streams_[i] = gpus::make_stream(ranks_[i]);
+      memory_.push_back(gpus::allocate(ranks_[i], kWindowBytes));
+      if (streams_[i] == nullptr || memory_[i] == nullptr)
+        return report(world_, ranks_[i], "the CUDA driver", TUTTI_CUDA_ERROR), 2;
+    }
+    return 0;
+  }
+
+  int leave_gpus() {
+    for (size_t i = 0; i < ranks_.size(); ++i) {
+      const tuttiResult_t code = tuttiCommDestroy(comms_[i]);
+      if (code != TUTTI_SUCCESS) return report(world_, ranks_[i], "tuttiCommDestroy", code), 2;
+      gpus::destroy_stream(ranks_[i], streams_[i]);
+      gpus::release(ranks_[i], memory_[i]);
     }
     return 0;
   }
@@ -123,6 +150,7 @@ class Driver {
   }
 
   int leave() {
+    if (gpus::used()) return leave_gpus();
     for (size_t i = 0; i < memory_.size(); ++i) {
       tuttiResult_t code = tuttiCommWindowDeregister(comms_[i], windows_[i]);
       if (code != TUTTI_SUCCESS) return report(world_, ranks_[i], "tuttiCommWindowDeregister", code), 2;
@@ -167,7 +195,7 @@ class Driver {
   const std::vector<int> ranks_;
   std::vector<tuttiComm_t> comms_;
   std::vector<tuttiStream_t> streams_;
-  std::vector<void*> memory_;  // of windows
+  std::vector<void*> memory_;  // of windows; on GPUs, of all buffers
   std::vector<tuttiWindow_t> windows_;
 };
 
@@ -328,8 +356,9 @@ int usage(const char* program) {
                "       %s [--rdma LIBRARY] --full --n N --transport shm|inproc|tcp|rdma|two-hosts|three-hosts\n"
                "       %s --on-hosts RANKS_PER_HOST\n"
                "       %s --world W --case C\n"
-               "       %s --large elements|bytes\n",
-               program, program, program, program, program, program);
+               "       %s --large elements|bytes\n"
+               "       %s --cuda LIBRARY --devices D [--seed S] [--cases C] [--shard I/K]\n",
+               program, program, program, program, program, program, program);
   return 2;
 }
 
@@ -337,9 +366,9 @@ int run(int argc, char** argv) {
   uint64_t seed = 1;
   size_t cases = 200, shard = 0, shards = 1;
   double stall = 60;
-  int n = 0, transport = -1, hosts = 0, on_hosts = 0;
+  int n = 0, transport = -1, hosts = 0, on_hosts = 0, devices = 1;
   bool full = false, list = false, rdma = false;
-  std::string world_text, case_text, large;
+  std::string world_text, case_text, large, cuda;
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i];
     if (option == "--full")
@@ -352,7 +381,11 @@ int run(int argc, char** argv) {
       rdma = true;
       take_rdma_for_tcp();
       setenv("TUTTI_VERBS_LIBRARY", argv[++i], 1);
-    } else if (option == "--seed")
+    } else if (option == "--cuda")
+      cuda = argv[++i];
+    else if (option == "--devices")
+      devices = std::max(std::atoi(argv[++i]), 1);
+    else if (option == "--seed")
       seed = std::strtoull(argv[++i], nullptr, 10);
     else if (option == "--cases")
       cases = std::strtoull(argv[++i], nullptr, 10);
@@ -381,6 +414,7 @@ int run(int argc, char** argv) {
       return usage(argv[0]);
   }
 
+  if (!cuda.empty()) gpus::use(cuda, devices);
   if (!large.empty())
     return large == "elements" || large == "bytes" ? run_large(large == "elements", stall) : usage(argv[0]);
   if (!world_text.empty() || !case_text.empty()) {
@@ -423,8 +457,12 @@ int run(int argc, char** argv) {
     std::printf("%zu hosts, %d ranks on each\n", names.size(), on_hosts);
   } else {
     const Sample chosen = sample(seed, cases);
+    const auto wanted = [&](const World& world) {
+      if (gpus::used()) return world.transport == kInproc && world.proto != kRma && world.proto != kWindows;
+      return !rdma || world.transport == kTcp;
+    };
     for (size_t i = shard; i < chosen.batches.size(); i += shards)
-      if (!rdma || chosen.batches[i].world.transport == kTcp) try_batch(chosen.batches[i]);
+      if (wanted(chosen.batches[i].world)) try_batch(chosen.batches[i]);
     std::printf("sample with seed %llu: %zu pairs of values, in %zu worlds; shard %zu of %zu\n",
                 static_cast<unsigned long long>(seed), chosen.pairs, chosen.batches.size(), shard, shards);
   }

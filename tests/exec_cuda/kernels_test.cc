@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The bodies of the kernels, all ranks in one grid: every schedule of the catalog that sends through slots, by every
 // protocol of the kernels, over fresh connections and over used ones.
-#include "exec/cuda/kernel.h"
-
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 
@@ -13,6 +11,7 @@
 #include <vector>
 
 #include "exec/cuda/step_table.h"
+#include "fakes/cpu_kernels.h"
 #include "fakes/cuda_threads.h"
 #include "plan/plan.h"
 
@@ -104,9 +103,8 @@ class Ranks {
     scratch_.assign(count, std::vector<std::byte>(plan.scratch_bytes));
   }
 
-  using Body = void (*)(const CudaLaunch&);
   // One call. `in` and `out`: the ranks' buffers. `odd_rank` calls something else than the others.
-  bool launch(Body body, uint64_t bytes, uint32_t element_bytes, std::vector<std::vector<std::byte>>& in,
+  bool launch(CpuKernel body, uint64_t bytes, std::vector<std::vector<std::byte>>& in,
               std::vector<std::vector<std::byte>>& out, uint64_t seed, uint32_t odd_rank = UINT32_MAX) {
     std::vector<CudaWork> works(static_cast<size_t>(n_));
     const auto each = static_cast<uint32_t>(blocks_[0].size());
@@ -123,7 +121,8 @@ class Ranks {
       work.me = static_cast<int>(r);
       work.n = n_;
       work.identity = r == odd_rank ? 8 : 7;
-      work.element_bytes = element_bytes;
+      work.type = DataType::Float32;
+      work.op = ReduceOp::Sum;
       work.control = &control;
       work.reports = &reports_[r * each];
     }
@@ -131,7 +130,7 @@ class Ranks {
     launch.works = works.data();
     launch.work_count = static_cast<uint32_t>(n_);
     Grid grid{.blocks = each * static_cast<uint32_t>(n_), .threads = 32, .shared_bytes = shared_, .seed = seed};
-    grid.beside = beside;
+    grid.goes_on = beside;
     return run_grid(grid, [&] { body(launch); });
   }
   Report report(int rank, size_t block = 0) const {
@@ -142,7 +141,7 @@ class Ranks {
   }
 
   CudaControl control;
-  std::function<void(uint64_t)> beside;
+  std::function<bool(uint64_t)> beside;
 
  private:
   const Plan plan_;
@@ -157,21 +156,6 @@ class Ranks {
   std::vector<std::vector<std::byte>> scratch_;
   uint32_t shared_ = 0;
 };
-
-template <KernelProto proto>
-Ranks::Body body(bool adds) {
-  return adds ? run_block<proto, float, ReduceOp::Sum> : run_block<proto, uint8_t, ReduceOp::Max>;
-}
-Ranks::Body body_of(KernelProto proto, bool adds) {
-  switch (proto) {
-    case KernelProto::Simple:
-      return body<KernelProto::Simple>(adds);
-    case KernelProto::LL:
-      return body<KernelProto::LL>(adds);
-    default:
-      return body<KernelProto::LL128>(adds);
-  }
-}
 
 constexpr KernelProto kSlotProtos[] = {KernelProto::Simple, KernelProto::LL, KernelProto::LL128};
 
@@ -228,9 +212,7 @@ void check(const Plan& plan, KernelProto proto, int n, int root, uint64_t count)
       std::memcpy(in[static_cast<size_t>(r)].data(), mine.data(), ins * sizeof(float));
       out[static_cast<size_t>(r)].resize(outs * sizeof(float));
     }
-    const bool adds = reduces(plan.coll);
-    ASSERT_TRUE(ranks.launch(body_of(proto, adds), count * sizeof(float), adds ? sizeof(float) : 1, in, out,
-                             static_cast<uint64_t>(call + 1)))
+    ASSERT_TRUE(ranks.launch(cpu_kernel(proto), count * sizeof(float), in, out, static_cast<uint64_t>(call + 1)))
         << "stands still";
     ASSERT_TRUE(ranks.all_fine());
     for (int r = 0; r < n; ++r) {
@@ -299,8 +281,9 @@ TEST(Kernels, AnotherCallIsAMismatchAndTheHostEndsTheOthers) {
     std::vector<std::vector<std::byte>> in(3, std::vector<std::byte>(64)), out = in;
     ranks.beside = [&](uint64_t turn) {
       if (turn == 2000) store_relaxed(ranks.control.end, uint64_t{1});
+      return true;
     };
-    ASSERT_TRUE(ranks.launch(body_of(proto, true), 64, 4, in, out, 1, 1)) << "stands still";
+    ASSERT_TRUE(ranks.launch(cpu_kernel(proto), 64, in, out, 1, 1)) << "stands still";
     int mismatches = 0;
     for (int r = 0; r < 3; ++r) {
       for (int block = 0; block < plan.parts; ++block) {

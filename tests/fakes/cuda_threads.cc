@@ -133,7 +133,7 @@ bool run_grid(const Grid& grid, const std::function<void()>& kernel) {
       Fiber& fiber = fibers[static_cast<size_t>(b) * static_cast<size_t>(grid.threads) + static_cast<size_t>(t)];
       fiber.block = &block;
       fiber.thread = t;
-      fiber.stack = std::make_unique<std::byte[]>(kStackBytes);
+      fiber.stack = std::make_unique_for_overwrite<std::byte[]>(kStackBytes);
       getcontext(&fiber.context);
       fiber.context.uc_stack.ss_sp = fiber.stack.get();
       fiber.context.uc_stack.ss_size = kStackBytes;
@@ -154,7 +154,7 @@ bool run_grid(const Grid& grid, const std::function<void()>& kernel) {
       resume(*fiber);
     }
     std::erase_if(left, [](const Fiber* fiber) { return fiber->done; });
-    if (grid.beside) grid.beside(turn);
+    if (grid.goes_on && !grid.goes_on(turn)) break;
   }
 #if defined(__SANITIZE_THREAD__)
   for (Fiber& fiber : fibers) __tsan_destroy_fiber(fiber.tsan);

@@ -19,11 +19,12 @@ struct Grid {
   uint64_t seed = 1;
   // Turns of all fibers after which a grid counts as standing still.
   uint64_t patience = 1'000'000;
-  // Called after each turn: the host beside a running kernel. May be empty.
-  std::function<void(uint64_t turn)> beside = {};
+  // Called after each turn: the host beside a running kernel. False: the grid is dropped where it is. May be empty.
+  std::function<bool(uint64_t turn)> goes_on = {};
 };
 
-// Runs `kernel` in every thread of the grid. False: it stood still; its fibers are dropped where they are.
+// Runs `kernel` in every thread of the grid. False: it stood still, or was not to go on; its fibers are dropped where
+// they are. Grids of several threads of the system run at the same time.
 bool run_grid(const Grid& grid, const std::function<void()>& kernel);
 
 }  // namespace tutti::cuda

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A look-alike of the CUDA driver whose devices are this host's memory: contexts, memory of all kinds, IPC and VMM
-// between processes, pointer attributes, injected and sticky errors. FAKE_CUDA_DEVICES says how many devices there are
-// (2 without it). Streams, events, launches and graphs are refused with CUDA_ERROR_NOT_SUPPORTED.
+// A look-alike of the CUDA driver whose devices are this host's memory and threads. Here: contexts, memory of all
+// kinds, IPC and VMM between processes, pointer attributes, injected and sticky errors. FAKE_CUDA_DEVICES says how many
+// devices there are (2 without it).
 #include "tests/fakes/fake_cuda.h"
 
 #include <fcntl.h>
@@ -11,70 +11,31 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <map>
-#include <mutex>
-#include <string>
-#include <vector>
 
-#include "gpu/cuda_run_abi.h"
+#include "tests/fakes/fake_cuda_state.h"
 
 using namespace tutti::gpu;
-using tutti::fakes::FakeCudaAlive;
+using namespace tutti::fakes;
 
-#define EXPORT extern "C" __attribute__((visibility("default")))
-#define DECLARE_CUDA(member, symbol, required, parameters) EXPORT CudaFunctions::member##_function symbol;
-#define DECLARE_RUN(member, symbol, required, parameters) EXPORT CudaRunFunctions::member##_function symbol;
-TUTTI_CUDA_FUNCTIONS(DECLARE_CUDA)
-TUTTI_CUDA_RUN_FUNCTIONS(DECLARE_RUN)
-EXPORT tutti::fakes::fake_cuda_alive_function fake_cuda_alive;
-EXPORT tutti::fakes::fake_cuda_break_function fake_cuda_break;
-EXPORT tutti::fakes::fake_cuda_fail_function fake_cuda_fail;
+EXPORT fake_cuda_alive_function fake_cuda_alive;
+EXPORT fake_cuda_break_function fake_cuda_break;
+EXPORT fake_cuda_fail_function fake_cuda_fail;
 
-struct CUctx_st {
-  int device = 0, retained = 0, broken = 0;
-};
+namespace tutti::fakes {
 
-namespace {
+thread_local std::vector<CudaContext> t_current;
+thread_local bool t_in_host_function = false;
 
-constexpr size_t kGranularity = 2 << 20;
-
-enum class Kind { Device, Pinned, Opened, Mapped };
-struct Range {
-  Kind kind;
-  size_t bytes;
-  int device, fd;
-};
-struct Failure {
-  int nth, code;
-};
-struct SharedName {  // in a CudaIpcHandle
-  uint64_t magic;
-  int pid, fd;
-  size_t bytes;
-};
-constexpr uint64_t kMagic = 0x74757474692d6970;
-
-struct Driver {
-  std::mutex mutex;
-  std::vector<CUctx_st> contexts;
-  std::map<uint64_t, Range> ranges;  // by start
-  std::map<uint64_t, size_t> reserved;
-  std::map<CudaMemoryHandle, size_t> handles;  // by descriptor + 1
-  std::map<std::string, Failure> failures;
-};
 Driver& driver() {
   static Driver& only = *[] {
     auto* const made = new Driver;
     const char* const text = std::getenv("FAKE_CUDA_DEVICES");
     const int count = text != nullptr ? std::atoi(text) : 2;
-    for (int device = 0; device < count; ++device) made->contexts.push_back({device, 0, 0});
+    for (int device = 0; device < count; ++device) made->contexts.emplace_back().device = device;
     return made;
   }();
   return only;
 }
-thread_local std::vector<CudaContext> t_current;
-
-bool known(CudaDevice device) { return device >= 0 && static_cast<size_t>(device) < driver().contexts.size(); }
 
 int injected(const char* symbol) {
   const auto found = driver().failures.find(symbol);
@@ -84,14 +45,20 @@ int injected(const char* symbol) {
   return code;
 }
 
-// Opens a function that needs a context: the lock, what was injected, and a context that is well.
-#define ENTER()                                                                     \
-  const std::lock_guard lock(driver().mutex);                                       \
-  if (const int code = injected(__func__); code != kCudaSuccess) return code;       \
-  if (t_current.empty() || t_current.back() == nullptr) return kCudaInvalidContext; \
-  if (t_current.back()->broken != 0) return t_current.back()->broken
+}  // namespace tutti::fakes
 
-int here() { return t_current.back()->device; }
+namespace {
+
+constexpr size_t kGranularity = 2 << 20;
+
+struct SharedName {  // in a CudaIpcHandle
+  uint64_t magic;
+  int pid, fd;
+  size_t bytes;
+};
+constexpr uint64_t kMagic = 0x74757474692d6970;
+
+bool known(CudaDevice device) { return device >= 0 && static_cast<size_t>(device) < driver().contexts.size(); }
 
 uint64_t map_new(int fd, size_t bytes) {
   void* const at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -112,23 +79,17 @@ int add(Kind kind, size_t bytes, uint64_t& at) {
     ::close(fd);
     return kCudaOutOfMemory;
   }
-  driver().ranges[at] = {kind, bytes, here(), fd};
+  driver().ranges[at] = {kind, bytes, here()->device, fd};
   return kCudaSuccess;
 }
-int remove(Kind kind, uint64_t at) {
-  const auto found = driver().ranges.find(at);
-  if (found == driver().ranges.end() || found->second.kind != kind) return kCudaInvalidValue;
-  ::munmap(reinterpret_cast<void*>(at), found->second.bytes);
-  if (found->second.fd >= 0) ::close(found->second.fd);
-  driver().ranges.erase(found);
-  return kCudaSuccess;
-}
+int remove(Kind kind, uint64_t at) { return forget(kind, at); }
 const std::pair<const uint64_t, Range>* range_of(uint64_t at) {
   auto found = driver().ranges.upper_bound(at);
   if (found == driver().ranges.begin()) return nullptr;
   --found;
   return at < found->first + found->second.bytes ? &*found : nullptr;
 }
+bool is_host(Kind kind) { return kind == Kind::Pinned || kind == Kind::Registered; }
 int alive(Kind kind) {
   int count = 0;
   for (const auto& [at, range] : driver().ranges) count += range.kind == kind;
@@ -136,6 +97,20 @@ int alive(Kind kind) {
 }
 
 }  // namespace
+
+namespace tutti::fakes {
+
+bool is_known(uint64_t at) { return range_of(at) != nullptr; }
+int forget(Kind kind, uint64_t at) {
+  const auto found = driver().ranges.find(at);
+  if (found == driver().ranges.end() || found->second.kind != kind) return kCudaInvalidValue;
+  if (kind != Kind::Registered) ::munmap(reinterpret_cast<void*>(at), found->second.bytes);
+  if (found->second.fd >= 0) ::close(found->second.fd);
+  driver().ranges.erase(found);
+  return kCudaSuccess;
+}
+
+}  // namespace tutti::fakes
 
 FakeCudaAlive fake_cuda_alive() {
   const std::lock_guard lock(driver().mutex);
@@ -147,11 +122,21 @@ FakeCudaAlive fake_cuda_alive() {
   now.mapped = alive(Kind::Mapped);
   now.handles = static_cast<int>(driver().handles.size());
   now.reserved = static_cast<int>(driver().reserved.size());
+  now.managed = alive(Kind::Managed);
+  now.registered = alive(Kind::Registered);
+  now.pool = alive(Kind::Pool);
+  now.streams = driver().user_streams;
+  now.events = driver().events;
+  now.modules = driver().modules;
+  now.graphs = driver().graphs;
+  now.execs = driver().execs;
+  now.kept = driver().kept;
   return now;
 }
 void fake_cuda_break(int device, int code) {
   const std::lock_guard lock(driver().mutex);
   driver().contexts[static_cast<size_t>(device)].broken = code;
+  driver().changed.notify_all();
 }
 void fake_cuda_fail(const char* symbol, int nth, int code) {
   const std::lock_guard lock(driver().mutex);
@@ -180,8 +165,10 @@ int cuDeviceGetUuid_v2(CudaUuid* uuid, CudaDevice device) {
 int cuDeviceTotalMem_v2(size_t* bytes, CudaDevice) { return *bytes = size_t{1} << 30, kCudaSuccess; }
 int cuDeviceGetAttribute(int* value, int which, CudaDevice device) {
   if (!known(device)) return kCudaInvalidDevice;
-  *value = which == kCudaCapabilityMajor ? 9 : which == kCudaMultiprocessors ? 16 : 0;
-  if (which == kCudaVirtualMemory || which == kCudaPosixHandles || which == kCudaUnifiedAddressing) *value = 1;
+  *value = which == kCudaCapabilityMajor ? 9 : which == kCudaMultiprocessors ? kMultiprocessors : 0;
+  for (const int has : {kCudaVirtualMemory, kCudaPosixHandles, kCudaUnifiedAddressing, kCudaCooperativeLaunch,
+                        kCudaStreamValues64, kCudaCanMapHostMemory})
+    if (which == has) *value = 1;
   return kCudaSuccess;
 }
 int cuDeviceCanAccessPeer(int* can, CudaDevice, CudaDevice) { return *can = 1, kCudaSuccess; }
@@ -190,18 +177,24 @@ int cuDeviceGetP2PAttribute(int* value, int which, CudaDevice, CudaDevice) {
 }
 
 int cuGetErrorName(int code, const char** name) {
-  switch (code) {
-    case kCudaOutOfMemory:
-      return *name = "CUDA_ERROR_OUT_OF_MEMORY", kCudaSuccess;
-    case kCudaIllegalAddress:
-      return *name = "CUDA_ERROR_ILLEGAL_ADDRESS", kCudaSuccess;
-    case kCudaInvalidDevice:
-      return *name = "CUDA_ERROR_INVALID_DEVICE", kCudaSuccess;
-    case kCudaInvalidContext:
-      return *name = "CUDA_ERROR_INVALID_CONTEXT", kCudaSuccess;
-  }
-  *name = nullptr;
-  return kCudaInvalidValue;
+  static const std::map<int, const char*> names = {
+      {kCudaOutOfMemory, "CUDA_ERROR_OUT_OF_MEMORY"},
+      {kCudaInvalidValue, "CUDA_ERROR_INVALID_VALUE"},
+      {kCudaIllegalAddress, "CUDA_ERROR_ILLEGAL_ADDRESS"},
+      {kCudaInvalidDevice, "CUDA_ERROR_INVALID_DEVICE"},
+      {kCudaInvalidContext, "CUDA_ERROR_INVALID_CONTEXT"},
+      {kCudaLaunchFailed, "CUDA_ERROR_LAUNCH_FAILED"},
+      {kCudaCooperativeTooLarge, "CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE"},
+      {kCudaNoImageForGpu, "CUDA_ERROR_NO_BINARY_FOR_GPU"},
+      {kCudaCaptureUnsupported, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"},
+      {kCudaCaptureInvalidated, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"},
+      {kCudaCaptureImplicit, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT"},
+      {kCudaCaptureUnjoined, "CUDA_ERROR_STREAM_CAPTURE_UNJOINED"},
+      {kCudaNotSupported, "CUDA_ERROR_NOT_SUPPORTED"},
+  };
+  const auto found = names.find(code);
+  *name = found == names.end() ? nullptr : found->second;
+  return found == names.end() ? kCudaInvalidValue : kCudaSuccess;
 }
 int cuGetErrorString(int code, const char** text) {
   const int known = cuGetErrorName(code, text);
@@ -234,7 +227,26 @@ int cuCtxGetCurrent(CudaContext* context) {
 }
 int cuCtxGetDevice(CudaDevice* device) {
   ENTER();
-  return *device = here(), kCudaSuccess;
+  return *device = here()->device, kCudaSuccess;
+}
+int cuCtxSynchronize() {
+  ENTER_UNSAFE();
+  return wait_for(lock, here(), all_points(here()));
+}
+int cuCtxGetLimit(size_t* bytes, int which) {
+  ENTER();
+  if (which != kCudaLimitStack) return kCudaNotSupported;
+  return *bytes = here()->stack, kCudaSuccess;
+}
+int cuCtxSetLimit(int which, size_t bytes) {
+  ENTER_UNSAFE();
+  if (which != kCudaLimitStack) return kCudaNotSupported;
+  if (const int code = wait_for(lock, here(), all_points(here())); code != kCudaSuccess) return code;
+  return here()->stack = bytes, kCudaSuccess;
+}
+int cuCtxGetStreamPriorityRange(int* last, int* first) {
+  ENTER();
+  return *last = 0, *first = -5, kCudaSuccess;
 }
 int cuCtxEnablePeerAccess(CudaContext, unsigned) {
   ENTER();
@@ -242,24 +254,77 @@ int cuCtxEnablePeerAccess(CudaContext, unsigned) {
 }
 
 int cuMemAlloc_v2(CudaAddress* at, size_t bytes) {
-  ENTER();
+  ENTER_UNSAFE();
   uint64_t made = 0;
   const int code = add(Kind::Device, bytes, made);
   return *at = made, code;
 }
+// Waits for the device, as the driver does.
 int cuMemFree_v2(CudaAddress at) {
-  ENTER();
-  return remove(Kind::Device, at);
+  ENTER_UNSAFE();
+  (void)wait_for(lock, here(), all_points(here()));
+  const auto* range = range_of(at);
+  return remove(range != nullptr ? range->second.kind == Kind::Managed ? Kind::Managed
+                                   : range->second.kind == Kind::Pool  ? Kind::Pool
+                                                                       : Kind::Device
+                                 : Kind::Device,
+                at);
+}
+int cuMemAllocManaged(CudaAddress* at, size_t bytes, unsigned) {
+  ENTER_UNSAFE();
+  uint64_t made = 0;
+  const int code = add(Kind::Managed, bytes, made);
+  return *at = made, code;
 }
 int cuMemHostAlloc(void** at, size_t bytes, unsigned) {
-  ENTER();
+  ENTER_UNSAFE();
   uint64_t made = 0;
   const int code = add(Kind::Pinned, bytes, made);
   return *at = reinterpret_cast<void*>(made), code;
 }
 int cuMemFreeHost(void* at) {
-  ENTER();
+  ENTER_UNSAFE();
   return remove(Kind::Pinned, reinterpret_cast<uint64_t>(at));
+}
+int cuMemHostRegister_v2(void* at, size_t bytes, unsigned) {
+  ENTER_UNSAFE();
+  const auto start = reinterpret_cast<uint64_t>(at);
+  if (at == nullptr || bytes == 0) return kCudaInvalidValue;
+  if (range_of(start) != nullptr || range_of(start + bytes - 1) != nullptr) return kCudaAlreadyRegistered;
+  driver().ranges[start] = {Kind::Registered, bytes, here()->device, -1};
+  return kCudaSuccess;
+}
+int cuMemHostUnregister(void* at) {
+  ENTER_UNSAFE();
+  const int code = remove(Kind::Registered, reinterpret_cast<uint64_t>(at));
+  return code == kCudaInvalidValue ? +kCudaNotRegistered : code;
+}
+int cuMemHostGetDevicePointer_v2(CudaAddress* device, void* at, unsigned) {
+  ENTER();
+  const auto* range = range_of(reinterpret_cast<uint64_t>(at));
+  if (range == nullptr || !is_host(range->second.kind)) return kCudaInvalidValue;
+  return *device = reinterpret_cast<uint64_t>(at), kCudaSuccess;
+}
+// The memory is there at once: a stream that uses it before its turn is not found out.
+int cuMemAllocAsync(CudaAddress* at, size_t bytes, CudaStreamHandle handle) {
+  ENTER();
+  CUstream_st* const stream = stream_of(handle);
+  if (stream == nullptr) return kCudaInvalidHandle;
+  if (stream->capture != nullptr) return kCudaNotSupported;
+  uint64_t made = 0;
+  const int code = add(Kind::Pool, bytes, made);
+  return *at = made, code;
+}
+int cuMemFreeAsync(CudaAddress at, CudaStreamHandle handle) {
+  ENTER();
+  CUstream_st* const stream = stream_of(handle);
+  const auto* range = range_of(at);
+  if (stream == nullptr || range == nullptr || range->second.kind != Kind::Pool) return kCudaInvalidValue;
+  if (stream->capture != nullptr) return kCudaNotSupported;
+  return enqueue(stream, [at] {
+    const std::lock_guard free(driver().mutex);
+    (void)forget(Kind::Pool, at);
+  });
 }
 int cuMemGetAddressRange_v2(CudaAddress* start, size_t* bytes, CudaAddress at) {
   ENTER();
@@ -273,12 +338,16 @@ int cuPointerGetAttribute(void* value, int which, CudaAddress at) {
   ENTER();
   const auto* range = range_of(at);
   if (range == nullptr) return kCudaInvalidValue;
-  const bool host = range->second.kind == Kind::Pinned;
+  const Kind kind = range->second.kind;
   switch (which) {
     case kCudaPointerMemoryType:
-      return *static_cast<uint32_t*>(value) = host ? kCudaHostMemory : kCudaDeviceMemory, kCudaSuccess;
+      return *static_cast<uint32_t*>(value) = is_host(kind) ? kCudaHostMemory : kCudaDeviceMemory, kCudaSuccess;
     case kCudaPointerIsManaged:
-      return *static_cast<uint32_t*>(value) = 0, kCudaSuccess;
+      return *static_cast<uint32_t*>(value) = kind == Kind::Managed, kCudaSuccess;
+    case kCudaPointerLegacyIpc:
+      return *static_cast<uint32_t*>(value) = kind == Kind::Device, kCudaSuccess;
+    case kCudaPointerDevicePointer:
+      return *static_cast<CudaAddress*>(value) = at, kCudaSuccess;
     case kCudaPointerDeviceOrdinal:
       return *static_cast<int*>(value) = range->second.device, kCudaSuccess;
     case kCudaPointerRangeStart:
@@ -312,7 +381,7 @@ int cuIpcOpenMemHandle_v2(CudaAddress* at, CudaIpcHandle handle, unsigned) {
     ::close(fd);
     return kCudaOutOfMemory;
   }
-  driver().ranges[*at] = {Kind::Opened, name.bytes, here(), fd};
+  driver().ranges[*at] = {Kind::Opened, name.bytes, here()->device, fd};
   return kCudaSuccess;
 }
 int cuIpcCloseMemHandle(CudaAddress at) {
@@ -367,7 +436,7 @@ int cuMemMap(CudaAddress at, size_t bytes, size_t offset, CudaMemoryHandle handl
   if (::mmap(reinterpret_cast<void*>(at), bytes, PROT_NONE, MAP_SHARED | MAP_FIXED, static_cast<int>(handle - 1), 0) ==
       MAP_FAILED)
     return kCudaOutOfMemory;
-  driver().ranges[at] = {Kind::Mapped, bytes, here(), -1};
+  driver().ranges[at] = {Kind::Mapped, bytes, here()->device, -1};
   return kCudaSuccess;
 }
 int cuMemUnmap(CudaAddress at, size_t bytes) {
@@ -401,48 +470,3 @@ int cuMemImportFromShareableHandle(CudaMemoryHandle* handle, void* number, int) 
   driver().handles[*handle] = static_cast<size_t>(::lseek(fd, 0, SEEK_END));
   return kCudaSuccess;
 }
-
-int cuCtxSynchronize() { return kCudaNotSupported; }
-int cuCtxGetStreamPriorityRange(int*, int*) { return kCudaNotSupported; }
-int cuModuleLoadData(CudaModule*, const void*) { return kCudaNotSupported; }
-int cuModuleUnload(CudaModule) { return kCudaNotSupported; }
-int cuModuleGetFunction(CudaFunction*, CudaModule, const char*) { return kCudaNotSupported; }
-int cuOccupancyMaxActiveBlocksPerMultiprocessor(int*, CudaFunction, int, size_t) { return kCudaNotSupported; }
-int cuLaunchKernel(CudaFunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CudaStreamHandle,
-                   void**, void**) {
-  return kCudaNotSupported;
-}
-int cuLaunchHostFunc(CudaStreamHandle, CudaHostFunction, void*) { return kCudaNotSupported; }
-int cuMemAllocAsync(CudaAddress*, size_t, CudaStreamHandle) { return kCudaNotSupported; }
-int cuMemFreeAsync(CudaAddress, CudaStreamHandle) { return kCudaNotSupported; }
-int cuMemAllocManaged(CudaAddress*, size_t, unsigned) { return kCudaNotSupported; }
-int cuMemHostRegister_v2(void*, size_t, unsigned) { return kCudaNotSupported; }
-int cuMemHostUnregister(void*) { return kCudaNotSupported; }
-int cuMemHostGetDevicePointer_v2(CudaAddress*, void*, unsigned) { return kCudaNotSupported; }
-int cuMemcpyAsync(CudaAddress, CudaAddress, size_t, CudaStreamHandle) { return kCudaNotSupported; }
-int cuMemcpy(CudaAddress, CudaAddress, size_t) { return kCudaNotSupported; }
-int cuMemsetD8Async(CudaAddress, unsigned char, size_t, CudaStreamHandle) { return kCudaNotSupported; }
-int cuStreamCreateWithPriority(CudaStreamHandle*, unsigned, int) { return kCudaNotSupported; }
-int cuStreamDestroy_v2(CudaStreamHandle) { return kCudaNotSupported; }
-int cuStreamGetCtx(CudaStreamHandle, CudaContext*) { return kCudaNotSupported; }
-int cuStreamQuery(CudaStreamHandle) { return kCudaNotSupported; }
-int cuStreamSynchronize(CudaStreamHandle) { return kCudaNotSupported; }
-int cuStreamWaitEvent(CudaStreamHandle, CudaEventHandle, unsigned) { return kCudaNotSupported; }
-int cuStreamWaitValue64_v2(CudaStreamHandle, CudaAddress, uint64_t, unsigned) { return kCudaNotSupported; }
-int cuStreamWriteValue64_v2(CudaStreamHandle, CudaAddress, uint64_t, unsigned) { return kCudaNotSupported; }
-int cuEventCreate(CudaEventHandle*, unsigned) { return kCudaNotSupported; }
-int cuEventDestroy_v2(CudaEventHandle) { return kCudaNotSupported; }
-int cuEventRecord(CudaEventHandle, CudaStreamHandle) { return kCudaNotSupported; }
-int cuEventQuery(CudaEventHandle) { return kCudaNotSupported; }
-int cuEventSynchronize(CudaEventHandle) { return kCudaNotSupported; }
-int cuStreamBeginCapture_v2(CudaStreamHandle, int) { return kCudaNotSupported; }
-int cuStreamEndCapture(CudaStreamHandle, CudaGraph*) { return kCudaNotSupported; }
-int cuStreamGetCaptureInfo_v2(CudaStreamHandle, CudaCaptureStatus*, uint64_t*, CudaGraph*, const CudaGraphNode**,
-                              size_t*) {
-  return kCudaNotSupported;
-}
-int cuThreadExchangeStreamCaptureMode(int*) { return kCudaNotSupported; }
-int cuGraphInstantiateWithFlags(CudaGraphExec*, CudaGraph, unsigned long long) { return kCudaNotSupported; }
-int cuGraphLaunch(CudaGraphExec, CudaStreamHandle) { return kCudaNotSupported; }
-int cuGraphExecDestroy(CudaGraphExec) { return kCudaNotSupported; }
-int cuGraphDestroy(CudaGraph) { return kCudaNotSupported; }

@@ -1,5 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What tests ask of the fake CUDA driver (fake_cuda.cc) beside the driver's own functions; found by dlsym().
+//
+// Kernels it has: those of src/exec/cuda, under their names, and three for tests of the fake itself, which take a
+// FakeKernelWords:
+//
+//     fake_add    every thread of every block adds `value` to *word
+//     fake_wait   thread 0 waits until *word is at least `value`
+//     fake_meet   the first thread of each block adds 1 to *word and waits until it is `value`
 #pragma once
 
 #include <cstdint>
@@ -9,12 +16,23 @@ namespace tutti::fakes {
 // What a process holds of the driver: all zero when nothing leaks.
 struct FakeCudaAlive {
   int contexts, device, pinned, opened, handles, reserved, mapped;
-  int total() const { return contexts + device + pinned + opened + handles + reserved + mapped; }
+  int managed, registered, pool, streams, events, modules, graphs, execs, kept;
+  int total() const {
+    return contexts + device + pinned + opened + handles + reserved + mapped + managed + registered + pool + streams +
+           events + modules + graphs + execs + kept;
+  }
 };
 using fake_cuda_alive_function = FakeCudaAlive();
-// From now on calls in the device's context return `code`, as after a kernel that failed.
+// From now on calls in the device's context return `code`, as after a kernel that failed; what is queued is dropped and
+// what runs is stopped.
 using fake_cuda_break_function = void(int device, int code);
-// The `nth` call from now (1: the next) of the function of that symbol returns `code` and does nothing.
+// The `nth` call from now (1: the next) of the function of that symbol returns `code` and does nothing. "kernel": the
+// nth kernel that begins breaks its context instead.
 using fake_cuda_fail_function = void(const char* symbol, int nth, int code);
+
+struct FakeKernelWords {
+  uint64_t* word;
+  uint64_t value;
+};
 
 }  // namespace tutti::fakes

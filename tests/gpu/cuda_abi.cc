@@ -57,6 +57,7 @@ static_assert(static_cast<int>(kCudaCaptureInvalidated) == static_cast<int>(CUDA
 static_assert(static_cast<int>(kCudaCaptureMerge) == static_cast<int>(CUDA_ERROR_STREAM_CAPTURE_MERGE));
 static_assert(static_cast<int>(kCudaCaptureUnmatched) == static_cast<int>(CUDA_ERROR_STREAM_CAPTURE_UNMATCHED));
 static_assert(static_cast<int>(kCudaCaptureUnjoined) == static_cast<int>(CUDA_ERROR_STREAM_CAPTURE_UNJOINED));
+static_assert(static_cast<int>(kCudaCaptureIsolation) == static_cast<int>(CUDA_ERROR_STREAM_CAPTURE_ISOLATION));
 static_assert(static_cast<int>(kCudaCaptureImplicit) == static_cast<int>(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT));
 static_assert(static_cast<int>(kCudaCapturedEvent) == static_cast<int>(CUDA_ERROR_CAPTURED_EVENT));
 static_assert(static_cast<int>(kCudaCanMapHostMemory) == static_cast<int>(CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY));
@@ -98,6 +99,29 @@ static_assert(static_cast<int>(kCudaPinnedAllocation) == static_cast<int>(CU_MEM
 static_assert(static_cast<int>(kCudaPosixFile) == static_cast<int>(CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR));
 static_assert(static_cast<int>(kCudaOnDevice) == static_cast<int>(CU_MEM_LOCATION_TYPE_DEVICE));
 static_assert(static_cast<int>(kCudaReadWrite) == static_cast<int>(CU_MEM_ACCESS_FLAGS_PROT_READWRITE));
+static_assert(static_cast<int>(kCudaInvalidImage) == static_cast<int>(CUDA_ERROR_INVALID_IMAGE));
+static_assert(static_cast<int>(kCudaInvalidPtx) == static_cast<int>(CUDA_ERROR_INVALID_PTX));
+static_assert(static_cast<int>(kCudaUnsupportedPtx) == static_cast<int>(CUDA_ERROR_UNSUPPORTED_PTX_VERSION));
+static_assert(static_cast<int>(kCudaCooperativeTooLarge) == static_cast<int>(CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE));
+static_assert(static_cast<int>(kCudaCaptureWrongThread) == static_cast<int>(CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD));
+static_assert(static_cast<int>(kCudaCooperativeLaunch) == static_cast<int>(CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH));
+static_assert(static_cast<int>(kCudaStreamValues64) ==
+              static_cast<int>(CU_DEVICE_ATTRIBUTE_CAN_USE_64_BIT_STREAM_MEM_OPS));
+static_assert(static_cast<int>(kCudaFunctionMostThreads) == static_cast<int>(CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK));
+static_assert(static_cast<int>(kCudaFunctionLocalBytes) == static_cast<int>(CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES));
+static_assert(static_cast<int>(kCudaFunctionRegisters) == static_cast<int>(CU_FUNC_ATTRIBUTE_NUM_REGS));
+static_assert(static_cast<int>(kCudaLimitStack) == static_cast<int>(CU_LIMIT_STACK_SIZE));
+static_assert(static_cast<int>(kCudaLaunchCooperative) == static_cast<int>(CU_LAUNCH_ATTRIBUTE_COOPERATIVE));
+static_assert(static_cast<int>(kCudaUserObjectNoSync) == static_cast<int>(CU_USER_OBJECT_NO_DESTRUCTOR_SYNC));
+static_assert(static_cast<int>(kCudaGraphMovesReference) == static_cast<int>(CU_GRAPH_USER_OBJECT_MOVE));
+static_assert(sizeof(CudaLaunchAttribute) == sizeof(CUlaunchAttribute) &&
+              offsetof(CudaLaunchAttribute, value) == offsetof(CUlaunchAttribute, value));
+static_assert(sizeof(CudaLaunchConfig) == sizeof(CUlaunchConfig) &&
+              offsetof(CudaLaunchConfig, block) == offsetof(CUlaunchConfig, blockDimX) &&
+              offsetof(CudaLaunchConfig, shared_bytes) == offsetof(CUlaunchConfig, sharedMemBytes) &&
+              offsetof(CudaLaunchConfig, stream) == offsetof(CUlaunchConfig, hStream) &&
+              offsetof(CudaLaunchConfig, attributes) == offsetof(CUlaunchConfig, attrs) &&
+              offsetof(CudaLaunchConfig, attribute_count) == offsetof(CUlaunchConfig, numAttrs));
 static_assert(sizeof(CudaIpcHandle) == sizeof(CUipcMemHandle) && sizeof(CudaAddress) == sizeof(CUdeviceptr));
 static_assert(sizeof(CudaLocation) == sizeof(CUmemLocation) && sizeof(CudaAccess) == sizeof(CUmemAccessDesc));
 static_assert(sizeof(CudaAllocationProperties) == sizeof(CUmemAllocationProp) &&

@@ -2,7 +2,6 @@
 // Owners of the CUDA driver's objects and its errors in words, on the fake driver.
 #include "gpu/cuda.h"
 
-#include <dlfcn.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -10,29 +9,13 @@
 
 #include <cstring>
 
-#include "tests/fakes/fake_cuda.h"
+#include "tests/gpu/fake_control.h"
 
 namespace tutti::gpu {
 namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-template <class Function>
-Function* control(const char* name) {
-  return reinterpret_cast<Function*>(::dlsym(::dlopen(FAKE_CUDA, RTLD_NOW | RTLD_LOCAL), name));
-}
-int alive() { return control<fakes::fake_cuda_alive_function>("fake_cuda_alive")().total(); }
-void fail(const char* symbol, int nth, int code) {
-  control<fakes::fake_cuda_fail_function>("fake_cuda_fail")(symbol, nth, code);
-}
-void break_context(int code) { control<fakes::fake_cuda_break_function>("fake_cuda_break")(0, code); }
-CudaDevicePtr device(int ordinal = 0) {
-  const auto cuda = load_cuda(FAKE_CUDA);
-  EXPECT_TRUE(cuda.ok()) << cuda.status().message();
-  return *CudaContextOwner::retain(**cuda, ordinal);
-}
-char* bytes_at(CudaAddress at) { return reinterpret_cast<char*>(static_cast<uintptr_t>(at)); }
 
 TEST(Cuda, OwnersGiveBackAllTheyHoldAndLeaveTheCallersContext) {
   {
@@ -81,8 +64,10 @@ TEST(Cuda, AStickyErrorIsTheApplicationsUnlessOneOfOursRan) {
   break_context(kCudaSuccess);
   EXPECT_THAT(memory.status().message(), AllOf(HasSubstr("cuMemAlloc on CUDA device 0 saw CUDA_ERROR_ILLEGAL_ADDRESS"),
                                                HasSubstr("work of the application"), HasSubstr("none of Tutti's")));
-  EXPECT_THAT(gpu->status(kCudaIllegalAddress, "cuEventQuery", Ours::MayBe).message(),
+  gpu->note_kernel_of_ours();
+  EXPECT_THAT(gpu->status(kCudaIllegalAddress, "cuEventQuery").message(),
               HasSubstr("of the application or of a collective call"));
+  EXPECT_EQ(device().get(), gpu.get()) << "one owner for all, which knows that a kernel of ours ran";
   EXPECT_FALSE(is_sticky(kCudaOutOfMemory));
 }
 
@@ -96,7 +81,26 @@ TEST(Cuda, PointersTellWhatTheyAre) {
   EXPECT_EQ((*kind)->device, 1);
   EXPECT_EQ((*kind)->start, memory->get());
   EXPECT_EQ((*kind)->bytes, 1000u);
+  EXPECT_TRUE((*kind)->ipc);
   EXPECT_FALSE((**pointer_kind(gpu, pinned->get())).on_device);
+  CudaAddress managed = 0, pooled = 0;
+  alignas(16) char host[64];
+  const CudaScope scope(*gpu);
+  ASSERT_EQ(gpu->cuda().allocate_managed(&managed, 100, kCudaManagedGlobal), kCudaSuccess);
+  ASSERT_EQ(gpu->cuda().allocate_async(&pooled, 100, nullptr), kCudaSuccess);
+  ASSERT_EQ(gpu->cuda().register_host(host, sizeof host, kCudaHostRegisterMapped), kCudaSuccess);
+  EXPECT_EQ(gpu->cuda().register_host(host, 8, 0), kCudaAlreadyRegistered);
+  EXPECT_TRUE((**pointer_kind(gpu, bytes_at(managed))).managed);
+  EXPECT_TRUE((**pointer_kind(gpu, bytes_at(pooled))).on_device);
+  EXPECT_FALSE((**pointer_kind(gpu, bytes_at(pooled))).ipc) << "memory of a pool has no IPC handle";
+  const auto registered = pointer_kind(gpu, host + 8);
+  EXPECT_FALSE((*registered)->on_device);
+  EXPECT_EQ((*registered)->device_address, reinterpret_cast<uintptr_t>(host) + 8);
+  EXPECT_EQ(gpu->cuda().unregister_host(host), kCudaSuccess);
+  EXPECT_FALSE(pointer_kind(gpu, host)->has_value());
+  EXPECT_EQ(gpu->cuda().free(managed), kCudaSuccess);
+  EXPECT_EQ(gpu->cuda().free_async(pooled, nullptr), kCudaSuccess);
+  EXPECT_EQ(gpu->cuda().context_synchronize(), kCudaSuccess);
   int plain = 0;
   EXPECT_FALSE(pointer_kind(gpu, &plain)->has_value());
 }

@@ -26,6 +26,14 @@ namespace tutti::cuda {
 // some tenths for a poll of memory of a GPU).
 inline constexpr int kPollsPerLook = 512;
 
+// The factor of a pre-multiplied sum, where it lies in memory.
+TUTTI_OUTLINE Scale stored_factor(const CudaWork& work) {
+  Scale factor;
+  with_type(work.type,
+            [&]<class T>() { factor = Element<T, ReduceOp::Sum>::factor(*static_cast<const T*>(work.pre_at)); });
+  return factor;
+}
+
 class LaneBase {
  public:
   TUTTI_DEVICE LaneBase(const CudaWork& work, const CudaBlock& block, bool may_wait)
@@ -34,7 +42,8 @@ class LaneBase {
         may_wait_(may_wait),
         from_(reinterpret_cast<Place*>(block_memory())),
         to_(from_ + block.most_from),
-        rounds_(work.layout.rounds(block.tiling)) {}
+        rounds_(work.layout.rounds(block.tiling)),
+        pre_(work.pre_at == nullptr ? work.pre : stored_factor(work)) {}
 
   TUTTI_DEVICE uint64_t rounds() const { return rounds_; }
   TUTTI_DEVICE int slices(const Step& step) const { return block_.tiling.slices * step.blocks; }
@@ -129,7 +138,7 @@ class LaneBase {
   }
 
   TUTTI_DEVICE bool scales_in(const Step& step) const {
-    return step.src == Buffer::Input && (work_.pre.kind != Scale::Kind::None || work_.pre_at != nullptr);
+    return step.src == Buffer::Input && pre_.kind != Scale::Kind::None;
   }
   TUTTI_DEVICE bool combines(const Step& step) const { return step.reduce || scales_in(step); }
 
@@ -167,21 +176,14 @@ class LaneBase {
     }
   }
   // Combines or copies, as the step says.
-  template <class T, ReduceOp op>
   TUTTI_DEVICE void move_span(const Step& step, Span span) const {
     if (!combines(step)) return copy(span);
-    Scale pre;
-    if (op == ReduceOp::Sum && scales_in(step)) {
-      pre = factor<T>();
-      span.pre = &pre;
-    }
-    if (step.last && work_.post.kind != Scale::Kind::None) span.post = &work_.post;
-    combine<T, op>(span);
+    set_scales(step, span);
+    combine_elements(work_.type, work_.op, span);
   }
-  template <class T>
-  TUTTI_DEVICE Scale factor() const {
-    if (work_.pre_at == nullptr) return work_.pre;
-    return Element<T, ReduceOp::Sum>::factor(*static_cast<const T*>(work_.pre_at));
+  TUTTI_DEVICE void set_scales(const Step& step, Span& span) const {
+    if (scales_in(step)) span.pre = &pre_;
+    if (step.last && work_.post.kind != Scale::Kind::None) span.post = &work_.post;
   }
 
   const CudaWork& work_;
@@ -190,11 +192,11 @@ class LaneBase {
   Place* const from_;  // in shared memory: where the current slices of peers are,
   Place* const to_;    // and where they go
   const uint64_t rounds_;
+  const Scale pre_;
   Piece piece_;     // of the current slice
   bool ok_ = true;  // all waits of this thread so far; a lane that has ended does not begin again
 };
 
-template <class T, ReduceOp op>
 class SimpleLane : public LaneBase {
  public:
   using LaneBase::LaneBase;
@@ -224,7 +226,7 @@ class SimpleLane : public LaneBase {
   }
   TUTTI_DEVICE void apply(const Step& step, const Cursor& cursor) {
     for_runs(step, cursor, span_of(step, from_count(step), to_count(step)),
-             [&](const Span& span) { move_span<T, op>(step, span); });
+             [&](const Span& span) { move_span(step, span); });
     block_barrier();
   }
   TUTTI_DEVICE void post(const Step& step, const Cursor&) {

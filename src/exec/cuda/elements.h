@@ -61,6 +61,15 @@ TUTTI_HD inline float widen(T element) {
     return value;
   }
 #endif
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+  if constexpr (T::kBits == 8) {  // two at a time; the upper one is not used
+    uint32_t halves;
+    const uint16_t code = element.code;
+    if constexpr (T::kExponent == 4) asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(halves) : "h"(code));
+    if constexpr (T::kExponent == 5) asm("cvt.rn.f16x2.e5m2x2 %0, %1;" : "=r"(halves) : "h"(code));
+    return widen(Float16{static_cast<uint16_t>(halves)});
+  }
+#endif
   // The exponent is moved into place and rebased. Where its field is 0 the implicit 1 is wrong: there the field is read
   // as 1 and the 1 subtracted, which is exact.
   constexpr uint32_t kRebase = (127 - T::kBias) * kExponentOne;
@@ -83,6 +92,21 @@ TUTTI_HD inline T narrow(float wide) {
     uint16_t code;
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(code) : "f"(wide));
     return {code};
+  }
+  if constexpr (T::kExponent == 8) {
+    uint16_t code;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(code) : "f"(wide));
+    return {code};
+  }
+#endif
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+  if constexpr (T::kBits == 8) {  // infinities saturate too
+    uint16_t codes;
+    if constexpr (T::kExponent == 4)
+      asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(codes) : "f"(0.0f), "f"(wide));
+    if constexpr (T::kExponent == 5)
+      asm("cvt.rn.satfinite.e5m2x2.f32 %0, %1, %2;" : "=h"(codes) : "f"(0.0f), "f"(wide));
+    return {static_cast<uint8_t>(codes)};
   }
 #endif
   const uint32_t bits = same_bits<uint32_t>(wide);
@@ -206,5 +230,52 @@ struct Element {
  private:
   TUTTI_HD static int32_t flip(int32_t code) { return code < 0 ? code ^ T::kMagnitude : code; }
 };
+
+// Calls call.template operator()<T>() with the C++ type of what is stored.
+template <class Call>
+TUTTI_HD inline void with_type(DataType type, const Call& call) {
+  switch (type) {
+    case DataType::Int8:
+      return call.template operator()<int8_t>();
+    case DataType::Uint8:
+      return call.template operator()<uint8_t>();
+    case DataType::Int32:
+      return call.template operator()<int32_t>();
+    case DataType::Uint32:
+      return call.template operator()<uint32_t>();
+    case DataType::Int64:
+      return call.template operator()<int64_t>();
+    case DataType::Uint64:
+      return call.template operator()<uint64_t>();
+    case DataType::Float16:
+      return call.template operator()<Float16>();
+    case DataType::Float32:
+      return call.template operator()<float>();
+    case DataType::Float64:
+      return call.template operator()<double>();
+    case DataType::Bfloat16:
+      return call.template operator()<Bfloat16>();
+    case DataType::Float8E4m3:
+      return call.template operator()<Float8E4m3>();
+    case DataType::Float8E5m2:
+      return call.template operator()<Float8E5m2>();
+  }
+}
+// The same, of <T, op>().
+template <class Call>
+TUTTI_HD inline void with_element(DataType type, ReduceOp op, const Call& call) {
+  with_type(type, [&]<class T>() {
+    switch (op) {
+      case ReduceOp::Sum:
+        return call.template operator()<T, ReduceOp::Sum>();
+      case ReduceOp::Prod:
+        return call.template operator()<T, ReduceOp::Prod>();
+      case ReduceOp::Max:
+        return call.template operator()<T, ReduceOp::Max>();
+      case ReduceOp::Min:
+        return call.template operator()<T, ReduceOp::Min>();
+    }
+  });
+}
 
 }  // namespace tutti::cuda

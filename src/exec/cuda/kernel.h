@@ -9,23 +9,23 @@
 
 namespace tutti::cuda {
 
-template <KernelProto proto, class T, ReduceOp op>
+template <KernelProto proto>
 struct LaneOf;
-template <class T, ReduceOp op>
-struct LaneOf<KernelProto::Simple, T, op> {
-  using Lane = SimpleLane<T, op>;
+template <>
+struct LaneOf<KernelProto::Simple> {
+  using Lane = SimpleLane;
 };
-template <class T, ReduceOp op>
-struct LaneOf<KernelProto::LL, T, op> {
-  using Lane = LLLane<T, op>;
+template <>
+struct LaneOf<KernelProto::LL> {
+  using Lane = LLLane;
 };
-template <class T, ReduceOp op>
-struct LaneOf<KernelProto::LL128, T, op> {
-  using Lane = LL128Lane<T, op>;
+template <>
+struct LaneOf<KernelProto::LL128> {
+  using Lane = LL128Lane;
 };
-template <class T, ReduceOp op>
-struct LaneOf<KernelProto::Remote, T, op> {
-  using Lane = RemoteLane<T, op>;
+template <>
+struct LaneOf<KernelProto::Remote> {
+  using Lane = RemoteLane;
 };
 
 // A schedule as data.
@@ -42,13 +42,13 @@ TUTTI_DEVICE const CudaWork& my_work(const CudaLaunch& launch) {
   return *work;
 }
 
-template <KernelProto proto, class T, ReduceOp op>
+template <KernelProto proto>
 TUTTI_DEVICE void run_block(const CudaLaunch& launch) {
   const CudaWork& work = my_work(launch);
   const CudaBlock& block = work.blocks[block_index() - work.first_block];
   if (block.step_count == 0) return;
   const bool stepped = launch.moves > 0;
-  typename LaneOf<proto, T, op>::Lane lane(work, block, !stepped);
+  typename LaneOf<proto>::Lane lane(work, block, !stepped);
   const StepView schedule{block.steps, block.step_count};
   Cursor cursor = stepped ? *block.cursor : Cursor{};
   // Blocked: in a stepped launch nothing more can be done now; otherwise the lane has ended, and reported why.

@@ -11,7 +11,6 @@
 
 namespace tutti::cuda {
 
-template <class T, ReduceOp op>
 class RemoteLane : public LaneBase {
  public:
   using LaneBase::LaneBase;
@@ -43,7 +42,7 @@ class RemoteLane : public LaneBase {
     if (step.meets()) return;
     const bool remote = step.access == Access::Remote;
     for_runs(step, cursor, span_of(step, remote ? from_count(step) : 0, remote ? step.to.size(work_.n) : 0),
-             [&](const Span& span) { move_span<T, op>(step, span); });
+             [&](const Span& span) { move_span(step, span); });
     block_barrier();
   }
   TUTTI_DEVICE void post(const Step& step, const Cursor&) {

@@ -5,7 +5,10 @@
 //   destination   |head|  16 bytes a thread, several in flight  |tail|
 //
 // That is where all pointers lie alike with respect to 16 bytes; elsewhere it goes element by element (copies: by the
-// widest step that fits all).
+// widest step that fits all), with as many in flight.
+//
+// A thread's packs are `apart` from each other. Those beyond the end are read from where its first one is and not
+// written, so that one piece of code serves the whole and the rest.
 #pragma once
 
 #include <cstddef>
@@ -68,13 +71,39 @@ struct __attribute__((may_alias, aligned(2))) Pack<2> {
   uint16_t word;
 };
 
-// Averages are rare and divisions long: one copy of the code for each type.
-template <class E>
-TUTTI_OUTLINE typename E::Wide divided(typename E::Wide value, const Scale& scale) {
-  return E::divide(value, scale);
+// A pack from where the GPU reads 16 bytes at once only if it is told so: nvcc takes the loads of what is combined
+// apart.
+template <int kBytes>
+TUTTI_DEVICE Pack<kBytes> load_pack(const std::byte* from) {
+#if defined(__CUDA_ARCH__)
+  if constexpr (kBytes == 16) {
+    Pack<16> pack;
+    asm volatile("ld.v2.u64 {%0, %1}, [%2];" : "=l"(pack.word[0]), "=l"(pack.word[1]) : "l"(from) : "memory");
+    return pack;
+  }
+#endif
+  return *reinterpret_cast<const Pack<kBytes>*>(from);
+}
+template <int kBytes>
+TUTTI_DEVICE void store_pack(std::byte* to, const Pack<kBytes>& pack) {
+#if defined(__CUDA_ARCH__)
+  if constexpr (kBytes == 16) {
+    asm volatile("st.v2.u64 [%0], {%1, %2};" ::"l"(to), "l"(pack.word[0]), "l"(pack.word[1]) : "memory");
+    return;
+  }
+#endif
+  *reinterpret_cast<Pack<kBytes>*>(to) = pack;
 }
 
-// The elements of kPacks packs while they are combined.
+// Averages are rare and divisions long: one copy of the code for each type, over elements in memory.
+template <class E>
+TUTTI_OUTLINE void divide_all(typename E::Wide* values, int count, const Scale& scale) {
+#pragma unroll 1
+  for (int i = 0; i < count; ++i) values[i] = E::divide(values[i], scale);
+}
+
+// The elements of kPacks packs while they are combined, in registers: every index is a constant once loops are
+// unrolled.
 template <class T, ReduceOp op, int kBytes, int kPacks = 1>
 struct Gathered {
   using E = Element<T, op>;
@@ -97,10 +126,7 @@ struct Gathered {
     }
   }
   TUTTI_DEVICE void give(const Span& span, Pack<kBytes> (&packs)[kPacks]) {
-    if (op == ReduceOp::Sum && span.post != nullptr) {
-#pragma unroll
-      for (int i = 0; i < kAll; ++i) wide[i] = divided<E>(wide[i], *span.post);
-    }
+    if (op == ReduceOp::Sum && span.post != nullptr) divide(*span.post);
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
       T element[kEach];
@@ -109,45 +135,72 @@ struct Gathered {
       __builtin_memcpy(&packs[p], element, kBytes);
     }
   }
+
+ private:
+  // Through memory, only here.
+  TUTTI_DEVICE void divide(const Scale& scale) {
+    typename E::Wide values[kAll];
+#pragma unroll
+    for (int i = 0; i < kAll; ++i) values[i] = wide[i];
+    divide_all<E>(values, kAll, scale);
+#pragma unroll
+    for (int i = 0; i < kAll; ++i) wide[i] = values[i];
+  }
 };
 
-// kPacks packs of this thread, `apart` bytes from each other, from byte `at` of the span on.
-template <int kBytes, int kPacks>
-TUTTI_DEVICE void load_packs(const std::byte* from, uint64_t at, uint64_t apart, Pack<kBytes> (&packs)[kPacks]) {
+// Where a thread's packs are in the span.
+template <int kPacks>
+struct Places {
+  uint64_t at[kPacks];
+  TUTTI_DEVICE Places(uint64_t first, uint64_t apart, uint64_t end) {
 #pragma unroll
-  for (int p = 0; p < kPacks; ++p) packs[p] = *reinterpret_cast<const Pack<kBytes>*>(from + at + p * apart);
-}
-template <int kBytes, int kPacks>
-TUTTI_DEVICE void store_packs(const Span& span, uint64_t at, uint64_t apart, const Pack<kBytes> (&packs)[kPacks]) {
-  for (int d = 0; d < span.destinations(); ++d) {
-    std::byte* to = span.destination(d) + at;
-#pragma unroll
-    for (int p = 0; p < kPacks; ++p) *reinterpret_cast<Pack<kBytes>*>(to + p * apart) = packs[p];
+    for (int p = 0; p < kPacks; ++p) at[p] = first + p * apart < end ? first + p * apart : first;
   }
-}
+  template <int kBytes>
+  TUTTI_DEVICE void load(const std::byte* from, Pack<kBytes> (&packs)[kPacks]) const {
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) packs[p] = load_pack<kBytes>(from + at[p]);
+  }
+  template <int kBytes>
+  TUTTI_DEVICE void store(const Span& span, const Pack<kBytes> (&packs)[kPacks]) const {
+#pragma unroll 1
+    for (int d = 0; d < span.destinations(); ++d) {
+      std::byte* const to = span.destination(d);
+#pragma unroll
+      for (int p = 0; p < kPacks; ++p) {
+        if (p == 0 || at[p] != at[0]) store_pack<kBytes>(to + at[p], packs[p]);
+      }
+    }
+  }
+};
 
 template <class T, ReduceOp op>
 struct Combine {
   static constexpr int kElement = sizeof(T);
+  // The packs of a source are on their way while those of the one before are combined.
   template <int kBytes, int kPacks>
-  static TUTTI_DEVICE void packs(const Span& span, uint64_t at, uint64_t apart) {
+  static TUTTI_DEVICE void packs(const Span& span, const Places<kPacks>& places) {
     Gathered<T, op, kBytes, kPacks> gathered;
-    Pack<kBytes> pack[kPacks];
+    Pack<kBytes> pack[kPacks], next[kPacks];
+    places.load(span.source(0), pack);
+#pragma unroll 1
     for (int s = 0; s < span.sources(); ++s) {
-      load_packs(span.source(s), at, apart, pack);
+      if (s + 1 < span.sources()) places.load(span.source(s + 1), next);
       gathered.take(span, s, pack);
+#pragma unroll
+      for (int p = 0; p < kPacks; ++p) pack[p] = next[p];
     }
     gathered.give(span, pack);
-    store_packs(span, at, apart, pack);
+    places.store(span, pack);
   }
 };
 struct Copy {
   static constexpr int kElement = 1;
   template <int kBytes, int kPacks>
-  static TUTTI_DEVICE void packs(const Span& span, uint64_t at, uint64_t apart) {
+  static TUTTI_DEVICE void packs(const Span& span, const Places<kPacks>& places) {
     Pack<kBytes> pack[kPacks];
-    load_packs(span.source(0), at, apart, pack);
-    store_packs(span, at, apart, pack);
+    places.load(span.source(0), pack);
+    places.store(span, pack);
   }
 };
 
@@ -155,9 +208,9 @@ struct Copy {
 template <class Move, int kBytes, int kPacks>
 TUTTI_DEVICE void move_packs(const Span& span, uint64_t begin, uint64_t end) {
   const uint64_t apart = static_cast<uint64_t>(thread_count()) * kBytes;
-  uint64_t at = begin + static_cast<uint64_t>(thread_index()) * kBytes;
-  for (; at + (kPacks - 1) * apart < end; at += kPacks * apart) Move::template packs<kBytes, kPacks>(span, at, apart);
-  for (; at < end; at += apart) Move::template packs<kBytes, 1>(span, at, apart);
+#pragma unroll 1
+  for (uint64_t at = begin + static_cast<uint64_t>(thread_index()) * kBytes; at < end; at += kPacks * apart)
+    Move::template packs<kBytes, kPacks>(span, Places<kPacks>(at, apart, end));
 }
 
 // Bits in which some pointer of the span differs from the first destination, below 16.
@@ -170,26 +223,33 @@ TUTTI_DEVICE unsigned differences(const Span& span) {
   return differ;
 }
 
-// With pointers alike modulo kBytes: head and tail by elements.
+// By packs of kBytes where `alike` says that the pointers are so modulo kBytes, head and tail by elements; else all so.
 template <class Move, int kBytes, int kPacks>
-TUTTI_DEVICE void move_aligned(const Span& span) {
-  const auto first = reinterpret_cast<uintptr_t>(span.destination(0));
-  uint64_t head = (kBytes - first % kBytes) % kBytes;
-  if (head > span.bytes) head = span.bytes;
-  const uint64_t tail = head + (span.bytes - head) / kBytes * kBytes;
-  move_packs<Move, kBytes, kPacks>(span, head, tail);
+TUTTI_DEVICE void move_span_by(const Span& span, bool alike) {
+  uint64_t head = span.bytes, tail = span.bytes;
+  if (alike) {
+    head = (kBytes - reinterpret_cast<uintptr_t>(span.destination(0)) % kBytes) % kBytes;
+    if (head > span.bytes) head = span.bytes;
+    tail = head + (span.bytes - head) / kBytes * kBytes;
+    move_packs<Move, kBytes, kPacks>(span, head, tail);
+  }
 #pragma unroll 1
   for (int edge = 0; edge < 2; ++edge)
-    move_packs<Move, Move::kElement, 1>(span, edge == 0 ? 0 : tail, edge == 0 ? head : span.bytes);
+    move_packs<Move, Move::kElement, 4>(span, edge == 0 ? 0 : tail, edge == 0 ? head : span.bytes);
 }
 
 // Registers bound what is in flight: four packs of up to 8 elements, two of 16.
 template <class T, ReduceOp op>
-TUTTI_OUTLINE void combine(const Span& span) {
+TUTTI_OUTLINE void combine(const Span& given) {
   constexpr int kPacks = sizeof(T) == 1 ? 2 : 4;
+  const Span span = given;  // registers
   if (span.destinations() == 0 || span.bytes == 0) return;
-  if (differences(span) == 0) return move_aligned<Combine<T, op>, 16, kPacks>(span);
-  move_packs<Combine<T, op>, sizeof(T), 1>(span, 0, span.bytes);
+  move_span_by<Combine<T, op>, 16, kPacks>(span, differences(span) == 0);
+}
+
+// Outlined: inlined it would have a span in memory for each of its calls.
+TUTTI_OUTLINE void combine_elements(DataType type, ReduceOp op, const Span& span) {
+  with_element(type, op, [&]<class T, ReduceOp op_of>() { combine<T, op_of>(span); });
 }
 
 // The only source; a destination that is the source itself is left alone.
@@ -197,10 +257,9 @@ TUTTI_OUTLINE void copy(Span span) {
   if (span.kept == span.source(0)) span.kept = nullptr;
   if (span.destinations() == 0 || span.bytes == 0) return;
   const unsigned differ = differences(span);
-  if (differ == 0) return move_aligned<Copy, 16, 4>(span);
-  if (differ % 8 == 0) return move_aligned<Copy, 8, 4>(span);
-  if (differ % 4 == 0) return move_aligned<Copy, 4, 4>(span);
-  move_packs<Copy, 1, 4>(span, 0, span.bytes);
+  if (differ == 0) return move_span_by<Copy, 16, 4>(span, true);
+  if (differ % 8 == 0) return move_span_by<Copy, 8, 4>(span, true);
+  move_span_by<Copy, 4, 4>(span, differ % 4 == 0);
 }
 
 }  // namespace tutti::cuda

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "exec/cuda/step_table.h"
 
-#include <fmt/core.h>
-
 #include <algorithm>
 
 namespace tutti::cuda {
@@ -35,13 +33,6 @@ std::vector<Step> StepTable::steps_with_peers_at(const int* device_peers) const 
     place(step.to);
   }
   return placed;
-}
-
-std::string kernel_name(KernelProto proto, DataType type, ReduceOp op) {
-  return fmt::format("tutti_{}_{}_{}", kKernelProtoNames[static_cast<int>(proto)], type_name(type), op_name(op));
-}
-std::string copy_kernel_name(KernelProto proto) {
-  return fmt::format("tutti_{}_copy", kKernelProtoNames[static_cast<int>(proto)]);
 }
 
 }  // namespace tutti::cuda

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// StepTable: the steps of one schedule on one rank as data for a kernel, made once per plan. Also the kernels' names.
-// Host only.
+// StepTable: the steps of one schedule on one rank as data for a kernel, made once per plan. Host
+// only.
 #pragma once
 
-#include <string>
 #include <vector>
 
 #include "algo/catalog.h"
@@ -21,8 +20,5 @@ struct StepTable {
   // The steps for a GPU that has `peers` at this address.
   std::vector<Step> steps_with_peers_at(const int* device_peers) const;
 };
-
-std::string kernel_name(KernelProto proto, DataType type, ReduceOp op);
-std::string copy_kernel_name(KernelProto proto);
 
 }  // namespace tutti::cuda

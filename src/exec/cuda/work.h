@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a kernel launch gets: plain structures, made by the host and read by thread blocks.
 //
-// Kernels. Each takes one CudaLaunch by value and nothing else. Names (kernel_name of step_table.h):
+// Kernels: one for each protocol, tutti_<proto> (kernel_name of loaded_kernels.h); each takes one CudaLaunch by value
+// and nothing else. Type and operator are those of each work, so that calls of any kinds can share a launch.
 //
-//     tutti_<proto>_<type>_<op>    proto simple, ll, ll128, remote; type and op as type_name and op_name spell them
-//     tutti_<proto>_copy           collectives that do not reduce; sizes and offsets in bytes (element_bytes 1)
-//
-// Averages and pre-multiplied sums are the kernel of sum with `post` or `pre`. Grid: one block for each CudaBlock of
+// Averages and pre-multiplied sums are sums with `post` or `pre`. Grid: one block for each CudaBlock of
 // each work, works in order of first_block. Blocks of kLeastThreads .. kMostThreads threads, a multiple of a warp.
 // Dynamic shared memory: shared_bytes() of the largest most_from and most_to in the launch.
 //
@@ -141,8 +139,9 @@ struct CudaWork {
   std::byte* scratch = nullptr;  // device memory; Plan::scratch_bytes
   CollLayout layout;             // bytes; tables in device memory
   int me = 0, n = 1;
-  uint32_t identity = 0;  // & kIdentityMask
-  uint32_t element_bytes = 1;
+  uint32_t identity = 0;            // & kIdentityMask
+  DataType type = DataType::Uint8;  // of what is combined; what is only copied is bytes, whatever this says
+  ReduceOp op = ReduceOp::Max;
   Scale pre, post;               // None, or of the call: Multiply my input, Divide the last reduction
   const void* pre_at = nullptr;  // instead of `pre`: the factor, an element in memory that the GPU can read
   Opening opening;               // Remote: what peers are told of my buffers

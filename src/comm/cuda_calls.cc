@@ -1,0 +1,523 @@
+// SPDX-License-Identifier: Apache-2.0
+// Calls of a team: brought by threads, matched, launched.
+#include <algorithm>
+#include <bit>
+
+#include "base/deadline.h"
+#include "base/env.h"
+#include "base/log.h"
+#include "comm/call_shape.h"
+#include "comm/communicator.h"
+#include "comm/cuda_team.h"
+
+namespace tutti {
+
+struct CudaSubmission {
+  using Clock = std::chrono::steady_clock;
+  struct Order {  // a stream of this thread that has to wait for a launch by another
+    size_t device;
+    gpu::CudaStreamHandle stream;
+    const gpu::OwnedEvent* done;
+  };
+  std::vector<std::unique_ptr<CudaTeam::Pending>> calls;
+  size_t waiting = 0;  // not launched yet
+  Status status;       // the first failure among them
+  std::vector<Order> orders;
+};
+
+namespace {
+
+constexpr int kMostKnownBuffers = 64;
+
+// Threads of a block: one for each 16 bytes of a slice, within what kernels take.
+unsigned threads_for(const Plan& plan, uint64_t bytes) {
+  if (env().cuda_threads > 0) {
+    const auto wanted = static_cast<unsigned>(env().cuda_threads) / cuda::kWarpThreads * cuda::kWarpThreads;
+    return std::clamp<unsigned>(wanted, cuda::kLeastThreads, cuda::kMostThreads);
+  }
+  constexpr uint64_t kEach = 16, kLeast = 64;
+  const uint64_t slice = std::min(std::max<uint64_t>(bytes, 1), plan.slice_bytes);
+  return static_cast<unsigned>(std::clamp<uint64_t>(std::bit_ceil(slice / kEach), kLeast, cuda::kMostThreads));
+}
+
+bool moves_nothing(const Request& request) { return request.tables == nullptr && request.count == 0; }
+
+// Bytes of tables in the memory of a flight, as take() rounds them.
+uint64_t table_bytes(const Request& request, int n) {
+  return request.tables == nullptr ? 0 : 4 * ((static_cast<uint64_t>(n) * sizeof(uint64_t) + 15) / 16 * 16);
+}
+const uint64_t* keep(const std::vector<uint64_t>& table, CudaFlight& flight) {
+  if (table.empty()) return nullptr;
+  auto* const at = flight.take<uint64_t>(table.size());
+  std::copy(table.begin(), table.end(), at);
+  return at;
+}
+
+// What a rank reads and writes of its two buffers, in bytes; a table of blocks is taken at its word.
+uint64_t side_bytes(const Layout& layout, int blocks) {
+  if (blocks == 0) return 0;
+  switch (layout.kind) {
+    case Layout::Kind::Region:
+      return layout.length;
+    case Layout::Kind::Strided:
+      return layout.length * static_cast<uint64_t>(blocks);
+    case Layout::Kind::Table:
+      break;
+  }
+  return *std::max_element(layout.lengths, layout.lengths + blocks);
+}
+
+}  // namespace
+
+// ---- where buffers are ----
+
+Result<const std::byte*> CudaTeam::reach(int rank, const void* buffer, const char* which, const Request& request) {
+  const auto at = reinterpret_cast<uintptr_t>(buffer);
+  const gpu::CudaDevicePtr& mine = device(rank).gpu;
+  for (const KnownBuffer& known : known_buffers_) {
+    if (at >= known.start && at < known.end && known.device == mine->ordinal())
+      return static_cast<const std::byte*>(buffer);
+  }
+  TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::PointerKind> kind, gpu::pointer_kind(mine, buffer));
+  if (!kind.has_value()) {
+    // Grace Hopper, or a kernel that hands pages over to GPUs: all memory of the process is theirs.
+    if (mine->attribute(gpu::kCudaPageableMemoryAccess) != 0) return static_cast<const std::byte*>(buffer);
+    return invalid_argument(
+        "rank {}: the {} of {} is pageable host memory, which CUDA device {} cannot use: pass memory of the device "
+        "(cudaMalloc), managed memory (cudaMallocManaged), or register it (cudaHostRegister)",
+        rank, which, describe(request), mine->ordinal());
+  }
+  if (kind->on_device && !kind->managed && kind->device != mine->ordinal()) {
+    const bool peer = std::any_of(devices_.begin(), devices_.end(),
+                                  [&](const TeamDevice& one) { return one.gpu->ordinal() == kind->device; });
+    if (!peer)
+      return invalid_argument(
+          "rank {}: the {} of {} is memory of CUDA device {}, but the rank's device is {}: pass memory of that device",
+          rank, which, describe(request), kind->device, mine->ordinal());
+  }
+  if (kind->device_address == 0)
+    return invalid_argument(
+        "rank {}: the {} of {} is host memory that was registered without a mapping for devices: register it with "
+        "cudaHostRegisterMapped",
+        rank, which, describe(request));
+  // Memory of a device stays that until the address is given to something else of a device; of host memory it is not
+  // known when it is unregistered.
+  if (kind->on_device && !kind->managed && kind->bytes > 0) {
+    if (known_buffers_.size() == kMostKnownBuffers) known_buffers_.erase(known_buffers_.begin());
+    known_buffers_.push_back({kind->start, kind->start + kind->bytes, mine->ordinal()});
+  }
+  return reinterpret_cast<const std::byte*>(kind->device_address);
+}
+
+Status CudaTeam::resolve(Pending& pending) {
+  const int rank = pending.call.rank;
+  const Request& request = pending.call.request;
+  Communicator& comm = *comms_[index(rank)];
+  TUTTI_TRY(gpu::CudaStream(device(rank).gpu, pending.call.stream).check_device());
+  if (request.output == comm.barrier_word()) {
+    pending.input = pending.output = barrier_words_[index(rank)];
+    return {};
+  }
+  const BlockTables* const tables = request.tables.get();
+  const CollLayout layout = layout_of(
+      request, n(), rank, {tables ? tables->in_offsets.data() : nullptr, tables ? tables->in_lengths.data() : nullptr},
+      {tables ? tables->out_offsets.data() : nullptr, tables ? tables->out_lengths.data() : nullptr});
+  const bool sends = request.point_to_point() && request.is_send;
+  const bool receives = request.point_to_point() && !request.is_send;
+  const uint64_t in = receives ? 0 : sends ? request.bytes() : side_bytes(layout.input, layout.input_blocks);
+  const uint64_t out = sends ? 0 : receives ? request.bytes() : side_bytes(layout.output, layout.output_blocks);
+  if (in > 0) {
+    TUTTI_ASSIGN_OR_RETURN(pending.input, reach(rank, request.input, sends ? "buffer" : "send buffer", request));
+  }
+  if (out > 0) {
+    TUTTI_ASSIGN_OR_RETURN(const std::byte* const to,
+                           reach(rank, request.output, receives ? "buffer" : "receive buffer", request));
+    pending.output = const_cast<std::byte*>(to);
+  }
+  return {};
+}
+
+// ---- plans ----
+
+Result<const cuda::PlacedPlan*> CudaTeam::plan_of(const Request& request) {
+  const std::pair<uint64_t, uint64_t> key{request.kind(), request.bytes()};
+  if (const auto known = plans_.find(key); known != plans_.end()) return &known->second;
+  const Summary& summary = comms_.front()->summary();
+  TUTTI_ASSIGN_OR_RETURN(const Plan plan, make_plan(summary, shape_of(request)));
+  const ScheduleArgs args{.n = n(), .root = request.root, .hosts = summary.ranks().hosts, .user = plan.user};
+  TUTTI_ASSIGN_OR_RETURN(cuda::PlacedPlan placed, cuda::place_collective(plan, args, stores_, *ends_, *scratch_));
+  TUTTI_TRY(finish_stores());
+  log_info(Subsystem::Plan, "{}: {} -> {}/{}, {} channel(s), slices of {} bytes, {} block(s) for each rank, on CUDA",
+           comms_.front()->name(), describe(request), name(plan.algo), name(plan.proto), plan.channels,
+           plan.slice_bytes, placed.block_count);
+  return &plans_.emplace(key, std::move(placed)).first->second;
+}
+
+Result<const cuda::PlacedPlan*> CudaTeam::plan_of_message(const Pending& pending) {
+  const Request& request = pending.call.request;
+  const Summary& summary = comms_[index(pending.call.rank)]->summary();
+  TUTTI_ASSIGN_OR_RETURN(const Plan plan, make_plan(summary, shape_of(request)));
+  const std::tuple key{pending.call.rank, request.root, request.is_send, plan.proto,
+                       plan.slice_bytes * 64 + static_cast<uint64_t>(plan.channels)};
+  if (const auto known = message_plans_.find(key); known != message_plans_.end()) return &known->second;
+  const ScheduleArgs args{.me = pending.call.rank,
+                          .n = n(),
+                          .root = request.root,
+                          .part = request.is_send ? 0 : 1,
+                          .hosts = summary.ranks().hosts};
+  TUTTI_ASSIGN_OR_RETURN(cuda::PlacedPlan placed, cuda::place_message(plan, args, stores_, *ends_));
+  TUTTI_TRY(finish_stores());
+  return &message_plans_.emplace(key, std::move(placed)).first->second;
+}
+
+// ---- launches ----
+
+CudaPart CudaTeam::part_of(Pending& pending, const cuda::PlacedPlan& plan, CudaFlight& flight) {
+  const Request& request = pending.call.request;
+  const int rank = pending.call.rank;
+  const cuda::PlacedPlan::OfRank& placed = plan.ranks[index(rank)];
+  CudaPart part;
+  part.rank = rank;
+  part.device = device_index_[index(rank)];
+  part.stream = pending.call.stream;
+  part.ready = pending.waits ? &pending.ready : nullptr;
+  part.blocks = plan.block_count;
+  cuda::CudaWork& work = part.work;
+  work.blocks = placed.blocks;
+  work.input = pending.input;
+  work.output = pending.output;
+  work.scratch = placed.scratch;
+  work.me = rank;
+  work.n = n();
+  work.identity = call_identity(request);
+  BlockTable in{}, out{};
+  if (const BlockTables* tables = request.tables.get()) {
+    in = {keep(tables->in_offsets, flight), keep(tables->in_lengths, flight)};
+    out = {keep(tables->out_offsets, flight), keep(tables->out_lengths, flight)};
+  }
+  work.layout = layout_of(request, n(), rank, in, out);
+  if (reduces(request.coll)) {
+    work.type = request.type;
+    work.op = request.op;
+    if (request.prescaled) work.pre = request.scale;
+    work.pre_at = request.scale_at;
+    if (request.average) work.post = Scale::divide(static_cast<uint32_t>(n()));
+  }
+  return part;
+}
+
+// Books, kept once the kernels are on their way.
+void CudaTeam::note(Pending& pending, const Plan& plan, CudaFlight& flight, uint32_t blocks) {
+  const Request& request = pending.call.request;
+  Communicator& comm = *comms_[index(pending.call.rank)];
+  const uint32_t identity = call_identity(request);
+  const Communicator::CallMark mark = comm.posted(request, identity, plan);
+  const uint32_t first = flight.notes.empty() ? 0 : flight.notes.back().first + flight.notes.back().count;
+  flight.notes.push_back({pending.call.rank, first, blocks, board_call(request, identity, mark.number),
+                          request.point_to_point(), mark.number, mark.record});
+}
+
+Status CudaTeam::check_alike(const Set& set) const {
+  const Request& first = set.front()->call.request;
+  const auto alike = [&](const Request& other) {
+    return other.kind() == first.kind() && (first.tables != nullptr || other.count == first.count);
+  };
+  for (const Pending* one : set) {
+    if (alike(one->call.request)) continue;
+    return remote_error(
+        "{}: rank {} calls {} where rank {} calls {}: all ranks have to make the same calls in the same order",
+        comms_[index(one->call.rank)]->name(), one->call.rank, describe(one->call.request), set.front()->call.rank,
+        describe(first));
+  }
+  return {};
+}
+
+Status CudaTeam::launch_collective(Set& set, CudaFlight*& flight) {
+  const Request& request = set.front()->call.request;
+  if (moves_nothing(request)) return {};
+  TUTTI_ASSIGN_OR_RETURN(const cuda::PlacedPlan* const plan, plan_of(request));
+  uint64_t tables = 0;
+  for (const Pending* one : set) tables += table_bytes(one->call.request, n());
+  TUTTI_ASSIGN_OR_RETURN(CudaFlight* const prepared,
+                         launcher_->prepare(tables, set.size(), plan->block_count * static_cast<uint32_t>(set.size())));
+  std::vector<CudaPart> parts;
+  for (Pending* one : set) parts.push_back(part_of(*one, *plan, *prepared));
+  TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, launcher_->capture_of(parts));
+  const unsigned threads =
+      threads_for(plan->plan, request.tables == nullptr ? request.bytes() : plan->plan.slice_bytes);
+  TUTTI_TRY(launcher_->launch(*prepared, parts, plan->proto, threads, plan->shared_bytes, capture));
+  for (Pending* one : set) note(*one, plan->plan, *prepared, plan->block_count);
+  flight = prepared;
+  return {};
+}
+
+// Pairs of different ends and of one protocol, side by side.
+Status CudaTeam::launch_messages(std::vector<Message>& wave, CudaFlight*& flight) {
+  uint32_t blocks = 0, shared = 0;
+  unsigned threads = cuda::kLeastThreads;
+  for (const Message& one : wave) {
+    blocks += one.send_plan->block_count + one.receive_plan->block_count;
+    shared = std::max({shared, one.send_plan->shared_bytes, one.receive_plan->shared_bytes});
+    threads = std::max(threads, threads_for(one.send_plan->plan, one.send->call.request.bytes()));
+  }
+  TUTTI_ASSIGN_OR_RETURN(CudaFlight* const prepared, launcher_->prepare(0, wave.size() * 2, blocks));
+  std::vector<CudaPart> parts;
+  for (const Message& one : wave) {
+    parts.push_back(part_of(*one.send, *one.send_plan, *prepared));
+    parts.push_back(part_of(*one.receive, *one.receive_plan, *prepared));
+  }
+  TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, launcher_->capture_of(parts));
+  TUTTI_TRY(launcher_->launch(*prepared, parts, wave.front().send_plan->proto, threads, shared, capture));
+  for (const Message& one : wave) {
+    note(*one.send, one.send_plan->plan, *prepared, one.send_plan->block_count);
+    note(*one.receive, one.receive_plan->plan, *prepared, one.receive_plan->block_count);
+  }
+  flight = prepared;
+  return {};
+}
+
+// A rank's message to itself, both halves of which its own thread has brought.
+Status CudaTeam::copy_to_self(Message& message) {
+  const Request& sent = message.send->call.request;
+  const TeamDevice& here = device(message.send->call.rank);
+  const gpu::CudaStream from(here.gpu, message.send->call.stream), to(here.gpu, message.receive->call.stream);
+  const bool apart = from.handle() != to.handle();
+  gpu::OwnedEvent& join = message.send->ready;
+  if (apart) {
+    TUTTI_ASSIGN_OR_RETURN(join, gpu::make_event(here.gpu));
+    TUTTI_TRY(from.record(join));
+    TUTTI_TRY(to.wait(join));
+  }
+  if (sent.bytes() > 0 && message.send->input != message.receive->output)
+    TUTTI_TRY(to.copy(reinterpret_cast<uintptr_t>(message.receive->output),
+                      reinterpret_cast<uintptr_t>(message.send->input), sent.bytes()));
+  if (!apart) return {};
+  TUTTI_TRY(to.record(join));
+  return from.wait(join);
+}
+
+// ---- matching ----
+
+void CudaTeam::launched(Pending& pending, const CudaFlight* flight, const CudaSubmission& mine, const Status& status) {
+  CudaSubmission& by = *pending.by;
+  --by.waiting;
+  if (by.status.ok()) by.status = status;
+  if (&by == &mine) return;
+  if (flight != nullptr && status.ok()) {
+    const size_t at = device_index_[index(pending.call.rank)];
+    by.orders.push_back({at, pending.call.stream, &flight->done[at]});
+  }
+  changed_.notify_all();
+}
+
+void CudaTeam::match(CudaSubmission& mine) {
+  const auto complete = [this] {
+    return std::all_of(queues_.begin(), queues_.end(), [](const auto& queue) { return !queue.empty(); });
+  };
+  while (failure_.ok() && complete()) {
+    Set set;
+    for (auto& queue : queues_) {
+      set.push_back(queue.front());
+      queue.pop_front();
+    }
+    CudaFlight* flight = nullptr;
+    Status status = check_alike(set);
+    const bool alike = status.ok();
+    if (alike) status = launch_collective(set, flight);
+    for (Pending* one : set) launched(*one, flight, mine, status);
+    if (!alike || launcher_->stopped() || status.code() == Code::CudaError) fail(status);
+  }
+  if (failure_.ok()) match_messages(mine);
+}
+
+void CudaTeam::match_messages(CudaSubmission& mine) {
+  for (;;) {
+    // One of each pair of ranks at a time: two would use the same ends.
+    std::map<cuda::KernelProto, std::vector<Message>> waves;
+    std::vector<Message> own;
+    bool any = false;
+    Status status;
+    for (auto at = lanes_.begin(); at != lanes_.end();) {
+      Lane& lane = at->second;
+      if (lane.sends.empty() || lane.receives.empty()) {
+        at = lane.sends.empty() && lane.receives.empty() ? lanes_.erase(at) : std::next(at);
+        continue;
+      }
+      any = true;
+      Message message{lane.sends.front(), lane.receives.front()};
+      lane.sends.pop_front();
+      lane.receives.pop_front();
+      const Request &sent = message.send->call.request, &received = message.receive->call.request;
+      if (sent.bytes() != received.bytes() || sent.type != received.type) {
+        status = remote_error("rank {} sends {} to rank {}, which receives {}: give both the same count and type",
+                              message.send->call.rank, describe(sent), message.receive->call.rank, describe(received));
+      }
+      if (status.ok() && at->first.first != at->first.second && sent.count > 0) {
+        Result<const cuda::PlacedPlan*> plan = plan_of_message(*message.send);
+        if (plan.ok()) {
+          message.send_plan = *plan;
+          plan = plan_of_message(*message.receive);
+        }
+        if (plan.ok()) message.receive_plan = *plan;
+        status = plan.status();
+      }
+      (message.send_plan != nullptr ? waves[message.send_plan->proto] : own).push_back(message);
+      ++at;
+    }
+    if (!any) return;
+    const auto end = [&](Message& message, const CudaFlight* flight, const Status& how) {
+      launched(*message.send, flight, mine, how);
+      launched(*message.receive, flight, mine, how);
+    };
+    for (Message& message : own) {
+      const bool to_self = message.send->call.rank == message.receive->call.rank;
+      if (status.ok() && to_self) status = copy_to_self(message);
+      end(message, nullptr, status);
+    }
+    for (auto& [proto, wave] : waves) {
+      for (size_t begin = 0; begin < wave.size();) {
+        std::vector<Message> some;
+        uint32_t blocks = 0;
+        for (; begin < wave.size(); ++begin) {
+          const uint32_t more = wave[begin].send_plan->block_count + wave[begin].receive_plan->block_count;
+          if (!some.empty() && blocks + more > most_message_blocks_) break;
+          blocks += more;
+          some.push_back(wave[begin]);
+        }
+        CudaFlight* flight = nullptr;
+        if (status.ok()) status = launch_messages(some, flight);
+        for (Message& message : some) end(message, flight, status);
+      }
+    }
+    if (status.ok()) continue;
+    if (launcher_->stopped() || status.code() == Code::CudaError || status.code() == Code::RemoteError) fail(status);
+    return;
+  }
+}
+
+Result<std::shared_ptr<CudaSubmission>> CudaTeam::enqueue(std::vector<Call> calls) {
+  const std::lock_guard lock(mutex_);
+  const gpu::AllowedWhileCapturing allowed(devices_.front().gpu->cuda());
+  TUTTI_TRY(look());
+  auto mine = std::make_shared<CudaSubmission>();
+  for (Call& call : calls) {
+    auto pending = std::make_unique<Pending>();
+    pending->call = std::move(call);
+    pending->by = mine.get();
+    const Status usable = resolve(*pending);
+    if (usable.code() == Code::CudaError) fail(usable);  // an argument error is the caller's alone
+    TUTTI_TRY(usable);
+    mine->calls.push_back(std::move(pending));
+  }
+  mine->waiting = mine->calls.size();
+  for (const auto& one : mine->calls) {
+    const Request& request = one->call.request;
+    const int me = one->call.rank;
+    if (!request.point_to_point()) {
+      queues_[index(me)].push_back(one.get());
+    } else if (request.is_send) {
+      lanes_[{me, request.root}].sends.push_back(one.get());
+    } else {
+      lanes_[{request.root, me}].receives.push_back(one.get());
+    }
+  }
+  match(*mine);
+  if (mine->waiting == 0 || !failure_.ok()) return mine;
+  const Status marked = mark_places(*mine);
+  if (marked.ok()) return mine;
+  withdraw(*mine);
+  return marked;
+}
+
+// The calls of `mine` that wait for other ranks: their places in the streams, which only this thread may name.
+Status CudaTeam::mark_places(CudaSubmission& mine) {
+  for (const auto& one : mine.calls) {
+    if (!queued(*one)) continue;
+    const TeamDevice& here = device(one->call.rank);
+    const gpu::CudaStream stream(here.gpu, one->call.stream);
+    TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, stream.capture());
+    if (capture)
+      return invalid_usage(
+          "rank {}: {} is being captured, but not all ranks it needs have called in this group: a call that is "
+          "captured "
+          "needs the calls of all its ranks between the same tuttiGroupStart and tuttiGroupEnd",
+          one->call.rank, describe(one->call.request));
+    if (one->call.request.point_to_point() && one->call.request.root == one->call.rank)
+      return invalid_usage(
+          "rank {} sends to or receives from itself without the other half: put each send to oneself and its receive "
+          "into "
+          "the same group",
+          one->call.rank);
+    TUTTI_ASSIGN_OR_RETURN(one->ready, gpu::make_event(here.gpu));
+    TUTTI_TRY(stream.record(one->ready));
+    one->waits = true;
+  }
+  return {};
+}
+
+bool CudaTeam::queued(const Pending& pending) const {
+  const auto in = [&](const std::deque<Pending*>& queue) {
+    return std::find(queue.begin(), queue.end(), &pending) != queue.end();
+  };
+  const Request& request = pending.call.request;
+  if (!request.point_to_point()) return in(queues_[index(pending.call.rank)]);
+  const int me = pending.call.rank;
+  const auto lane = lanes_.find(request.is_send ? std::pair{me, request.root} : std::pair{request.root, me});
+  return lane != lanes_.end() && in(request.is_send ? lane->second.sends : lane->second.receives);
+}
+
+void CudaTeam::withdraw(CudaSubmission& submission) {
+  const auto drop = [&](std::deque<Pending*>& queue) {
+    std::erase_if(queue, [&](const Pending* one) { return one->by == &submission; });
+  };
+  for (auto& queue : queues_) drop(queue);
+  for (auto& [pair, lane] : lanes_) {
+    drop(lane.sends);
+    drop(lane.receives);
+  }
+}
+
+// Which ranks the first call that waits is missing, in words; `gone`: whether one of them will never call.
+std::string CudaTeam::missing_for(const CudaSubmission& submission, bool& gone) const {
+  for (const auto& one : submission.calls) {
+    if (!queued(*one)) continue;
+    const Request& request = one->call.request;
+    std::string who;
+    for (int rank = 0; rank < n(); ++rank) {
+      const bool missing = request.point_to_point() ? rank == request.root : queues_[index(rank)].empty();
+      if (!missing) continue;
+      who += fmt::format("{}{}", who.empty() ? "" : ", ", rank);
+      gone = gone || left_[index(rank)];
+    }
+    return fmt::format("{}: rank {} waits in {} for the call of rank(s) {}", comms_[index(one->call.rank)]->name(),
+                       one->call.rank, describe(request), who);
+  }
+  return {};
+}
+
+Status CudaTeam::wait(CudaSubmission& submission) {
+  constexpr auto kLookEvery = std::chrono::milliseconds(20);
+  const Deadline deadline = Deadline::in_ms(env().timeout), warning = Deadline::in_ms(env().warn_after);
+  constexpr const char* kRemedy =
+      "ranks on CUDA devices call in one group (tuttiGroupStart), or each from a thread of its own";
+  std::unique_lock lock(mutex_);
+  for (bool warned = false; submission.waiting > 0 && failure_.ok();) {
+    bool gone = false;
+    const std::string missing = missing_for(submission, gone);
+    if (gone) fail(remote_error("{}, which has left the communicator", missing));
+    if (deadline.passed()) fail(remote_error("{}, for longer than TUTTI_TIMEOUT: {}", missing, kRemedy));
+    if (!failure_.ok()) break;
+    if (!warned && warning.passed()) {
+      warned = true;
+      log_warn(Subsystem::Health, "{}: {}", missing, kRemedy);
+    }
+    changed_.wait_for(lock, kLookEvery);
+  }
+  withdraw(submission);
+  for (const CudaSubmission::Order& order : submission.orders)
+    TUTTI_TRY(gpu::CudaStream(devices_[order.device].gpu, order.stream).wait(*order.done));
+  if (submission.waiting > 0) return failure_;
+  return submission.status;
+}
+
+}  // namespace tutti

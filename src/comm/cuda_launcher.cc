@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "comm/cuda_launcher.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "comm/cuda_gate.h"
+
+namespace tutti {
+namespace {
+
+constexpr uint64_t kLeastMemory = 4096;
+
+// What a graph holds on to.
+using GraphGone = std::shared_ptr<std::atomic<bool>>;
+void graph_is_gone(void* held) {
+  const std::unique_ptr<GraphGone> flag(static_cast<GraphGone*>(held));
+  (*flag)->store(true, std::memory_order_release);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<CudaLauncher>> CudaLauncher::create(std::vector<TeamDevice>& devices) {
+  std::unique_ptr<CudaLauncher> launcher(new CudaLauncher(devices));
+  TUTTI_ASSIGN_OR_RETURN(launcher->control_memory_,
+                         gpu::allocate_pinned(devices.front().gpu, sizeof(cuda::CudaControl)));
+  launcher->control_ = new (launcher->control_memory_.get()) cuda::CudaControl;
+  return launcher;
+}
+
+CudaLauncher::~CudaLauncher() { CudaGate::of_process().leave(this); }
+
+Result<std::optional<gpu::CudaCapture>> CudaLauncher::capture_of(const std::vector<CudaPart>& parts) const {
+  std::optional<gpu::CudaCapture> common;
+  const CudaPart* first = nullptr;
+  for (const CudaPart& part : parts) {
+    if (part.ready != nullptr) continue;  // a stream of another thread: not captured, or it would not have waited
+    std::optional<gpu::CudaCapture> its;
+    const bool known = first != nullptr && part.stream == first->stream && part.device == first->device;
+    if (known) continue;
+    TUTTI_ASSIGN_OR_RETURN(its, stream(part.device, part.stream).capture());
+    if (first == nullptr) {
+      first = &part;
+      common = its;
+      continue;
+    }
+    if (its.has_value() != common.has_value() || (its.has_value() && its->id != common->id))
+      return invalid_usage(
+          "the streams of ranks {} and {} are not part of the same capture, but their calls are one launch: capture "
+          "one "
+          "of the streams and let the others join it (cudaEventRecord on it, cudaStreamWaitEvent on them)",
+          first->rank, part.rank);
+  }
+  return common;
+}
+
+Result<CudaFlight*> CudaLauncher::prepare(uint64_t table_bytes, size_t works, uint32_t blocks) {
+  uint64_t wanted = table_bytes + blocks * sizeof(uint64_t) + 16 * (devices_.size() + 2);
+  if (works > cuda::kFewWorks) wanted += works * sizeof(cuda::CudaWork);
+  CudaFlight* flight = nullptr;
+  for (CudaFlight*& one : resting_) {
+    if (one->bytes < wanted) continue;
+    flight = std::exchange(one, resting_.back());
+    resting_.pop_back();
+    break;
+  }
+  if (flight == nullptr) {
+    auto made = std::make_unique<CudaFlight>();
+    made->bytes = std::max(wanted, kLeastMemory);
+    TUTTI_ASSIGN_OR_RETURN(made->memory, gpu::allocate_pinned(devices_.front().gpu, made->bytes));
+    made->done.resize(devices_.size());
+    flight = made.get();
+    flights_.push_back(std::move(made));
+  }
+  flight->used = 0;
+  flight->notes.clear();
+  flight->devices.clear();
+  flight->graph_gone.reset();
+  flight->report_count = blocks;
+  flight->reports = flight->take<uint64_t>(blocks);
+  std::fill_n(flight->reports, blocks, 0);
+  return flight;
+}
+
+std::vector<CudaLauncher::Grid> CudaLauncher::cut(CudaFlight& flight, std::vector<CudaPart>& parts) const {
+  std::vector<Grid> grids(devices_.size());
+  uint32_t reports = 0;
+  for (CudaPart& part : parts) {
+    Grid& grid = grids[part.device];
+    part.work.first_block = grid.blocks;
+    part.work.block_count = part.blocks;
+    part.work.control = control_;
+    part.work.reports = flight.reports + reports;
+    reports += part.blocks;
+    grid.blocks += part.blocks;
+    grid.parts.push_back(&part);
+  }
+  for (size_t device = 0; device < grids.size(); ++device) {
+    Grid& grid = grids[device];
+    if (grid.parts.empty()) continue;
+    const size_t works = grid.parts.size();
+    cuda::CudaWork* at = grid.launch.few;
+    if (works > static_cast<size_t>(cuda::kFewWorks)) grid.launch.works = at = flight.take<cuda::CudaWork>(works);
+    for (CudaPart* part : grid.parts) *at++ = part->work;
+    grid.launch.work_count = static_cast<uint32_t>(works);
+    grid.ours = true;
+    for (const CudaPart* part : grid.parts) {
+      if (part->ready != nullptr) continue;
+      if (std::exchange(grid.ours, false)) {
+        grid.stream = part->stream;
+      } else if (part->stream != grid.stream &&
+                 std::find(grid.joining.begin(), grid.joining.end(), part->stream) == grid.joining.end()) {
+        grid.joining.push_back(part->stream);
+      }
+    }
+    if (grid.ours) grid.stream = devices_[device].side.get();
+  }
+  return grids;
+}
+
+Result<int> CudaLauncher::places_for(const Grid& grid, size_t device, cuda::KernelProto proto, unsigned threads,
+                                     unsigned shared_bytes) const {
+  TUTTI_ASSIGN_OR_RETURN(const int most, devices_[device].kernels->most_blocks_at_once(proto, threads, shared_bytes));
+  if (static_cast<int>(grid.blocks) <= most) return most;
+  return invalid_usage(
+      "CUDA device {} holds {} blocks at once, and the call needs {} for {} rank(s): use fewer ranks on the device, or "
+      "fewer channels (TUTTI_MAX_CHANNELS, or maxChannels)",
+      devices_[device].gpu->ordinal(), most, grid.blocks, grid.parts.size());
+}
+
+// The streams of all ranks, and the communicator's launch before.
+Status CudaLauncher::wait_for_work_before(const Grid& grid, size_t device, uint64_t capture) {
+  const gpu::CudaStream on = stream(device, grid.stream);
+  for (const gpu::CudaStreamHandle other : grid.joining) {
+    gpu::OwnedEvent& join = joins_[device];
+    if (!join) {
+      TUTTI_ASSIGN_OR_RETURN(join, gpu::make_event(devices_[device].gpu));
+    }
+    TUTTI_TRY(stream(device, other).record(join));
+    TUTTI_TRY(on.wait(join));
+  }
+  for (const CudaPart* part : grid.parts) {
+    if (part->ready != nullptr) TUTTI_TRY(on.wait(*part->ready));
+  }
+  // What is captured and what is not have no order but that in which the program launches its graphs.
+  const Tail& tail = tails_[device];
+  if (tail.done != nullptr && tail.capture == capture) TUTTI_TRY(on.wait(*tail.done));
+  return {};
+}
+
+Status CudaLauncher::order_after(const Grid& grid, size_t device, const CudaFlight& flight) const {
+  for (const gpu::CudaStreamHandle other : grid.joining) TUTTI_TRY(stream(device, other).wait(flight.done[device]));
+  return {};
+}
+
+// A graph's launch cannot wait for what is not in the graph (docs/cuda.md).
+Status CudaLauncher::pass_gate(const Grid& grid, size_t device, int places, bool captured) {
+  const auto before =
+      CudaGate::of_process().ask(this, devices_[device].gpu->ordinal(), static_cast<int>(grid.blocks), places);
+  for (const gpu::OwnedEvent* done : before) {
+    if (!captured) TUTTI_TRY(stream(device, grid.stream).wait(*done));
+  }
+  if (gates_[device]) return {};
+  TUTTI_ASSIGN_OR_RETURN(gates_[device], gpu::make_event(devices_[device].gpu));
+  return {};
+}
+
+// The kernel on one device, and what comes after it there.
+Status CudaLauncher::put(Grid& grid, size_t device, CudaFlight& flight, cuda::KernelProto proto, unsigned threads,
+                         unsigned shared_bytes, uint64_t capture, bool& begun) {
+  const gpu::CudaStream on = stream(device, grid.stream);
+  TUTTI_TRY(cuda::launch(*devices_[device].kernels, proto, on, grid.blocks, threads, shared_bytes, grid.launch));
+  begun = true;
+  TUTTI_TRY(on.record(flight.done[device]));
+  tails_[device] = {&flight.done[device], capture};
+  if (flight.devices.size() > 1 && capture == 0) {
+    TUTTI_TRY(on.record(gates_[device]));
+    CudaGate::of_process().note(this, devices_[device].gpu->ordinal(), &gates_[device]);
+  }
+  return order_after(grid, device, flight);
+}
+
+Status CudaLauncher::keep(CudaFlight& flight, const std::optional<gpu::CudaCapture>& capture) {
+  flight.since = CudaFlight::Clock::now();
+  if (!capture) {
+    flying_.push_back(&flight);
+    return {};
+  }
+  flight.graph_gone = std::make_shared<std::atomic<bool>>(false);
+  captured_.push_back(&flight);
+  auto held = std::make_unique<GraphGone>(flight.graph_gone);
+  TUTTI_TRY(gpu::keep_with_graph(devices_.front().gpu, capture->graph, held.get(), graph_is_gone));
+  (void)held.release();  // the graph's
+  return {};
+}
+
+Status CudaLauncher::launch(CudaFlight& flight, std::vector<CudaPart>& parts, cuda::KernelProto proto, unsigned threads,
+                            unsigned shared_bytes, const std::optional<gpu::CudaCapture>& capture) {
+  std::vector<Grid> grids = cut(flight, parts);
+  const uint64_t capture_id = capture ? capture->id : 0;
+  for (size_t device = 0; device < grids.size(); ++device) {
+    if (grids[device].parts.empty()) continue;
+    flight.devices.push_back(device);
+    if (flight.done[device]) continue;
+    TUTTI_ASSIGN_OR_RETURN(flight.done[device], gpu::make_event(devices_[device].gpu));
+  }
+  // All that may fail comes before the first kernel, which the others would leave waiting.
+  const bool several = flight.devices.size() > 1;
+  const std::unique_lock<std::mutex> inside = several ? CudaGate::of_process().enter() : std::unique_lock<std::mutex>();
+  for (const size_t device : flight.devices) {
+    TUTTI_ASSIGN_OR_RETURN(const int places, places_for(grids[device], device, proto, threads, shared_bytes));
+    TUTTI_TRY(wait_for_work_before(grids[device], device, capture_id));
+    if (several) TUTTI_TRY(pass_gate(grids[device], device, places, capture.has_value()));
+  }
+  Status status;
+  size_t running = 0;
+  for (size_t i = 0; i < flight.devices.size() && status.ok(); ++i) {
+    bool begun = false;
+    const size_t device = flight.devices[i];
+    status = put(grids[device], device, flight, proto, threads, shared_bytes, capture_id, begun);
+    running += begun;
+  }
+  if (running == 0) return status;
+  if (!status.ok()) stop();  // what runs would wait for the rest for ever
+  flight.devices.resize(running);
+  const Status kept = keep(flight, capture);
+  return status.ok() ? kept : status;
+}
+
+Status CudaLauncher::retire(const std::function<void(CudaFlight&)>& ended) {
+  Status lost;
+  while (!flying_.empty()) {
+    CudaFlight& first = *flying_.front();
+    bool done = true;
+    for (const size_t device : first.devices) {
+      const Result<bool> reached = gpu::reached(devices_[device].gpu, first.done[device]);
+      if (!reached.ok()) {
+        lost = reached.status();  // with its context: nothing runs there any more
+      } else {
+        done = done && *reached;
+      }
+    }
+    if (!done && lost.ok()) break;
+    ended(first);
+    resting_.push_back(&first);
+    flying_.pop_front();
+  }
+  for (size_t i = 0; i < captured_.size();) {
+    if (!captured_[i]->graph_gone->load(std::memory_order_acquire)) {
+      ++i;
+      continue;
+    }
+    ended(*captured_[i]);
+    resting_.push_back(std::exchange(captured_[i], captured_.back()));
+    captured_.pop_back();
+  }
+  return lost;
+}
+
+void CudaLauncher::ask() { store_relaxed(control_->ask, control_->ask + 1); }
+void CudaLauncher::stop() { store_relaxed(control_->end, uint64_t{1}); }
+
+}  // namespace tutti

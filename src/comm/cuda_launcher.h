@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// CudaLauncher: puts one call of all ranks of a communicator on their GPUs, as one launch for each GPU, between the
+// work before and after it on the ranks' streams; and keeps what a launch needs until it has ended.
+//
+//   stream of rank 0   ...work | record -------------.                .- wait | work...
+//   stream of rank 1   ...work | wait | kernel of all ranks of the GPU | record | work...
+//
+// Everything here only enqueues. Why launches cannot wait for each other in a circle: docs/cuda.md.
+// Threads: one at a time (CudaTeam's lock), but for stop().
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "exec/cuda/device_store.h"
+#include "exec/cuda/loaded_kernels.h"
+#include "exec/cuda/work.h"
+#include "gpu/cuda_stream.h"
+#include "health/board.h"
+
+namespace tutti {
+
+// A GPU of a communicator.
+struct TeamDevice {
+  gpu::CudaDevicePtr gpu;
+  std::unique_ptr<cuda::DeviceStore> store;
+  std::shared_ptr<const cuda::LoadedKernels> kernels;
+  gpu::OwnedStream side;  // for launches whose ranks' streams all belong to other threads
+  int multiprocessors = 1;
+  std::vector<int> ranks;
+};
+
+// One fused call on its way: what has to stay as it is until it has ended. Used again for later calls.
+struct CudaFlight {
+  using Clock = std::chrono::steady_clock;
+  // Of one rank.
+  struct Note {
+    int rank = 0;
+    uint32_t first = 0, count = 0;  // of the reports
+    BoardCall call;
+    bool message = false;
+    uint64_t number = 0, record = 0;  // Communicator::CallMark
+  };
+
+  gpu::PinnedMemory memory;
+  uint64_t bytes = 0, used = 0;
+  std::vector<gpu::OwnedEvent> done;  // by device; made when first needed
+  std::vector<size_t> devices;        // where it runs now
+  uint64_t* reports = nullptr;
+  uint32_t report_count = 0;
+  std::vector<Note> notes;
+  std::shared_ptr<std::atomic<bool>> graph_gone;  // captured: set when the graph and all made of it are gone
+  Clock::time_point since;
+
+  template <class T>
+  T* take(uint64_t count) {
+    T* const at = reinterpret_cast<T*>(static_cast<std::byte*>(memory.get()) + used);
+    used += (count * sizeof(T) + 15) / 16 * 16;
+    return at;
+  }
+};
+
+// One rank's part of a call.
+struct CudaPart {
+  int rank = 0;
+  size_t device = 0;
+  gpu::CudaStreamHandle stream = nullptr;
+  const gpu::OwnedEvent* ready = nullptr;  // not null: the stream is another thread's, which recorded this there
+  uint32_t blocks = 0;
+  cuda::CudaWork work;  // without its place in the grid, control and reports
+};
+
+class CudaLauncher {
+ public:
+  // `devices` outlive this. The control word is made here.
+  static Result<std::unique_ptr<CudaLauncher>> create(std::vector<TeamDevice>& devices);
+  ~CudaLauncher();
+
+  // The capture that `streams` are part of: all of the same, or none of any.
+  Result<std::optional<gpu::CudaCapture>> capture_of(const std::vector<CudaPart>& parts) const;
+
+  // Memory for one call, with room for `table_bytes` that take() hands out, beside what launch() needs.
+  Result<CudaFlight*> prepare(uint64_t table_bytes, size_t works, uint32_t blocks);
+  // An error after a part of it has begun to run stops all kernels.
+  Status launch(CudaFlight& flight, std::vector<CudaPart>& parts, cuda::KernelProto proto, unsigned threads,
+                unsigned shared_bytes, const std::optional<gpu::CudaCapture>& capture);
+
+  // Flights that have ended are given to `ended` and used again. An error of the device ends all.
+  Status retire(const std::function<void(CudaFlight&)>& ended);
+  // On its way: its reports may be read. Null: all have ended.
+  const CudaFlight* oldest() const { return flying_.empty() ? nullptr : flying_.front(); }
+  // What waits in kernels says so in its reports.
+  void ask();
+  // All kernels of the communicator that wait end, now and later. Any thread.
+  void stop();
+  bool stopped() const { return load_relaxed(control_->end) != 0; }
+
+  const gpu::CudaStream side(size_t device) const { return {devices_[device].gpu, devices_[device].side.get()}; }
+
+ private:
+  struct Tail {  // of the launches on a device
+    const gpu::OwnedEvent* done = nullptr;
+    uint64_t capture = 0;
+  };
+  struct Grid {  // of one device
+    gpu::CudaStreamHandle stream = nullptr;
+    bool ours = false;                           // the side stream
+    std::vector<gpu::CudaStreamHandle> joining;  // the other streams of this thread
+    std::vector<CudaPart*> parts;
+    cuda::CudaLaunch launch;
+    uint32_t blocks = 0;
+  };
+
+  explicit CudaLauncher(std::vector<TeamDevice>& devices)
+      : devices_(devices), tails_(devices.size()), joins_(devices.size()), gates_(devices.size()) {}
+  std::vector<Grid> cut(CudaFlight& flight, std::vector<CudaPart>& parts) const;
+  gpu::CudaStream stream(size_t device, gpu::CudaStreamHandle handle) const { return {devices_[device].gpu, handle}; }
+  // Blocks that the device holds at once; an error if the grid has more.
+  Result<int> places_for(const Grid& grid, size_t device, cuda::KernelProto proto, unsigned threads,
+                         unsigned shared_bytes) const;
+  Status wait_for_work_before(const Grid& grid, size_t device, uint64_t capture);
+  Status order_after(const Grid& grid, size_t device, const CudaFlight& flight) const;
+  Status pass_gate(const Grid& grid, size_t device, int places, bool captured);
+  Status put(Grid& grid, size_t device, CudaFlight& flight, cuda::KernelProto proto, unsigned threads,
+             unsigned shared_bytes, uint64_t capture, bool& begun);
+  Status keep(CudaFlight& flight, const std::optional<gpu::CudaCapture>& capture);
+
+  std::vector<TeamDevice>& devices_;
+  gpu::PinnedMemory control_memory_;
+  cuda::CudaControl* control_ = nullptr;
+  std::vector<Tail> tails_;             // by device
+  std::vector<gpu::OwnedEvent> joins_;  // by device: recorded on one stream, waited for by another, then free again
+  std::vector<gpu::OwnedEvent> gates_;  // by device: what other communicators wait for (CudaGate)
+  std::vector<std::unique_ptr<CudaFlight>> flights_;  // all there are
+  std::deque<CudaFlight*> flying_;
+  std::vector<CudaFlight*> captured_, resting_;
+};
+
+}  // namespace tutti

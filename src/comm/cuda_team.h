@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+// CudaTeam: the ranks of one communicator that live in this process, each on a GPU. Brings their calls together and
+// launches each call of all ranks at once (CudaLauncher), so that no kernel waits for something that is still to be
+// launched.
+//
+// One object for all ranks, found by the communicator's tag. A thread brings the calls of one rank or of several (a
+// group). What is complete is launched by the thread that brings the last part; a thread whose calls lack those of
+// other ranks waits for the threads of these, not for any GPU:
+//
+//   thread of rank 0   enqueue: no call of rank 1 yet, mark the place in the stream | wait ........ | order the stream
+//   thread of rank 1                                             enqueue: complete, launch both     |
+//
+// Collectives are matched in the order in which each rank calls them; sends and receives by peer and direction, beside
+// them. Calls that do not fit each other are seen here, before anything runs.
+// Threads: any; each rank's calls from one thread at a time.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "comm/cuda_launcher.h"
+#include "comm/request.h"
+#include "exec/cuda/placed_plan.h"
+#include "plan/fabric.h"
+
+namespace tutti {
+
+class Communicator;
+
+// What a thread has brought at once, and how much of it still waits for other ranks.
+struct CudaSubmission;
+
+class CudaTeam {
+ public:
+  // Local: every rank calls it, with the ordinals of all ranks' devices. Makes what all share when the first comes.
+  static Result<std::shared_ptr<CudaTeam>> join(const std::string& tag, const std::vector<int>& devices);
+  ~CudaTeam();
+  // The rank can be called from now on, until it leaves.
+  void enter(int rank, Communicator& comm);
+
+  int device_of(int rank) const { return devices_[device_index_[static_cast<size_t>(rank)]].gpu->ordinal(); }
+  // What the planner has to know.
+  void describe_in(Summary& summary) const;
+
+  struct Call {
+    int rank = 0;
+    gpu::CudaStreamHandle stream = nullptr;
+    Request request;
+  };
+  // In issue order. Launches what is complete. wait() must follow.
+  Result<std::shared_ptr<CudaSubmission>> enqueue(std::vector<Call> calls);
+  // Until all of it is launched.
+  Status wait(CudaSubmission& submission);
+
+  // Any thread: every kernel and every wait ends; all ranks of the process fail with `why`.
+  void stop(const Status& why);
+  // Any thread: looks whether something went wrong on the GPUs. Does not wait.
+  void poll();
+  // Until all that was launched has ended.
+  void drain();
+  // The rank makes no more calls; nothing of it runs any more on return.
+  void leave(int rank);
+
+ private:
+  struct Pending {
+    Call call;
+    const std::byte* input = nullptr;  // as the GPU sees them
+    std::byte* output = nullptr;
+    gpu::OwnedEvent ready;  // recorded when it had to wait
+    bool waits = false;
+    CudaSubmission* by = nullptr;
+  };
+  friend struct CudaSubmission;
+  using Set = std::vector<Pending*>;
+  struct Message {
+    Pending *send, *receive;
+    const cuda::PlacedPlan *send_plan = nullptr, *receive_plan = nullptr;
+  };
+  struct Lane {  // messages of one ordered pair
+    std::deque<Pending*> sends, receives;
+  };
+  struct KnownBuffer {  // memory of a device, which that of rank `device` may use
+    gpu::CudaAddress start, end;
+    int device;
+  };
+
+  CudaTeam(std::string tag, int n) : tag_(std::move(tag)), comms_(static_cast<size_t>(n)), queues_(comms_.size()) {}
+  Status create(const std::vector<int>& devices);
+  Status open_peers();
+  void make_fabric();
+  size_t index(int rank) const { return static_cast<size_t>(rank); }
+  TeamDevice& device(int rank) { return devices_[device_index_[index(rank)]]; }
+  int n() const { return static_cast<int>(comms_.size()); }
+
+  Result<const std::byte*> reach(int rank, const void* buffer, const char* which, const Request& request);
+  Status resolve(Pending& pending);
+
+  // All under mutex_.
+  void match(CudaSubmission& mine);
+  void launched(Pending& pending, const CudaFlight* flight, const CudaSubmission& mine, const Status& status);
+  Status check_alike(const Set& set) const;
+  void match_messages(CudaSubmission& mine);
+  Status launch_collective(Set& set, CudaFlight*& flight);
+  Status launch_messages(std::vector<Message>& wave, CudaFlight*& flight);
+  Status copy_to_self(Message& message);
+  Result<const cuda::PlacedPlan*> plan_of(const Request& request);
+  Result<const cuda::PlacedPlan*> plan_of_message(const Pending& pending);
+  Status finish_stores();
+  CudaPart part_of(Pending& pending, const cuda::PlacedPlan& plan, CudaFlight& flight);
+  void note(Pending& pending, const Plan& plan, CudaFlight& flight, uint32_t blocks);
+  Status look();
+  void ended(CudaFlight& flight);
+  Status mark_places(CudaSubmission& mine);
+  bool queued(const Pending& pending) const;
+  std::string missing_for(const CudaSubmission& submission, bool& gone) const;
+  void fail(const Status& why);
+  void withdraw(CudaSubmission& submission);
+
+  const std::string tag_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  Status failure_;
+  std::vector<Communicator*> comms_;  // by rank; null: not there, or gone
+  std::vector<bool> left_ = std::vector<bool>(comms_.size());
+  std::vector<TeamDevice> devices_;
+  std::vector<size_t> device_index_;        // by rank
+  std::vector<cuda::DeviceStore*> stores_;  // by rank
+  std::vector<std::byte*> barrier_words_;   // by rank
+  std::unique_ptr<cuda::CudaEnds> ends_;
+  std::unique_ptr<cuda::ScratchMemory> scratch_;
+  std::map<std::pair<uint64_t, uint64_t>, cuda::PlacedPlan> plans_;                        // by kind and bytes
+  std::map<std::tuple<int, int, bool, Proto, uint64_t>, cuda::PlacedPlan> message_plans_;  // rank, peer, sends, cut
+  std::vector<KnownBuffer> known_buffers_;
+  std::vector<std::deque<Pending*>> queues_;   // collectives, by rank
+  std::map<std::pair<int, int>, Lane> lanes_;  // by sender and receiver
+  std::unique_ptr<CudaLauncher> launcher_;
+  Fabric fabric_;
+  int most_channels_ = 1;
+  uint32_t most_message_blocks_ = 2;  // of one launch on one device
+  uint64_t simple_bytes_ = 0;
+  CudaFlight::Clock::time_point asked_{};
+};
+
+}  // namespace tutti

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "exec/cuda/cuda_ends.h"
+
+#include <cstddef>
+
+namespace tutti::cuda {
+namespace {
+
+constexpr uint64_t kSimpleControl = sizeof(TailLine) + SimpleMemory::kMaxSlots * sizeof(SlotDescriptor);
+
+}  // namespace
+
+Status CudaEnds::provide(const AnySchedule& schedule, int me, int channel, Use use, KernelProto proto) {
+  std::vector<Channel>& channels = channels_[static_cast<size_t>(use)];
+  while (channels.size() <= static_cast<size_t>(channel))
+    channels.push_back({std::vector<Ports>(n()), std::vector<uint8_t>(n() * n())});
+  Channel& here = channels[static_cast<size_t>(channel)];
+  TUTTI_TRY(reserve(here, me));
+  for (int k = 0; k < schedule.steps(); ++k) {
+    const Step step = schedule.at(k);
+    for (int i = 0; i < step.from.size(static_cast<int>(n())); ++i)
+      TUTTI_TRY(join(here, step.from.at(i, me), me, proto));
+    for (int i = 0; i < step.to.size(static_cast<int>(n())); ++i) TUTTI_TRY(join(here, me, step.to.at(i, me), proto));
+  }
+  return {};
+}
+
+Status CudaEnds::reserve(Channel& channel, int rank) {
+  Ports& mine = channel.ports[static_cast<size_t>(rank)];
+  if (mine.send != nullptr) return {};
+  DeviceStore& store = *stores_[static_cast<size_t>(rank)];
+  const std::vector<CudaSendEnd> sends(n());
+  const std::vector<CudaReceiveEnd> receives(n());
+  TUTTI_ASSIGN_OR_RETURN(CudaSendEnd* const send, store.place(std::span(sends)));
+  TUTTI_ASSIGN_OR_RETURN(mine.receive, store.place(std::span(receives)));
+  mine.send = send;
+  return {};
+}
+
+Status CudaEnds::join(Channel& channel, int from, int to, KernelProto proto) {
+  uint8_t& joined = channel.joined[static_cast<size_t>(from) * n() + static_cast<size_t>(to)];
+  const uint8_t bit = static_cast<uint8_t>(1u << static_cast<int>(proto));
+  if (joined & bit) return {};
+  TUTTI_TRY(reserve(channel, from));
+  TUTTI_TRY(reserve(channel, to));
+  DeviceStore& sender = *stores_[static_cast<size_t>(from)];
+  DeviceStore& receiver = *stores_[static_cast<size_t>(to)];
+  CudaSendEnd& send = channel.ports[static_cast<size_t>(from)].send[to];
+  CudaReceiveEnd& receive = channel.ports[static_cast<size_t>(to)].receive[from];
+  TUTTI_TRY(proto == KernelProto::LL ? join_lines(send, receive, sender, receiver)
+                                     : join_simple(send, receive, sender, receiver));
+  joined |= bit;
+  return {};
+}
+
+// `send` and `receive` are on the devices: only their addresses are used here.
+Status CudaEnds::join_simple(CudaSendEnd& send, CudaReceiveEnd& receive, DeviceStore& sender, DeviceStore& receiver) {
+  TUTTI_ASSIGN_OR_RETURN(std::byte* const heads, sender.take(sizeof(CounterLine)));
+  TUTTI_ASSIGN_OR_RETURN(std::byte* const at, receiver.take(kSimpleControl + sizes_.simple_bytes));
+  TUTTI_TRY(sender.zero(heads, sizeof(CounterLine)));
+  TUTTI_TRY(receiver.zero(at, kSimpleControl));
+  SimpleMemory memory;
+  memory.tail = reinterpret_cast<TailLine*>(at);
+  memory.heads = reinterpret_cast<CounterLine*>(heads);
+  memory.readers = 1;
+  memory.descriptors = reinterpret_cast<SlotDescriptor*>(at + sizeof(TailLine));
+  memory.slots = at + kSimpleControl;
+  memory.capacity = sizes_.simple_bytes;
+  const SimpleSender mine(memory);
+  const SimpleReceiver theirs(memory, 0);
+  TUTTI_TRY(sender.write(&send.simple, &mine, sizeof mine));
+  return receiver.write(&receive.simple, &theirs, sizeof theirs);
+}
+
+Status CudaEnds::join_lines(CudaSendEnd& send, CudaReceiveEnd& receive, DeviceStore& sender, DeviceStore& receiver) {
+  const uint64_t slot = ll_slot_bytes(sizes_.line_payload);
+  TUTTI_ASSIGN_OR_RETURN(std::byte* const heads, sender.take(sizeof(CounterLine)));
+  TUTTI_ASSIGN_OR_RETURN(std::byte* const slots, receiver.take(slot * sizes_.line_slots));
+  TUTTI_TRY(sender.zero(heads, sizeof(CounterLine)));
+  TUTTI_TRY(receiver.zero(slots, slot * sizes_.line_slots));  // no line may carry a flag
+  const LineMemory memory{reinterpret_cast<CounterLine*>(heads), 1, slots, slot, sizes_.line_slots};
+  const LineSender mine(memory);
+  const LineReceiver theirs(memory, 0);
+  TUTTI_TRY(sender.write(&send.ll, &mine, sizeof mine));
+  return receiver.write(&receive.ll, &theirs, sizeof theirs);
+}
+
+}  // namespace tutti::cuda

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// CudaEnds: the connections between the ranks of one process, each on a GPU, and their two ends in device memory.
+//
+//   part of a connection                memory of      because
+//   tail, descriptors, slots, lines     the receiver   it polls them; the sender's stores cross the link once
+//   heads                               the sender     it polls them
+//   ends                                their owner    nobody else touches them
+//
+// Made when a plan first needs them, the parts of each protocol by themselves, and kept until the communicator ends. A
+// connection that is made while kernels run is written into places of the arrays of ends that no running kernel looks
+// at: no step of theirs names the peer by this protocol.
+// Threads: one at a time.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "algo/catalog.h"
+#include "exec/cuda/device_store.h"
+#include "exec/cuda/work.h"
+#include "transports/transport.h"
+
+namespace tutti::cuda {
+
+class CudaEnds {
+ public:
+  struct Sizes {
+    uint64_t simple_bytes = 0;  // slots of a Simple connection, together
+    uint64_t line_payload = 0;  // of one slot of LL
+    uint64_t line_slots = 0;    // a power of two
+  };
+  // `stores` by rank; they outlive this.
+  CudaEnds(std::vector<DeviceStore*> stores, Sizes sizes) : stores_(std::move(stores)), sizes_(sizes) {}
+
+  // Makes what the steps of rank `me` use on this channel, at both sides, where it is missing. In place once the stores
+  // have finished.
+  Status provide(const AnySchedule& schedule, int me, int channel, Use use, KernelProto proto);
+
+  // Arrays by peer, in the memory of that rank's GPU. After provide() for the rank and channel.
+  CudaSendEnd* send(int rank, int channel, Use use) const { return ports(rank, channel, use).send; }
+  CudaReceiveEnd* receive(int rank, int channel, Use use) const { return ports(rank, channel, use).receive; }
+
+ private:
+  struct Ports {
+    CudaSendEnd* send = nullptr;
+    CudaReceiveEnd* receive = nullptr;
+  };
+  struct Channel {
+    std::vector<Ports> ports;     // by rank
+    std::vector<uint8_t> joined;  // by from * n + to: mask of 1 << KernelProto
+  };
+  const Ports& ports(int rank, int channel, Use use) const {
+    return channels_[static_cast<size_t>(use)][static_cast<size_t>(channel)].ports[static_cast<size_t>(rank)];
+  }
+  size_t n() const { return stores_.size(); }
+  Status reserve(Channel& channel, int rank);
+  Status join(Channel& channel, int from, int to, KernelProto proto);
+  Status join_simple(CudaSendEnd& send, CudaReceiveEnd& receive, DeviceStore& sender, DeviceStore& receiver);
+  Status join_lines(CudaSendEnd& send, CudaReceiveEnd& receive, DeviceStore& sender, DeviceStore& receiver);
+
+  std::vector<DeviceStore*> stores_;
+  Sizes sizes_;
+  std::vector<Channel> channels_[2];  // by Use
+};
+
+}  // namespace tutti::cuda

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// Gpus: what worlds on CUDA devices need of the driver, which is loaded by its path: memory that the host sees too
+// (managed), and streams. The ranks of a world take the devices in turn.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "tutti/tutti.h"
+
+namespace conformance::gpus {
+
+// From now on worlds are on GPUs: ranks in `devices` of them, the driver is `library`. Before any world.
+void use(const std::string& library, int devices);
+bool used();
+int device_of(int rank);
+// Null, or a failed result, where the driver fails.
+void* allocate(int rank, size_t bytes);
+void release(int rank, void* memory);
+tuttiStream_t make_stream(int rank);
+void destroy_stream(int rank, tuttiStream_t stream);
+// "" or what is wrong. Null: the device's default stream.
+std::string synchronize(int rank, tuttiStream_t stream);
+
+}  // namespace conformance::gpus
