@@ -14,6 +14,8 @@ namespace {
 using fakes::FakeKernelWords;
 using ::testing::HasSubstr;
 
+constexpr unsigned char kImage[] = "any";
+
 class CudaGraphs : public testing::Test {
  protected:
   const CudaDevicePtr gpu = device();
@@ -23,7 +25,7 @@ class CudaGraphs : public testing::Test {
   OwnedStream first = *make_stream(gpu), second = *make_stream(gpu);
   OwnedEvent fork = *make_event(gpu), join = *make_event(gpu);
   CudaStream a{gpu, first.get()}, b{gpu, second.get()};
-  CudaModuleOwner module = *CudaModuleOwner::load(gpu, {}, "sm_90");
+  CudaModuleOwner module = *CudaModuleOwner::load(gpu, kImage, "sm_90");
   CudaKernel add = *module.kernel("fake_add"), meet = *module.kernel("fake_meet");
   CudaGraph graph = nullptr;
   CudaGraphExec exec = nullptr;
@@ -37,8 +39,12 @@ class CudaGraphs : public testing::Test {
     return launch(stream, kernel, {}, &parameter);
   }
   void TearDown() override {
-    if (exec != nullptr) EXPECT_EQ(cuda.graph_exec_destroy(exec), kCudaSuccess);
-    if (graph != nullptr) EXPECT_EQ(cuda.graph_destroy(graph), kCudaSuccess);
+    if (exec != nullptr) {
+      EXPECT_EQ(cuda.graph_exec_destroy(exec), kCudaSuccess);
+    }
+    if (graph != nullptr) {
+      EXPECT_EQ(cuda.graph_destroy(graph), kCudaSuccess);
+    }
     EXPECT_EQ(alive_now().graphs + alive_now().execs + alive_now().kept, 0);
   }
 };
@@ -110,7 +116,7 @@ TEST_F(CudaGraphs, WhatWaitsForTheDeviceIsRefusedAndInvalidatesTheCapture) {
   {
     const AllowedWhileCapturing allowed(cuda);
     EXPECT_TRUE(allocate_device(gpu, 8).ok());
-    EXPECT_TRUE(CudaModuleOwner::load(gpu, {}, "sm_90").ok());
+    EXPECT_TRUE(CudaModuleOwner::load(gpu, kImage, "sm_90").ok());
   }
   ASSERT_TRUE(a.capture()->has_value());
   EXPECT_EQ(end(), kCudaSuccess);
