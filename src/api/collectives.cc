@@ -35,8 +35,8 @@ Status set_operator(const char* function, const Communicator& comm, tuttiRedOp_t
 Status submit_on_cuda(const char* function, tuttiComm_t comm, tuttiStream_t stream, Request& request) {
   if (is_stream_handle(stream)) {
     return invalid_argument(
-        "{}: stream was made by tuttiStreamCreate, which are for communicators on the CPU: pass a cudaStream_t, or NULL "
-        "for the default stream",
+        "{}: stream was made by tuttiStreamCreate, which are for communicators on the CPU: pass a cudaStream_t, or "
+        "NULL for the default stream",
         function);
   }
   return submit_cuda(comm->comm, stream, std::move(request));

@@ -128,7 +128,9 @@ class Communicator {
     uint64_t number = 0;
     uint64_t record = 0;  // of the flight recorder
   };
-  CallMark posted(const Request& request, const LaneSet& lanes) { return posted(request, lanes.identity(), lanes.plan()); }
+  CallMark posted(const Request& request, const LaneSet& lanes) {
+    return posted(request, lanes.identity(), lanes.plan());
+  }
   CallMark posted(const Request& request, uint32_t identity, const Plan& plan);
   void ended(const Request& request, const CallMark& mark) {
     health_->ended(mark.number, request.point_to_point());
@@ -167,7 +169,7 @@ class Communicator {
   struct UserOperator {
     bool live = false;
     DataType type = DataType::Float32;
-    Scale scale;
+    Scale scale{};
     const void* scale_at = nullptr;  // instead: an element in memory of the GPU
   };
   int add_operator(const UserOperator& made);

@@ -140,7 +140,8 @@ double predict_fabric_us(const Fabric& fabric, Ranks ranks, const Shape& shape, 
                          hops.inside * hop_us(fabric.inside, plan.proto) +
                          hops.across * hop_us(LinkClass::Network, plan.proto);
   const double whole = static_cast<double>(shape.bytes) * (writes_blocks(shape.coll) ? n : 1);
-  // The bandwidth of trees and hierarchies already counts both ways and all children; the others are charged with what a rank moves.
+  // The bandwidth of trees and hierarchies already counts both ways and all children; the others are charged with what
+  // a rank moves.
   const double ring = row.coll == Coll::AllReduce ? 2.0 * (n - 1) / n : writes_blocks(row.coll) ? (n - 1.0) / n : 1.0;
   const bool by_channels = row.algo == Algo::Tree || row.algo == Algo::Forest || row.algo == Algo::Hierarchical;
   const double moved = whole * (by_channels ? ring : std::max(row.sent_pairs(ranks), row.received(ranks)));

@@ -37,8 +37,8 @@ constexpr uint64_t kMostScratch = 4 << 20;
 constexpr uint64_t kRaggedSlice = 64 << 10;
 
 // Over a network each channel has a socket of its own. One is best where it can be kept full (docs/performance.md:
-// every further one is looked at, read and acknowledged by itself, AllReduce of 256 KiB takes 132 us with one and 148 with
-// four); large calls gain where a network card spreads sockets over its queues, and lose nothing here.
+// every further one is looked at, read and acknowledged by itself, AllReduce of 256 KiB takes 132 us with one and 148
+// with four); large calls gain where a network card spreads sockets over its queues, and lose nothing here.
 constexpr uint64_t kNetworkShare = 4 << 20;  // bytes of a block that are worth a channel
 constexpr uint64_t kNetworkChannels = 4;
 constexpr int kNetworkFewRanks = 16;  // with more, sockets would outgrow what they gain

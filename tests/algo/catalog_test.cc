@@ -97,7 +97,8 @@ void expect_loans_stay(const CatalogRow& row, Ranks ranks, int me) {
 }
 
 TEST(Schedules, WhatIsLentIsNotWrittenAgain) {
-  const std::vector<std::vector<int>> layouts = {{0, 0, 1, 1}, {0, 0, 0, 1, 1, 1}, {0, 0, 1, 1, 2, 2}, {0, 0, 0, 1, 2, 2}};
+  const std::vector<std::vector<int>> layouts = {
+      {0, 0, 1, 1}, {0, 0, 0, 1, 1, 1}, {0, 0, 1, 1, 2, 2}, {0, 0, 0, 1, 2, 2}};
   for (const CatalogRow& row : catalog()) {
     if (reduces(row.coll) || row.coll == Coll::SendRecv) continue;
     for (int n = 1; n <= 17; ++n) {

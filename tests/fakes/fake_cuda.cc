@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -134,8 +135,16 @@ FakeCudaAlive fake_cuda_alive() {
   return now;
 }
 void fake_cuda_break(int device, int code) {
-  const std::lock_guard lock(driver().mutex);
-  driver().contexts[static_cast<size_t>(device)].broken = code;
+  Lock lock(driver().mutex);
+  CUctx_st& context = driver().contexts[static_cast<size_t>(device)];
+  if (code == kCudaSuccess && context.broken != kCudaSuccess) {
+    // Whole again only when what was queued has been dropped: a stream that has not looked yet would go on with it.
+    const std::vector<Point> queued = all_points(&context);
+    driver().changed.wait(lock, [&] {
+      return std::all_of(queued.begin(), queued.end(), [](const Point& point) { return point.reached(); });
+    });
+  }
+  context.broken = code;
   driver().changed.notify_all();
 }
 void fake_cuda_fail(const char* symbol, int nth, int code) {

@@ -24,7 +24,7 @@ struct FakeCudaAlive {
 };
 using fake_cuda_alive_function = FakeCudaAlive();
 // From now on calls in the device's context return `code`, as after a kernel that failed; what is queued is dropped and
-// what runs is stopped.
+// what runs is stopped. Code 0: the context is whole again, once all that is done.
 using fake_cuda_break_function = void(int device, int code);
 // The `nth` call from now (1: the next) of the function of that symbol returns `code` and does nothing. "kernel": the
 // nth kernel that begins breaks its context instead.

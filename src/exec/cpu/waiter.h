@@ -7,7 +7,8 @@
 //                    0.65 us with somebody to run and 0.19 us without; polling on costs a scheduler slice
 //                    (milliseconds).
 //   network          What comes, comes by the kernel, which can wake a sleeper at once. A yield that took long says
-//                    that somebody else wants this core, and the next will take as long: sleep in the transport instead.
+//                    that somebody else wants this core, and the next will take as long: sleep in the transport
+//                    instead.
 //   idle for long    kSleepAfterMs after the last movement the wait is not latency critical any more: sleep, a little
 //                    longer each time, up to kLongestSleepUs. A futex would need a system call of the peer on its fast
 //                    path; measured 10 to 30 times slower under oversubscription.
