@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The driver of this library: public API only. Starts its own ranks.
+// The driver of this library: public API only. Starts its own ranks. With --candidates each cell is measured on one
+// communicator after the other, of which each is restricted to one algorithm and protocol: what disturbs a machine for
+// longer than a cell takes disturbs them alike.
+#include <set>
+
 #include "perf/compare/harness.h"
 #include "tutti/tutti.h"
 
@@ -9,14 +13,30 @@ namespace {
 
 class TuttiPeer : public OrdinaryPeer {
  public:
-  TuttiPeer(Control& control, bool windows) : windows_(windows) {
-    tuttiUniqueId id{};
-    if (control.rank() == 0) require(control, tuttiGetUniqueId(&id), "tuttiGetUniqueId");
-    std::vector<tuttiUniqueId> ids(control.ranks());
-    control.all_gather(&id, ids.data(), sizeof id);
-    require(control, tuttiCommInitRank(&comm_, control.ranks(), ids[0], control.rank()), "tuttiCommInitRank");
+  TuttiPeer(Control& control, const Options& options) : windows_(options.windows) {
+    const std::vector<std::string> one = {kAuto};
+    for (const std::string& name : options.candidates.empty() ? one : options.candidates) {
+      tuttiUniqueId id{};
+      if (control.rank() == 0) require(control, tuttiGetUniqueId(&id), "tuttiGetUniqueId");
+      std::vector<tuttiUniqueId> ids(control.ranks());
+      control.all_gather(&id, ids.data(), sizeof id);
+      tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
+      const size_t slash = name.find('/');
+      const std::string algorithm = name.substr(0, slash), protocol = name.substr(std::min(slash, name.size() - 1) + 1);
+      if (name != kAuto) {
+        config.algorithms = algorithm.c_str();
+        config.protocols = protocol.c_str();
+      }
+      require(control, tuttiCommInitRankConfig(&comm_, control.ranks(), ids[0], control.rank(), &config),
+              "tuttiCommInitRankConfig");
+      candidates_.emplace_back(name, comm_);
+    }
+    for (const std::string& name : options.candidates) variants_ += (variants_.empty() ? "" : ",") + name;
+    if (windows_ && candidates_.size() > 1) control.fail("windows belong to one communicator: no --candidates");
   }
-  ~TuttiPeer() { tuttiCommDestroy(comm_); }
+  ~TuttiPeer() {
+    for (const auto& [name, comm] : candidates_) tuttiCommDestroy(comm);
+  }
   TuttiPeer(const TuttiPeer&) = delete;
   TuttiPeer& operator=(const TuttiPeer&) = delete;
 
@@ -29,6 +49,10 @@ class TuttiPeer : public OrdinaryPeer {
   }
 
   std::string last_error() { return tuttiGetLastError(comm_); }
+  std::string variants(const Problem&) { return variants_; }
+  // A communicator's slots are touched for the first time during its first few hundred calls. Where one serves all
+  // cells that is over soon; where each of many serves a small part it would be most of what is measured.
+  int first_calls() { return warm_.insert(comm_).second && candidates_.size() > 1 ? 400 : 0; }
 
   float* allocate(size_t bytes) {
     if (!windows_) return allocate_ordinary(bytes);
@@ -52,7 +76,10 @@ class TuttiPeer : public OrdinaryPeer {
   }
 
   template <class Run>
-  std::string with_operation(Problem& p, const std::string&, float* send, float* recv, Run& run) {
+  std::string with_operation(Problem& p, const std::string& variant, float* send, float* recv, Run& run) {
+    for (const auto& [name, comm] : candidates_) {
+      if (name == variant) comm_ = comm;
+    }
     const size_t whole = p.bytes / sizeof(float), chunk = p.chunk;
     const tuttiDataType_t type = TUTTI_FLOAT32;
     const tuttiComm_t comm = comm_;
@@ -94,7 +121,12 @@ class TuttiPeer : public OrdinaryPeer {
     if (result != TUTTI_SUCCESS) control.fail(std::string(call) + ": " + tuttiGetLastError(nullptr));
   }
 
-  tuttiComm_t comm_ = nullptr;
+  static constexpr const char* kAuto = "auto";
+
+  std::vector<std::pair<std::string, tuttiComm_t>> candidates_;
+  std::string variants_;
+  tuttiComm_t comm_ = nullptr;  // of what is measured
+  std::set<tuttiComm_t> warm_;
   bool windows_;
   std::vector<Window> registered_;
 };
@@ -106,7 +138,7 @@ int main(int argc, char** argv) {
   using namespace tutti::compare;
   const Options options = parse_options(argc, argv);
   return run_forked(options.ranks, options.pin, options.hosts, [&](Control& control) {
-    TuttiPeer peer(control, options.windows);
+    TuttiPeer peer(control, options);
     run_cells(peer, control, options);
     return 0;
   });

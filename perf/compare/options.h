@@ -25,13 +25,15 @@ struct Options {
   double batch_us = 8e3;
   double budget_us = 80e3;  // time to spend on the timed batches of a cell
   std::string scratch = "/tmp";
+  std::vector<std::string> candidates;  // driver_tutti: algorithm/protocol or auto, all measured in each cell
   std::string kind;  // driver_floor: which floor
 };
 
 inline constexpr char kUsage[] =
     "options: --ranks N  --collectives a,b  --sizes 8,1K,64M  --buffers untouched|rewritten  --windows  --pin "
     "even|none  --hosts a,b\n"
-    "         --batch-ms X  --budget-ms X  --scratch DIR  --kind lines|memcpy|staged|mapped|tcp (driver_floor)\n";
+    "         --batch-ms X  --budget-ms X  --scratch DIR  --kind lines|memcpy|staged|mapped|tcp (driver_floor)\n"
+    "         --candidates auto,ring/ll,... (driver_tutti)\n";
 
 [[noreturn]] inline void usage_error(const std::string& what) {
   std::fprintf(stderr, "%s\n%s", what.c_str(), kUsage);
@@ -96,6 +98,8 @@ inline Options parse_options(int argc, char** argv) {
       o.budget_us = std::atof(value) * 1e3;
     else if (name == "--scratch")
       o.scratch = value;
+    else if (name == "--candidates")
+      o.candidates = split_list(value);
     else if (name == "--kind")
       o.kind = value;
     else
