@@ -149,7 +149,14 @@ double through(const Curve& curve, double total, double block, double slice, int
 }  // namespace
 
 double predict_us(const Summary& summary, const Shape& shape, const CatalogRow& row, const Plan& plan) {
-  if (summary.fabric != nullptr) return predict_fabric_us(*summary.fabric, summary.ranks(), shape, row, plan);
+  // Timed with the planner's own channels and slices, and of blocks of known sizes.
+  const bool as_timed = plan.user == nullptr && !shape.ragged && summary.slice_bytes == 0 &&
+                        summary.min_channels == 0 && summary.max_channels == 0;
+  if (summary.fabric != nullptr) {
+    const GpuProfile& gpu = summary.profile->gpu;
+    const bool same = !gpu.gpu.empty() && gpu.gpu == summary.fabric->gpu;
+    return predict_fabric_us(*summary.fabric, summary.ranks(), shape, row, plan, same ? &gpu : nullptr, as_timed);
+  }
   const Ranks ranks = ranks_of(summary, plan);
   if (!summary.mapped && ranks.hosts != nullptr && ranks.hosts->hierarchical() && ranks.n <= TrafficBook::kMostRanks)
     return predict_hosts_us(summary, shape, row, plan);
@@ -157,9 +164,6 @@ double predict_us(const Summary& summary, const Shape& shape, const CatalogRow& 
   const int n = summary.n;
   const Profile& profile = *summary.profile;
   const Bytes bytes = bytes_of(summary, shape, row, ranks);
-  // Timed with the planner's own channels and slices, and of blocks of known sizes.
-  const bool as_timed = plan.user == nullptr && !shape.ragged && summary.slice_bytes == 0 &&
-                        summary.min_channels == 0 && summary.max_channels == 0;
   const Timed* timed =
       as_timed ? profile.find(row.coll, row.algo, plan.proto, n, summary.ranks_per_core, summary.windows) : nullptr;
   if (timed != nullptr) return (*timed)(bytes.whole);

@@ -18,7 +18,7 @@ namespace {
 
 // Microseconds per hop and protocol, and for the launch of a collective of that protocol. From the tuning model that
 // NCCL publishes (src/graph/tuning.cc, 2.27: base and hardware latencies of rings on NVLink, PCI and NET), as no GPU
-// has been measured yet; `tutti tune` on a GPU replaces them.
+// has been measured yet; `tutti tune` on a GPU replaces them there (GpuProfile), but for hops across hosts.
 struct LinkCost {
   LinkClass link;
   Proto proto;
@@ -38,6 +38,12 @@ double hop_us(LinkClass link, Proto proto) {
   for (const LinkCost& row : kHops)
     if (row.link == link && row.proto == known) return row.hop_us;
   return 0;
+}
+
+// A launch and a hop inside a domain.
+GpuProfile::Latency latency_inside(const Fabric& fabric, Proto proto, const GpuProfile* measured) {
+  if (measured != nullptr) return proto == Proto::LL ? measured->ll : measured->simple;
+  return {proto == Proto::LL ? kLaunchLL : kLaunchSimple, hop_us(fabric.inside, proto)};
 }
 
 // Hops on the longest chain: inside domains, and across.
@@ -132,20 +138,25 @@ std::shared_ptr<const ChannelTable> make_channel_table(const topology::ChannelPl
 }
 
 double predict_fabric_us(const Fabric& fabric, Ranks ranks, const Shape& shape, const CatalogRow& row,
-                         const Plan& plan) {
+                         const Plan& plan, const GpuProfile* measured, bool as_timed) {
   const int n = fabric.ranks;
-  if (n < 2) return plan.proto == Proto::LL ? kLaunchLL : kLaunchSimple;
-  const Hops hops = hops_of(fabric, ranks, row);
-  const double latency = (plan.proto == Proto::LL ? kLaunchLL : kLaunchSimple) +
-                         hops.inside * hop_us(fabric.inside, plan.proto) +
-                         hops.across * hop_us(LinkClass::Network, plan.proto);
   const double whole = static_cast<double>(shape.bytes) * (writes_blocks(shape.coll) ? n : 1);
+  if (measured != nullptr && as_timed && measured->gpus == fabric.gpus) {
+    const Timed* const timed = measured->find(row.coll, row.algo, plan.proto, n);
+    if (timed != nullptr) return (*timed)(whole);
+  }
+  const GpuProfile::Latency inside = latency_inside(fabric, plan.proto, measured);
+  if (n < 2) return inside.launch_us;
+  const Hops hops = hops_of(fabric, ranks, row);
+  const double latency =
+      inside.launch_us + hops.inside * inside.hop_us + hops.across * hop_us(LinkClass::Network, plan.proto);
   // The bandwidth of trees and hierarchies already counts both ways and all children; the others are charged with what
   // a rank moves.
   const double ring = row.coll == Coll::AllReduce ? 2.0 * (n - 1) / n : writes_blocks(row.coll) ? (n - 1.0) / n : 1.0;
   const bool by_channels = row.algo == Algo::Tree || row.algo == Algo::Forest || row.algo == Algo::Hierarchical;
   const double moved = whole * (by_channels ? ring : std::max(row.sent_pairs(ranks), row.received(ranks)));
-  const double gbps = fabric_gbps(fabric, row.algo) * (plan.proto == Proto::LL ? kShareLL : 1);
+  const double share_ll = measured != nullptr ? measured->share_ll : kShareLL;
+  const double gbps = fabric_gbps(fabric, row.algo) * (plan.proto == Proto::LL ? share_ll : 1);
   if (gbps <= 0) return latency;  // no candidate (planner.cc)
   return latency + moved / gbps * 1e-3;
 }

@@ -68,6 +68,7 @@ double between(double bytes, double bytes0, double us0, double bytes1, double us
 }
 
 using nlohmann::json;
+using nlohmann::ordered_json;
 
 // What is wrong with a part of a file; parse_profile() says with which and what to do.
 template <class... Args>
@@ -120,6 +121,71 @@ Result<Timed> parse_timed(const json& row) {
   return timed;
 }
 
+Result<std::vector<Timed>> parse_all_timed(const json& object) {
+  const auto rows = object.find("timed");
+  if (rows == object.end() || !rows->is_array() || rows->size() > kMostTimed) return flaw("\"timed\" is not a list");
+  std::vector<Timed> all;
+  for (const json& row : *rows) {
+    TUTTI_ASSIGN_OR_RETURN(Timed timed, parse_timed(row));
+    all.push_back(std::move(timed));
+  }
+  return all;
+}
+ordered_json format_all_timed(const std::vector<Timed>& all) {
+  ordered_json rows = ordered_json::array();
+  for (const Timed& one : all) {
+    rows.push_back({{"collective", name(one.coll)},
+                    {"algorithm", name(one.algo)},
+                    {"protocol", name(one.proto)},
+                    {"ranks", one.ranks},
+                    {"windows", one.windows},
+                    {"bytes", one.bytes},
+                    {"us", one.us}});
+  }
+  return rows;
+}
+
+// -1: it is not there, or not a number of at least `least`.
+double number_of(const json& object, const char* key, double least) {
+  const auto found = object.find(key);
+  if (found == object.end() || !found->is_number()) return -1;
+  const double value = found->get<double>();
+  return std::isfinite(value) && value >= least ? value : -1;
+}
+
+Result<GpuProfile::Latency> parse_latency(const json& gpu, const char* protocol) {
+  const auto found = gpu.find(protocol);
+  if (found == gpu.end() || !found->is_object()) return flaw("\"gpu\" has no \"{}\"", protocol);
+  const GpuProfile::Latency latency = {number_of(*found, "launch_us", 0), number_of(*found, "hop_us", 0)};
+  if (latency.launch_us < 0 || latency.hop_us < 0)
+    return flaw("\"{}\" of \"gpu\" has no \"launch_us\" and \"hop_us\" of at least 0", protocol);
+  return latency;
+}
+
+Result<GpuProfile> parse_gpu(const json& object) {
+  GpuProfile gpu;
+  const auto name = object.find("name");
+  if (!object.is_object() || name == object.end() || !name->is_string() || name->get<std::string>().empty())
+    return flaw("\"gpu\" has no \"name\"");
+  gpu.gpu = name->get<std::string>();
+  const double gpus = number_of(object, "gpus", 1);
+  if (gpus < 1 || gpus > 1 << 20) return flaw("\"gpus\" is not a number of GPUs");
+  gpu.gpus = static_cast<int>(gpus);
+  TUTTI_ASSIGN_OR_RETURN(gpu.ll, parse_latency(object, "ll"));
+  TUTTI_ASSIGN_OR_RETURN(gpu.simple, parse_latency(object, "simple"));
+  gpu.share_ll = number_of(object, "share_ll", 1e-6);
+  if (gpu.share_ll < 0) return flaw("\"share_ll\" is not a positive number");
+  TUTTI_ASSIGN_OR_RETURN(gpu.timed, parse_all_timed(object));
+  return gpu;
+}
+
+const Timed* find_timed(const std::vector<Timed>& all, Coll coll, Algo algo, Proto proto, int ranks, bool windows) {
+  const auto found = std::find_if(all.begin(), all.end(), [&](const Timed& one) {
+    return one.coll == coll && one.algo == algo && one.proto == proto && one.ranks == ranks && one.windows == windows;
+  });
+  return found == all.end() ? nullptr : &*found;
+}
+
 }  // namespace
 
 double Curve::operator()(double bytes) const {
@@ -141,12 +207,11 @@ double Timed::operator()(double whole) const {
 
 const Timed* Profile::find(Coll coll, Algo algo, Proto proto, int ranks, int ranks_per_core, bool windows) const {
   if (cpus == 0 || ranks_per_core != (ranks + cpus - 1) / cpus) return nullptr;
-  const auto same = [&](const Timed& one) {
-    return one.coll == coll && one.algo == algo && one.proto == proto && one.ranks == ranks &&
-           one.windows == (windows && proto == Proto::Rma);
-  };
-  const auto found = std::find_if(timed.begin(), timed.end(), same);
-  return found == timed.end() ? nullptr : &*found;
+  return find_timed(timed, coll, algo, proto, ranks, windows && proto == Proto::Rma);
+}
+
+const Timed* GpuProfile::find(Coll coll, Algo algo, Proto proto, int ranks) const {
+  return find_timed(timed, coll, algo, proto, ranks, false);
 }
 
 uint64_t Profile::digest() const {
@@ -158,13 +223,22 @@ uint64_t Profile::digest() const {
   add(stream_above);
   add(slice_bytes);
   add(cpus);
-  for (const Timed& one : timed) {
-    for (const int word : {static_cast<int>(one.coll), static_cast<int>(one.algo), static_cast<int>(one.proto),
-                           one.ranks, static_cast<int>(one.windows), static_cast<int>(one.bytes.size())})
-      add(word);
-    for (const double number : one.bytes) add(number);
-    for (const double number : one.us) add(number);
-  }
+  const auto add_timed = [&](const std::vector<Timed>& rows) {
+    for (const Timed& one : rows) {
+      for (const int word : {static_cast<int>(one.coll), static_cast<int>(one.algo), static_cast<int>(one.proto),
+                             one.ranks, static_cast<int>(one.windows), static_cast<int>(one.bytes.size())})
+        add(word);
+      for (const double number : one.bytes) add(number);
+      for (const double number : one.us) add(number);
+    }
+  };
+  add_timed(timed);
+  all += gpu.gpu;
+  add(gpu.gpus);
+  for (const double number :
+       {gpu.ll.launch_us, gpu.ll.hop_us, gpu.simple.launch_us, gpu.simple.hop_us, gpu.share_ll})
+    add(number);
+  add_timed(gpu.timed);
   return fnv1a(all);
 }
 
@@ -186,13 +260,7 @@ Result<Profile> parse_profile(const std::string& text, const std::string& where)
     return invalid_argument("{}: {}; make a profile with `tutti tune`, or unset TUTTI_PROFILE", where, what);
   };
   if (file.is_discarded() || !file.is_object()) return wrong("not a JSON object");
-  const auto number = [](const json& object, const char* key, double least) {
-    const auto found = object.find(key);
-    if (found == object.end() || !found->is_number()) return -1.0;
-    const double value = found->get<double>();
-    return std::isfinite(value) && value >= least ? value : -1.0;
-  };
-  if (number(file, "format", 0) != kFormat) return wrong(fmt::format("\"format\" is not {}", kFormat));
+  if (number_of(file, "format", 0) != kFormat) return wrong(fmt::format("\"format\" is not {}", kFormat));
   Profile profile;
   const auto name = file.find("name");
   if (name == file.end() || !name->is_string()) return wrong("\"name\" is not a text");
@@ -204,9 +272,9 @@ Result<Profile> parse_profile(const std::string& text, const std::string& where)
     std::copy(points->begin(), points->end(), us.begin());
     profile.*kCurves[c] = Curve(us);
   }
-  profile.switch_us = number(file, "switch_us", 1e-6);
-  profile.combine_gbps = number(file, "combine_gbps", 1e-6);
-  const double stream_above = number(file, "stream_above", 0);
+  profile.switch_us = number_of(file, "switch_us", 1e-6);
+  profile.combine_gbps = number_of(file, "combine_gbps", 1e-6);
+  const double stream_above = number_of(file, "stream_above", 0);
   if (profile.switch_us < 0) return wrong("\"switch_us\" is not a positive number");
   if (profile.combine_gbps < 0) return wrong("\"combine_gbps\" is not a positive number");
   if (stream_above < 0 || stream_above > 1e18) return wrong("\"stream_above\" is not a number of bytes");
@@ -218,15 +286,16 @@ Result<Profile> parse_profile(const std::string& text, const std::string& where)
     if (bytes < 4096 || bytes > 1 << 30) return wrong("\"slice_bytes\" are not between 4096 and 1073741824");
     profile.slice_bytes[i] = std::bit_floor(static_cast<uint64_t>(bytes));
   }
-  const double cpus = number(file, "cpus", 0);
+  const double cpus = number_of(file, "cpus", 0);
   if (cpus < 0 || cpus > 1 << 20) return wrong("\"cpus\" is not a number of CPUs");
   profile.cpus = static_cast<int>(cpus);
-  const auto rows = file.find("timed");
-  if (rows == file.end() || !rows->is_array() || rows->size() > kMostTimed) return wrong("\"timed\" is not a list");
-  for (const json& row : *rows) {
-    Result<Timed> timed = parse_timed(row);
-    if (!timed.ok()) return wrong(timed.status().message());
-    profile.timed.push_back(std::move(*timed));
+  Result<std::vector<Timed>> timed = parse_all_timed(file);
+  if (!timed.ok()) return wrong(timed.status().message());
+  profile.timed = std::move(*timed);
+  if (const auto found = file.find("gpu"); found != file.end()) {
+    Result<GpuProfile> gpu = parse_gpu(*found);
+    if (!gpu.ok()) return wrong(gpu.status().message());
+    profile.gpu = std::move(*gpu);
   }
   return profile;
 }
@@ -240,7 +309,7 @@ Result<Profile> read_profile(const std::string& path) {
 }
 
 std::string format_profile(const Profile& profile) {
-  nlohmann::ordered_json file;
+  ordered_json file;
   file["format"] = kFormat;
   file["name"] = profile.name;
   for (size_t c = 0; c < std::size(kCurves); ++c) file[kCurveNames[c]] = (profile.*kCurves[c]).points();
@@ -249,15 +318,14 @@ std::string format_profile(const Profile& profile) {
   file["stream_above"] = profile.stream_above;
   file["slice_bytes"] = profile.slice_bytes;
   file["cpus"] = profile.cpus;
-  file["timed"] = nlohmann::ordered_json::array();
-  for (const Timed& one : profile.timed) {
-    file["timed"].push_back({{"collective", name(one.coll)},
-                             {"algorithm", name(one.algo)},
-                             {"protocol", name(one.proto)},
-                             {"ranks", one.ranks},
-                             {"windows", one.windows},
-                             {"bytes", one.bytes},
-                             {"us", one.us}});
+  file["timed"] = format_all_timed(profile.timed);
+  if (const GpuProfile& gpu = profile.gpu; !gpu.gpu.empty()) {
+    const auto latency = [](const GpuProfile::Latency& of) {
+      return ordered_json{{"launch_us", of.launch_us}, {"hop_us", of.hop_us}};
+    };
+    file["gpu"] = {{"name", gpu.gpu},        {"gpus", gpu.gpus},
+                   {"ll", latency(gpu.ll)},  {"simple", latency(gpu.simple)},
+                   {"share_ll", gpu.share_ll}, {"timed", format_all_timed(gpu.timed)}};
   }
   return file.dump(2) + "\n";
 }

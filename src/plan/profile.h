@@ -57,6 +57,22 @@ struct Timed {
 inline constexpr int kSharings = 3;
 constexpr int sharing_class(int ranks_per_core) { return ranks_per_core <= 1 ? 0 : ranks_per_core <= 2 ? 1 : 2; }
 
+// Ranks on GPUs, as they were timed. Replaces the constants of fabric.cc on GPUs of the same name.
+struct GpuProfile {
+  // A call that moves next to nothing takes launch_us + hops * hop_us.
+  struct Latency {
+    double launch_us = 0, hop_us = 0;
+    bool operator==(const Latency&) const = default;
+  };
+  std::string gpu;  // as its driver names it; empty: none was measured
+  int gpus = 0;     // over which the ranks were spread, round and round
+  Latency ll, simple;
+  double share_ll = 0;       // of the bandwidth of Simple
+  std::vector<Timed> timed;  // empty: the model alone
+  const Timed* find(Coll coll, Algo algo, Proto proto, int ranks) const;
+  bool operator==(const GpuProfile&) const = default;
+};
+
 struct Profile {
   std::string name;           // what it was measured on, when, by what
   Curve ll;                   // slots that carry their flag
@@ -73,6 +89,7 @@ struct Profile {
   std::array<uint64_t, kSharings> slice_bytes = {256 << 10, 128 << 10, 64 << 10};
   int cpus = 0;              // of the machine on which `timed` was measured
   std::vector<Timed> timed;  // empty: the model alone
+  GpuProfile gpu = {};
 
   // The candidate as it was timed on so many ranks with so many to a core; null: it was not. Only remote access is
   // another thing in windows than elsewhere.

@@ -17,13 +17,13 @@
 #include <cstring>
 #include <functional>
 
-#include "tutti/tutti.h"
+#include "tools/tutti/tune/issue.h"
 
 namespace tutti::tool {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr int kMostRanks = 64, kMostSizes = 64;
+constexpr int kMostRanks = 64, kMostSizes = 64, kMostWays = 64;
 constexpr int kFewestBatches = 3, kMostBatches = 9, kMostCalls = 4000;
 // Slots are touched for the first time during the first few hundred calls: that is no part of a way's price.
 constexpr int kFirstCalls = 400;
@@ -41,52 +41,76 @@ double lower_quartile(std::vector<double> values) {
   return values[static_cast<size_t>(at)];
 }
 
-// Between the processes of one way. Zeroed memory is its start.
+// Between the processes. Zeroed memory is its start.
 struct Page {
-  std::atomic<uint32_t> has_id;
-  tuttiUniqueId id;
+  struct Id {
+    std::atomic<uint32_t> known;
+    tuttiUniqueId id;
+  } ids[kMostWays];
   struct alignas(64) Rank {
     std::atomic<uint32_t> arrived;
     double value;
   } ranks[kMostRanks];
-  double us[kMostSizes];  // results, by rank 0
+  double us[kMostWays][kMostSizes];  // results, by rank 0
   char error[512];
 };
 
 class Rank {
  public:
-  Rank(Page& page, const Way& way, int rank) : page_(page), way_(way), rank_(rank) {
-    if (rank == 0) {
-      require(tuttiGetUniqueId(&page.id), "tuttiGetUniqueId");
-      page.has_id.store(1, std::memory_order_release);
+  Rank(Page& page, const Calls& calls, int rank) : page_(page), calls_(calls), rank_(rank) {
+    for (size_t w = 0; w < calls.ways.size(); ++w) {
+      Page::Id& place = page.ids[w];
+      if (rank == 0) {
+        require(tuttiGetUniqueId(&place.id), "tuttiGetUniqueId");
+        place.known.store(1, std::memory_order_release);
+      }
+      while (place.known.load(std::memory_order_acquire) == 0) sched_yield();
+      const std::string algorithm = fmt::format("{}:{}", name(calls.coll), name(calls.ways[w].algo));
+      const std::string protocol(name(calls.ways[w].proto));
+      tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
+      config.algorithms = algorithm.c_str();
+      config.protocols = protocol.c_str();
+      require(tuttiCommInitRankConfig(&comm_, calls.ranks, place.id, rank, &config), "tuttiCommInitRankConfig");
+      comms_.push_back({comm_});
     }
-    while (page.has_id.load(std::memory_order_acquire) == 0) sched_yield();
-    require(tuttiCommInitRank(&comm_, way.ranks, page.id, rank), "tuttiCommInitRank");
   }
-  ~Rank() { tuttiCommDestroy(comm_); }
+  ~Rank() {
+    for (const Comm& one : comms_) tuttiCommDestroy(one.comm);
+  }
   Rank(const Rank&) = delete;
   Rank& operator=(const Rank&) = delete;
 
-  void measure(const std::vector<uint64_t>& sizes, const std::vector<double>& best_us, double budget_ms) {
-    int slow = 0;
-    for (size_t i = 0; i < sizes.size(); ++i) {
-      const double us = time_size(sizes[i], budget_ms);
-      if (rank_ == 0) page_.us[i] = us;
-      if (us == 0 || best_us.empty() || best_us[i] == 0 || sizes[i] < kSlowFrom) continue;
-      slow = us > kSlowShare * best_us[i] ? slow + 1 : 0;
-      if (slow < 2) continue;
-      for (size_t j = i + 1; j < sizes.size() && rank_ == 0; ++j)
-        page_.us[j] = us * static_cast<double>(sizes[j]) / static_cast<double>(sizes[i]);
-      return;
+  void measure(double budget_ms) {
+    for (size_t i = 0; i < calls_.sizes.size(); ++i) {
+      const uint64_t bytes = calls_.sizes[i];
+      double bests[2] = {0, 0};  // of ordinary buffers, of windows
+      Buffers ordinary = {}, shared = {};
+      for (size_t w = 0; w < calls_.ways.size(); ++w) {
+        const Way& way = calls_.ways[w];
+        if (!way.asked.empty() && !way.asked[i]) continue;
+        double& best = bests[way.windows];
+        Buffers& buffers = way.windows ? shared : ordinary;
+        if (buffers.in == nullptr) buffers = {allocate(whole_of(bytes), way.windows), allocate(whole_of(bytes), way.windows)};
+        const double us = time_way(w, bytes, buffers, best, budget_ms);
+        if (rank_ == 0) page_.us[w][i] = us;
+        if (us > 0 && (best == 0 || us < best)) best = us;
+      }
+      std::free(ordinary.in);
+      std::free(ordinary.out);
+      for (float* const memory : {shared.in, shared.out}) require(tuttiMemFree(memory), "tuttiMemFree");
     }
   }
 
  private:
+  struct Buffers {
+    float *in, *out;
+  };
+
   // All ranks; gives the core away, since the machine may have other work. The parent ends those who wait for a rank
   // that died.
   void meet() {
     page_.ranks[rank_].arrived.store(++meetings_, std::memory_order_release);
-    for (int r = 0; r < way_.ranks; ++r) {
+    for (int r = 0; r < calls_.ranks; ++r) {
       while (page_.ranks[r].arrived.load(std::memory_order_acquire) < meetings_) sched_yield();
     }
   }
@@ -94,7 +118,7 @@ class Rank {
     page_.ranks[rank_].value = value;
     meet();
     double most = 0;
-    for (int r = 0; r < way_.ranks; ++r) most = std::max(most, page_.ranks[r].value);
+    for (int r = 0; r < calls_.ranks; ++r) most = std::max(most, page_.ranks[r].value);
     meet();
     return most;
   }
@@ -107,69 +131,63 @@ class Rank {
     if (result != TUTTI_SUCCESS) give_up(call);
   }
 
-  float* allocate(size_t bytes) {
+  // Elements.
+  size_t whole_of(uint64_t bytes) const {
+    const auto n = static_cast<size_t>(calls_.ranks);
+    return std::max<size_t>(bytes / sizeof(float) / n * n, n);
+  }
+  float* allocate(size_t whole, bool windows) {
+    const size_t bytes = whole * sizeof(float);
     void* memory = nullptr;
-    if (way_.windows) {
-      tuttiWindow_t window;
+    if (windows) {
       require(tuttiMemAlloc(&memory, bytes), "tuttiMemAlloc");
-      require(tuttiCommWindowRegister(comm_, memory, bytes, &window, 0), "tuttiCommWindowRegister");
-      windows_.push_back({memory, window});
     } else if (posix_memalign(&memory, bytes >= (2 << 20) ? 2 << 20 : 4096, bytes) != 0) {
       give_up("posix_memalign");
     }
     std::memset(memory, 0, bytes);
     return static_cast<float*>(memory);
   }
-  void release(float* memory) {
-    const auto own = [&](const Window& one) { return one.memory == memory; };
-    const auto found = std::find_if(windows_.begin(), windows_.end(), own);
-    if (found == windows_.end()) return std::free(memory);
-    require(tuttiCommWindowDeregister(comm_, found->handle), "tuttiCommWindowDeregister");
-    require(tuttiMemFree(memory), "tuttiMemFree");
-    windows_.erase(found);
+
+  // All ranks know the same, so they decide alike.
+  double time_way(size_t w, uint64_t bytes, const Buffers& buffers, double best, double budget_ms) {
+    Comm& own = comms_[w];
+    if (own.slow >= 2) return own.last_us * static_cast<double>(bytes) / static_cast<double>(own.last_bytes);
+    comm_ = own.comm;
+    tuttiWindow_t windows[2] = {};
+    const size_t whole = whole_of(bytes);
+    if (calls_.ways[w].windows) {
+      register_window(buffers.in, whole, &windows[0]);
+      register_window(buffers.out, whole, &windows[1]);
+    }
+    const double us = time_size(own, buffers, whole, budget_ms);
+    for (const tuttiWindow_t window : windows) {
+      if (window != nullptr) require(tuttiCommWindowDeregister(comm_, window), "tuttiCommWindowDeregister");
+    }
+    if (us == 0) return 0;
+    if (best > 0 && bytes >= kSlowFrom) own.slow = us > kSlowShare * best ? own.slow + 1 : 0;
+    own.last_us = us;
+    own.last_bytes = bytes;
+    return us;
+  }
+  void register_window(float* memory, size_t whole, tuttiWindow_t* window) {
+    require(tuttiCommWindowRegister(comm_, memory, whole * sizeof(float), window, 0), "tuttiCommWindowRegister");
   }
 
-  // A call with `whole` elements in the region or in all blocks together.
   tuttiResult_t call(const float* in, float* out, size_t whole) {
-    const size_t block = whole / static_cast<size_t>(way_.ranks);
-    const int next = (rank_ + 1) % way_.ranks, previous = (rank_ + way_.ranks - 1) % way_.ranks;
-    switch (way_.coll) {
-      case Coll::AllReduce:
-        return tuttiAllReduce(in, out, whole, TUTTI_FLOAT32, TUTTI_SUM, comm_, nullptr);
-      case Coll::Reduce:
-        return tuttiReduce(in, out, whole, TUTTI_FLOAT32, TUTTI_SUM, 0, comm_, nullptr);
-      case Coll::Broadcast:
-        return tuttiBroadcast(in, out, whole, TUTTI_FLOAT32, 0, comm_, nullptr);
-      case Coll::AllGather:
-        return tuttiAllGather(in, out, block, TUTTI_FLOAT32, comm_, nullptr);
-      case Coll::ReduceScatter:
-        return tuttiReduceScatter(in, out, block, TUTTI_FLOAT32, TUTTI_SUM, comm_, nullptr);
-      case Coll::AllToAll:
-        return tuttiAllToAll(in, out, block, TUTTI_FLOAT32, comm_, nullptr);
-      case Coll::Gather:
-        return tuttiGather(in, out, block, TUTTI_FLOAT32, 0, comm_, nullptr);
-      case Coll::Scatter:
-        return tuttiScatter(in, out, block, TUTTI_FLOAT32, 0, comm_, nullptr);
-      case Coll::SendRecv:
-        break;
-    }
-    tuttiGroupStart();
-    tuttiSend(in, whole, TUTTI_FLOAT32, next, comm_, nullptr);
-    tuttiRecv(out, whole, TUTTI_FLOAT32, previous, comm_, nullptr);
-    return tuttiGroupEnd();
+    return issue({calls_.coll, calls_.ranks, rank_, comm_, nullptr}, in, out, whole);
   }
 
   // Microseconds inside the calls, each.
   double batch(float* in, float* out, size_t whole, int calls) {
     const bool root = rank_ == 0;
-    const bool gathers = way_.coll == Coll::Gather || way_.coll == Coll::Reduce;
-    const size_t block = whole / static_cast<size_t>(way_.ranks);
-    const bool writes_block = way_.coll == Coll::AllGather || way_.coll == Coll::Gather;
-    const bool reads_block = way_.coll == Coll::ReduceScatter || way_.coll == Coll::Scatter;
-    const bool writes = root || (way_.coll != Coll::Broadcast && way_.coll != Coll::Scatter);
+    const bool gathers = calls_.coll == Coll::Gather || calls_.coll == Coll::Reduce;
+    const size_t block = whole / static_cast<size_t>(calls_.ranks);
+    const bool writes_block = calls_.coll == Coll::AllGather || calls_.coll == Coll::Gather;
+    const bool reads_block = calls_.coll == Coll::ReduceScatter || calls_.coll == Coll::Scatter;
+    const bool writes = root || (calls_.coll != Coll::Broadcast && calls_.coll != Coll::Scatter);
     const bool reads = root || !gathers;
     // In place as others have it: a broadcast has one buffer.
-    float* const input = way_.coll == Coll::Broadcast ? out : in;
+    float* const input = calls_.coll == Coll::Broadcast ? out : in;
     double inside = 0;
     for (int i = 0; i < calls; ++i) {
       const auto value = static_cast<float>(++version_ & 127);
@@ -183,31 +201,32 @@ class Rank {
     return inside / calls;
   }
   void check(const float* out, size_t count, float value) {
-    const bool sums = way_.coll == Coll::AllReduce || way_.coll == Coll::Reduce || way_.coll == Coll::ReduceScatter;
-    const float expected = sums ? value * static_cast<float>(way_.ranks) : value;
+    const bool sums = calls_.coll == Coll::AllReduce || calls_.coll == Coll::Reduce || calls_.coll == Coll::ReduceScatter;
+    const float expected = sums ? value * static_cast<float>(calls_.ranks) : value;
     if (std::count(out, out + count, expected) == static_cast<std::ptrdiff_t>(count)) return;
-    std::snprintf(page_.error, sizeof page_.error, "a value is wrong (%s, %s, %s)", name(way_.coll).data(),
-                  way_.algorithm.c_str(), way_.protocol.c_str());
+    std::snprintf(page_.error, sizeof page_.error, "a value is wrong");
     _exit(1);
   }
 
+  struct Comm {
+    tuttiComm_t comm;
+    bool warm = false;
+    int slow = 0;  // sizes in a row
+    double last_us = 0;
+    uint64_t last_bytes = 0;
+  };
+
   // 0: the way does not serve the size, which all ranks are told alike.
-  double time_size(uint64_t bytes, double budget_ms) {
-    const auto n = static_cast<size_t>(way_.ranks);
-    const size_t whole = std::max<size_t>(bytes / sizeof(float) / n * n, n);
-    float* const in = allocate(whole * sizeof(float));
-    float* const out = allocate(whole * sizeof(float));
+  double time_size(Comm& own, const Buffers& buffers, size_t whole, double budget_ms) {
     meet();
-    const tuttiResult_t first = call(way_.coll == Coll::Broadcast ? out : in, out, whole);
+    const tuttiResult_t first = call(calls_.coll == Coll::Broadcast ? buffers.out : buffers.in, buffers.out, whole);
     if (first != TUTTI_INVALID_USAGE) require(first, "a call");
     double us = 0;
-    if (first == TUTTI_SUCCESS) us = time_served(in, out, whole, budget_ms);
+    if (first == TUTTI_SUCCESS) us = time_served(own, buffers.in, buffers.out, whole, budget_ms);
     meet();
-    release(in);
-    release(out);
     return us;
   }
-  double time_served(float* in, float* out, size_t whole, double budget_ms) {
+  double time_served(Comm& own, float* in, float* out, size_t whole, double budget_ms) {
     // The pace on the wall, which also is the warm-up.
     const auto pace_of = [&](int calls) {
       meet();
@@ -216,10 +235,10 @@ class Rank {
       return greatest(us_since(start) / calls);
     };
     double pace_us = pace_of(1);
-    if (!warm_) {
+    if (!own.warm) {
       pace_us = std::min(pace_us, pace_of(4));
       pace_of(static_cast<int>(std::clamp(kFirstUs / pace_us, 1.0, double{kFirstCalls})));
-      warm_ = true;
+      own.warm = true;
     }
     const double batch_us = budget_ms * 1e3 / kMostBatches;
     const auto calls_in = [&] { return static_cast<int>(std::clamp(batch_us / pace_us, 1.0, double{kMostCalls})); };
@@ -235,40 +254,31 @@ class Rank {
     return lower_quartile(each);
   }
 
-  struct Window {
-    void* memory;
-    tuttiWindow_t handle;
-  };
   Page& page_;
-  const Way& way_;
+  const Calls& calls_;
   int rank_;
-  tuttiComm_t comm_ = nullptr;
+  std::vector<Comm> comms_;     // of each way
+  tuttiComm_t comm_ = nullptr;  // the one that is measured
   uint32_t meetings_ = 0, version_ = 0;
-  bool warm_ = false;
-  std::vector<Window> windows_;
 };
 
-void force(const Way& way) {
-  setenv("TUTTI_PROTO", way.protocol.c_str(), 1);
-  setenv("TUTTI_ALGO", fmt::format("{}:{}", name(way.coll), way.algorithm).c_str(), 1);
-  setenv("TUTTI_PROFILE", way.profile.c_str(), 1);
-  setenv("TUTTI_SLICE_BYTES", std::to_string(way.slice_bytes).c_str(), 1);
+void set_environment(const Calls& calls) {
+  setenv("TUTTI_PROFILE", calls.profile.c_str(), 1);
+  setenv("TUTTI_SLICE_BYTES", std::to_string(calls.slice_bytes).c_str(), 1);
   setenv("TUTTI_TRANSPORTS", "shm", 1);
 }
 
 }  // namespace
 
-Result<std::vector<double>> time_calls(const Way& way, const std::vector<uint64_t>& sizes,
-                                       const std::vector<double>& best_us, const std::vector<int>& cpus,
-                                       double budget_ms) {
-  if (way.ranks > kMostRanks || sizes.size() > kMostSizes)
-    return invalid_argument("at most {} ranks and {} sizes can be timed", kMostRanks, kMostSizes);
+Result<std::vector<std::vector<double>>> time_calls(const Calls& calls, const std::vector<int>& cpus, double budget_ms) {
+  if (calls.ranks > kMostRanks || calls.sizes.size() > kMostSizes || calls.ways.size() > kMostWays)
+    return invalid_argument("at most {} ranks, {} sizes and {} ways can be timed", kMostRanks, kMostSizes, kMostWays);
   void* memory = mmap(nullptr, sizeof(Page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return errno_status("mmap", "a page of the tool");
   Page& page = *static_cast<Page*>(memory);
   std::vector<pid_t> children;
   const pid_t parent = getpid();
-  for (int rank = 0; rank < way.ranks; ++rank) {
+  for (int rank = 0; rank < calls.ranks; ++rank) {
     const pid_t child = fork();
     if (child < 0) {
       for (const pid_t one : children) kill(one, SIGKILL);
@@ -278,9 +288,9 @@ Result<std::vector<double>> time_calls(const Way& way, const std::vector<uint64_
     if (child > 0) continue;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) _exit(1);
-    force(way);
+    set_environment(calls);
     pin(cpus[static_cast<size_t>(rank) % cpus.size()]);
-    Rank(page, way, rank).measure(sizes, best_us, budget_ms);
+    Rank(page, calls, rank).measure(budget_ms);
     _exit(0);
   }
   bool failed = false;
@@ -292,11 +302,12 @@ Result<std::vector<double>> time_calls(const Way& way, const std::vector<uint64_
     if (!failed) continue;
     for (const pid_t child : children) kill(child, SIGKILL);  // they would wait for ever
   }
-  const std::vector<double> us(page.us, page.us + sizes.size());
+  std::vector<std::vector<double>> us;
+  for (size_t w = 0; w < calls.ways.size(); ++w) us.emplace_back(page.us[w], page.us[w] + calls.sizes.size());
   const std::string why = page.error;
   munmap(memory, sizeof(Page));
   if (failed)
-    return system_error("timing {} by {}/{} failed: {}", name(way.coll), way.algorithm, way.protocol,
+    return system_error("timing {} on {} ranks failed: {}", name(calls.coll), calls.ranks,
                         why.empty() ? "a rank ended early" : why);
   return us;
 }

@@ -22,7 +22,8 @@
 #include <ctime>
 #include <fstream>
 #include <limits>
-#include <map>
+#include <numeric>
+#include <random>
 #include <vector>
 
 #include "algo/catalog.h"
@@ -30,6 +31,7 @@
 #include "plan/profile.h"
 #include "tools/tutti/command.h"
 #include "tools/tutti/tune/calls.h"
+#include "tools/tutti/tune/contest.h"
 #include "tutti/tutti.h"
 
 namespace tutti::tool {
@@ -47,6 +49,7 @@ struct Options {
   double budget_ms = 10;
   uint64_t most_bytes = 64 << 20;
   std::vector<int> ranks = {2, 4, 8};
+  int rounds = 5;
 };
 
 // A profile in a file, for the processes that are to use it.
@@ -97,10 +100,14 @@ class Tuner {
   }
 
  private:
-  Result<std::vector<double>> time(Way way, const std::vector<uint64_t>& sizes, const std::vector<double>& best = {}) {
+  Result<std::vector<std::vector<double>>> time(Calls calls) {
     TUTTI_TRY(draft_.write(profile_));
-    way.profile = draft_.path();
-    return time_calls(way, sizes, best, cpus_, options_.budget_ms);
+    calls.profile = draft_.path();
+    return time_calls(calls, cpus_, options_.budget_ms);
+  }
+  Result<std::vector<double>> time_one(Calls calls) {
+    TUTTI_ASSIGN_OR_RETURN(const auto us, time(std::move(calls)));
+    return us[0];
   }
 
   // By two-shot all-reduces, whose slices are written, read and written again.
@@ -117,12 +124,11 @@ class Tuner {
       uint64_t best = before;
       std::vector<std::string> text;
       for (uint64_t bytes = 16 << 10; bytes <= 512 << 10; bytes *= 2) {
-        TUTTI_ASSIGN_OR_RETURN(const auto us, time({.coll = Coll::AllReduce,
-                                                    .algorithm = "two_shot",
-                                                    .protocol = "simple",
-                                                    .ranks = ranks,
-                                                    .slice_bytes = bytes},
-                                                   sizes));
+        TUTTI_ASSIGN_OR_RETURN(const auto us, time_one({.coll = Coll::AllReduce,
+                                                        .ranks = ranks,
+                                                        .ways = {{Algo::TwoShot, Proto::Simple}},
+                                                        .sizes = sizes,
+                                                        .slice_bytes = bytes}));
         double product = 1;
         for (const double one : us) product *= one;
         const double mean = std::cbrt(product);
@@ -143,16 +149,15 @@ class Tuner {
     struct CurveOf {
       const char* title;
       Curve Profile::*curve;
-      const char *algorithm, *protocol;
-      bool windows;
+      Way way;
       int last_point;  // beyond it the rate stays
     };
-    constexpr CurveOf kCurves[] = {
-        {"slots that carry their flag", &Profile::ll, "direct", "ll", false, 6},
-        {"slots", &Profile::slots, "direct", "simple", false, kPoints - 1},
-        {"copies by the kernel", &Profile::kernel, "pull", "rma", false, kPoints - 1},
-        {"windows, read", &Profile::pull, "pull", "rma", true, kPoints - 1},
-        {"windows, written", &Profile::push, "push", "rma", true, kPoints - 1},
+    const CurveOf kCurves[] = {
+        {"slots that carry their flag", &Profile::ll, {Algo::Direct, Proto::LL, false, {}}, 6},
+        {"slots", &Profile::slots, {Algo::Direct, Proto::Simple, false, {}}, kPoints - 1},
+        {"copies by the kernel", &Profile::kernel, {Algo::Pull, Proto::Rma, false, {}}, kPoints - 1},
+        {"windows, read", &Profile::pull, {Algo::Pull, Proto::Rma, true, {}}, kPoints - 1},
+        {"windows, written", &Profile::push, {Algo::Push, Proto::Rma, true, {}}, kPoints - 1},
     };
     constexpr int kRanks = 2;
     std::vector<uint64_t> sizes;
@@ -162,9 +167,7 @@ class Tuner {
     fmt::print("\n");
     for (const CurveOf& one : kCurves) {
       const std::vector<uint64_t> some(sizes.begin(), sizes.begin() + one.last_point + 1);
-      TUTTI_ASSIGN_OR_RETURN(
-          std::vector<double> us,
-          time({.algorithm = one.algorithm, .protocol = one.protocol, .windows = one.windows}, some));
+      TUTTI_ASSIGN_OR_RETURN(std::vector<double> us, time_one({.ways = {one.way}, .sizes = some}));
       while (us.size() < sizes.size()) us.push_back(us.back() * 4);
       fmt::print("{:<28}", one.title);
       for (const double each : us) fmt::print(" {:>9.2f}", each);
@@ -187,89 +190,87 @@ class Tuner {
     std::vector<double> us[2];
     for (int streams = 0; streams < 2; ++streams) {
       profile_.stream_above = streams == 1 ? 0 : uint64_t{1} << 50;
-      TUTTI_ASSIGN_OR_RETURN(us[streams], time({.algorithm = "direct", .protocol = "simple", .ranks = kRanks}, sizes));
+      TUTTI_ASSIGN_OR_RETURN(us[streams], time_one({.ranks = kRanks, .ways = {{}}, .sizes = sizes}));
     }
     profile_.stream_above = uint64_t{1} << 50;
     for (size_t i = sizes.size(); i-- > 0 && us[1][i] < us[0][i];) profile_.stream_above = sizes[i];
     return {};
   }
 
-  // The candidates of one collective on so many ranks.
-  struct Field {
-    Coll coll;
-    int ranks;
-    std::vector<uint64_t> sizes;
-    std::vector<double> best;  // by size, between ordinary buffers; 0: not known
-    std::vector<Timed> timed;
-  };
-
   Status candidates() {
     std::vector<uint64_t> sizes = {8, 64, 256};
     for (uint64_t bytes = 1 << 10; bytes <= options_.most_bytes; bytes *= 4) sizes.push_back(bytes);
     std::vector<Timed> timed;
     for (const int ranks : options_.ranks) {
-      for (int coll = 0; coll < kCollCount; ++coll) {
-        Field field{static_cast<Coll>(coll), ranks, sizes, std::vector<double>(sizes.size(), 0), {}};
-        for (const CatalogRow& row : catalog()) {
-          if (row.coll == field.coll && row.algo != Algo::User && row.fits({ranks})) TUTTI_TRY(time_row(row, field));
-        }
-        TUTTI_TRY(time_again(field));
-        fmt::print("{}, {} ranks, us:", name(field.coll), ranks);
-        for (const double us : field.best) fmt::print(" {:.4g}", us);
-        fmt::print("\n");
-        std::fflush(stdout);
-        std::move(field.timed.begin(), field.timed.end(), std::back_inserter(timed));
-      }
+      for (int coll = 0; coll < kCollCount; ++coll)
+        TUTTI_TRY(time_candidates({.coll = static_cast<Coll>(coll), .ranks = ranks, .sizes = sizes}, timed));
     }
     profile_.cpus = static_cast<int>(cpus_.size());
     profile_.timed = std::move(timed);
     return {};
   }
 
-  Status time_row(const CatalogRow& row, Field& field) {
-    for (const Proto proto : {Proto::LL, Proto::Simple, Proto::Rma}) {
-      if (!row.has(proto)) continue;
-      for (const bool windows : {false, true}) {
-        if (windows ? proto != Proto::Rma : (row.needs & kWindows) != 0) continue;
-        Timed one = {row.coll, row.algo, proto, field.ranks, windows, {}, {}};
-        TUTTI_TRY(time_candidate(one, field));
-        if (!one.bytes.empty()) field.timed.push_back(std::move(one));
+  static std::vector<Way> ways_of(Coll coll, int ranks) {
+    std::vector<Way> ways;
+    for (const CatalogRow& row : catalog()) {
+      if (row.coll != coll || row.algo == Algo::User || !row.fits({ranks})) continue;
+      for (const Proto proto : {Proto::LL, Proto::Simple, Proto::Rma}) {
+        if (!row.has(proto)) continue;
+        if ((row.needs & kWindows) == 0) ways.push_back({row.algo, proto, false, {}});
+        if (proto == Proto::Rma) ways.push_back({row.algo, proto, true, {}});
       }
     }
-    return {};
+    return ways;
   }
-  // Adds what it has not got, and takes the lesser of two measurements.
-  Status time_candidate(Timed& one, Field& field) {
-    const Way way = {.coll = one.coll,
-                     .algorithm = std::string(name(one.algo)),
-                     .protocol = std::string(name(one.proto)),
-                     .windows = one.windows,
-                     .ranks = one.ranks};
-    TUTTI_ASSIGN_OR_RETURN(const std::vector<double> us, time(way, field.sizes, field.best));
-    size_t at = 0;
-    for (size_t i = 0; i < us.size(); ++i) {
-      if (us[i] == 0) continue;
-      const auto bytes = static_cast<double>(field.sizes[i]);
-      if (at == one.bytes.size()) {
-        one.bytes.push_back(bytes);
-        one.us.push_back(us[i]);
+
+  // Windows are a contest of their own: most buffers are not in any, and their best counts among themselves.
+  Status time_candidates(Calls calls, std::vector<Timed>& timed) {
+    const std::vector<Way> ways = ways_of(calls.coll, calls.ranks);
+    const size_t sizes = calls.sizes.size();
+    std::vector<Contest> contests(2 * sizes, Contest(ways.size()));
+    std::vector<size_t> order(ways.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    for (int round = 0; round < options_.rounds; ++round) {
+      std::shuffle(order.begin(), order.end(), random_);
+      calls.ways.clear();
+      std::vector<size_t> who;
+      for (const size_t w : order) {
+        Way way = ways[w];
+        for (size_t i = 0; i < sizes; ++i) way.asked.push_back(contests[2 * i + way.windows].hopeful(w));
+        if (std::find(way.asked.begin(), way.asked.end(), true) == way.asked.end()) continue;
+        calls.ways.push_back(std::move(way));
+        who.push_back(w);
       }
-      one.us[at] = std::min(one.us[at], us[i]);
-      if (!one.windows && (field.best[i] == 0 || one.us[at] < field.best[i])) field.best[i] = one.us[at];
-      ++at;
+      TUTTI_ASSIGN_OR_RETURN(const auto us, time(calls));
+      for (size_t i = 0; i < 2 * sizes; ++i) {
+        std::vector<double> of_round(ways.size(), 0);
+        for (size_t k = 0; k < who.size(); ++k) {
+          if (ways[who[k]].windows == (i % 2 == 1)) of_round[who[k]] = us[k][i / 2];
+        }
+        contests[i].add(of_round);
+      }
     }
-    return {};
-  }
-  // What came near the best somewhere may have been disturbed, and so may have been the best.
-  Status time_again(Field& field) {
-    constexpr double kNear = 1.6;
-    const std::vector<double> best = field.best;
-    for (Timed& one : field.timed) {
-      bool near = false;
-      for (size_t i = 0; i < best.size(); ++i)
-        near |= best[i] > 0 && one(static_cast<double>(field.sizes[i])) < kNear * best[i];
-      if (near) TUTTI_TRY(time_candidate(one, field));
+    for (size_t w = 0; w < ways.size(); ++w) {
+      Timed one = {calls.coll, ways[w].algo, ways[w].proto, calls.ranks, ways[w].windows, {}, {}};
+      for (size_t i = 0; i < sizes; ++i) {
+        const double us = contests[2 * i + ways[w].windows].us(w);
+        if (us == 0) continue;
+        one.bytes.push_back(static_cast<double>(calls.sizes[i]));
+        one.us.push_back(us);
+      }
+      if (!one.bytes.empty()) timed.push_back(std::move(one));
     }
+    fmt::print("{}, {} ranks, us:", name(calls.coll), calls.ranks);
+    for (size_t i = 0; i < sizes; ++i) {
+      double best = 0;
+      for (size_t w = 0; w < ways.size(); ++w) {
+        const double us = contests[2 * i].us(w);
+        if (us > 0 && (best == 0 || us < best)) best = us;
+      }
+      fmt::print(" {:.4g}", best);
+    }
+    fmt::print("\n");
+    std::fflush(stdout);
     return {};
   }
 
@@ -333,6 +334,7 @@ class Tuner {
   std::vector<int> cpus_;
   Profile profile_;
   Draft draft_;
+  std::minstd_rand random_;  // the same order whenever it runs
 };
 
 Status tune(const Options& options) {
@@ -372,6 +374,9 @@ void add_tune(CLI::App& app) {
       ->delimiter(',')
       ->capture_default_str()
       ->check(CLI::Range(1, 64));
+  command->add_option("--rounds", options.rounds, "Times that the candidates are compared")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000));
   command->add_option("--max-bytes", options.most_bytes, "Largest buffer to time candidates with")
       ->capture_default_str()
       ->check(CLI::Range(uint64_t{1024}, uint64_t{1} << 32));
