@@ -127,6 +127,13 @@ Status CudaTeam::open_peers() {
   return {};
 }
 
+// The devices' name; empty: they have several.
+static std::string one_kind(const std::vector<TeamDevice>& devices) {
+  const std::string first = devices.front().gpu->name();
+  const auto same = [&](const TeamDevice& one) { return one.gpu->name() == first; };
+  return std::all_of(devices.begin(), devices.end(), same) ? first : std::string();
+}
+
 void CudaTeam::make_fabric() {
   size_t most_ranks = 1;
   int fewest_multiprocessors = devices_.front().multiprocessors;
@@ -150,6 +157,8 @@ void CudaTeam::make_fabric() {
              .star_gbps = link,
              .rings = most_channels_,
              .trees = most_channels_,
+             .gpu = one_kind(devices_),
+             .gpus = static_cast<int>(devices_.size()),
              .least_share = kLeastShare};
 }
 

@@ -22,7 +22,7 @@ struct Fabric {
   int rings = 1, trees = 1;
   int forests = 0;  // packed trees that serve blocks; `tree_gbps` is then theirs
   // The devices' name and number, where they are all of one kind: what `tutti tune` found of such is used.
-  std::string gpu;
+  std::string gpu = {};
   int gpus = 0;
   uint64_t least_share = 0;  // bytes of a block that are worth a channel; 0: all sizes use all channels
 };

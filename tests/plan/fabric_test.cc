@@ -157,5 +157,38 @@ TEST(FabricCost, LeavesOutWhatHasNoBandwidth) {
   }
 }
 
+// Published constants serve GPUs that nobody has measured.
+TEST(FabricCost, OfGpusThatWereMeasuredIsWhatWasFound) {
+  Fabric fabric = one_host();
+  fabric.gpu = "a GPU";
+  fabric.gpus = 8;
+  Profile profile = built_in_profile({});
+  Summary summary = summary_of(fabric);
+  summary.profile = &profile;
+  const auto predicted = [&](Algo algo, Proto proto, uint64_t bytes) {
+    const auto candidates = plan_candidates(summary, {.coll = Coll::AllReduce, .bytes = bytes});
+    EXPECT_TRUE(candidates.ok()) << candidates.status().message();
+    for (const Candidate& one : *candidates) {
+      if (one.plan.algo == algo && one.plan.proto == proto) return one.plan.predicted_us;
+    }
+    ADD_FAILURE() << "no such candidate";
+    return 0.0;
+  };
+  const double published = predicted(Algo::Ring, Proto::LL, 8);
+  profile.gpu = {"a GPU", 8, {2, 0.5}, {4, 1}, 0.25, {}};
+  EXPECT_NEAR(predicted(Algo::Ring, Proto::LL, 8), 2 + 14 * 0.5, 0.01);
+  EXPECT_NEAR(predicted(Algo::Ring, Proto::Simple, 8), 4 + 14 * 1.0, 0.01);
+  const double floor_us = (uint64_t{4} << 30) * 2 * 7 / 8 / 360e3;
+  EXPECT_NEAR(predicted(Algo::Ring, Proto::LL, uint64_t{4} << 30), floor_us * 4, floor_us * 0.01);
+
+  // As they were timed, on as many of them.
+  profile.gpu.timed = {{Coll::AllReduce, Algo::Ring, Proto::LL, 8, false, {8, 1024}, {3.25, 5}}};
+  EXPECT_DOUBLE_EQ(predicted(Algo::Ring, Proto::LL, 8), 3.25);
+  profile.gpu.gpus = 4;
+  EXPECT_NEAR(predicted(Algo::Ring, Proto::LL, 8), 2 + 14 * 0.5, 0.01);
+  profile.gpu.gpu = "another GPU";
+  EXPECT_DOUBLE_EQ(predicted(Algo::Ring, Proto::LL, 8), published);
+}
+
 }  // namespace
 }  // namespace tutti

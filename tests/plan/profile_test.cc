@@ -31,7 +31,8 @@ Profile some() {
           {65536, 32768, 16384},
           2,
           {{Coll::AllReduce, Algo::Ring, Proto::Simple, 4, false, {64, 4096}, {2, 8}},
-           {Coll::Broadcast, Algo::Pull, Proto::Rma, 2, true, {8}, {1}}}};
+           {Coll::Broadcast, Algo::Pull, Proto::Rma, 2, true, {8}, {1}}},
+          {"a GPU", 2, {5.5, 0.7}, {7.25, 2.5}, 0.45, {{Coll::AllReduce, Algo::Tree, Proto::LL, 4, false, {8}, {9}}}}};
 }
 
 TEST(Curves, AreStraightBetweenTheirPointsAndBeyond) {
@@ -93,6 +94,12 @@ TEST(Profiles, AFileSaysWhatIsWrongWithIt) {
   refused("\"windows\": true", "\"windows\": 1", "windows");
   refused("        64.0,\n        4096.0", "        64.0,\n        64.0", "rise");
   refused("        2.0,\n        8.0", "        2.0", "us");
+  refused("\"a GPU\"", "\"\"", "gpu");
+  refused("\"gpus\": 2", "\"gpus\": 0", "gpus");
+  refused("\"hop_us\": 0.7", "\"hop_us\": -1", "hop_us");
+  refused("\"launch_us\": 7.25", "\"launch_us\": null", "simple");
+  refused("\"share_ll\": 0.45", "\"share_ll\": 0", "share_ll");
+  refused("\"tree\"", "\"trees\"", "trees");
   EXPECT_FALSE(read_profile("/nowhere/profile.json").ok());
   EXPECT_FALSE(parse_profile("", "x").ok());
 }

@@ -5,8 +5,10 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
+#include <set>
 
 #include "algo/catalog.h"
 #include "base/env.h"
@@ -140,9 +142,19 @@ Profile profile_for(const Graph& graph) {
   return built_in_profile(cpus.empty() ? "" : graph.node(cpus[0]).cpu.vendor);
 }
 
+// What a profile knows GPUs by.
+void name_gpus(const Graph& graph, const std::vector<NodeId>& ranks, Fabric& fabric) {
+  std::set<NodeId> devices(ranks.begin(), ranks.end());
+  const std::string& first = graph.node(ranks.front()).gpu.model;
+  const auto same = [&](NodeId id) { return graph.node(id).gpu.model == first; };
+  if (std::all_of(devices.begin(), devices.end(), same)) fabric.gpu = first;
+  fabric.gpus = static_cast<int>(devices.size());
+}
+
 void choose(const Options& options, PlanReport* report) {
   const Profile profile = profile_for(report->graph);
-  const Fabric fabric = make_fabric(report->graph, report->channels);
+  Fabric fabric = make_fabric(report->graph, report->channels);
+  name_gpus(report->graph, report->ranks, fabric);
   Summary summary;
   summary.n = report->channels.ranks;
   summary.hosts = report->channels.domains;
@@ -162,8 +174,11 @@ void choose(const Options& options, PlanReport* report) {
   if (on_gpus(report->graph, report->ranks)) {
     summary.fabric = &fabric;
     summary.channels = make_channel_table(report->channels, report->ranks, report->coll, options.root);
-    report->costs = fmt::format("the tuning model that NCCL publishes ({}), no measurement; bandwidths of the channels",
-                                to_string(fabric.inside));
+    report->costs = !fabric.gpu.empty() && profile.gpu.gpu == fabric.gpu
+                        ? fmt::format("the profile \"{}\", ranks on {} of {}; bandwidths of the channels", profile.name,
+                                      profile.gpu.gpus, fabric.gpu)
+                        : fmt::format("the tuning model that NCCL publishes ({}), no measurement; bandwidths of the channels",
+                                      to_string(fabric.inside));
   } else {
     summary.single_copy = summary.mapped;
     summary.ranks_per_core =

@@ -34,13 +34,6 @@ constexpr uint64_t kSlowFrom = 64 << 10;
 double us_since(Clock::time_point start) {
   return std::chrono::duration<double, std::micro>(Clock::now() - start).count();
 }
-// Others disturb by adding time, so of several measurements one near the least says most.
-double lower_quartile(std::vector<double> values) {
-  const auto at = static_cast<std::ptrdiff_t>(values.size() / 4);
-  std::nth_element(values.begin(), values.begin() + at, values.end());
-  return values[static_cast<size_t>(at)];
-}
-
 // Between the processes. Zeroed memory is its start.
 struct Page {
   struct Id {
@@ -310,6 +303,12 @@ Result<std::vector<std::vector<double>>> time_calls(const Calls& calls, const st
     return system_error("timing {} on {} ranks failed: {}", name(calls.coll), calls.ranks,
                         why.empty() ? "a rank ended early" : why);
   return us;
+}
+
+double lower_quartile(std::vector<double> values) {
+  const auto at = static_cast<std::ptrdiff_t>(values.size() / 4);
+  std::nth_element(values.begin(), values.begin() + at, values.end());
+  return values[static_cast<size_t>(at)];
 }
 
 std::vector<int> allowed_cpus() {

@@ -35,6 +35,9 @@ struct Calls {
 // taken to keep its rate from there on.
 Result<std::vector<std::vector<double>>> time_calls(const Calls& calls, const std::vector<int>& cpus, double budget_ms);
 
+// Others disturb by adding time, so of several measurements one near the least says most.
+double lower_quartile(std::vector<double> values);
+
 // The CPUs that this process may use.
 std::vector<int> allowed_cpus();
 void pin(int cpu);

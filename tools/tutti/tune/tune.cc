@@ -3,7 +3,8 @@
 //
 // In this order, since later parts run with what earlier ones found: the slices of the Simple protocol, by how many
 // ranks share a core; the curves of the cost model, from all-gathers of two ranks; single constants; then every
-// candidate of every collective on 2, 4 and 8 ranks (`--ranks`), which the planner takes as they are.
+// candidate of every collective on 2, 4 and 8 ranks (`--ranks`), which the planner takes as they are. At last, where
+// there are GPUs, the candidates on as many ranks on these, and what a launch and a hop take by their smallest calls.
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <fmt/ranges.h>
@@ -32,6 +33,7 @@
 #include "tools/tutti/command.h"
 #include "tools/tutti/tune/calls.h"
 #include "tools/tutti/tune/contest.h"
+#include "tools/tutti/tune/gpu_calls.h"
 #include "tutti/tutti.h"
 
 namespace tutti::tool {
@@ -50,6 +52,7 @@ struct Options {
   uint64_t most_bytes = 64 << 20;
   std::vector<int> ranks = {2, 4, 8};
   int rounds = 5;
+  std::string devices = "auto";
 };
 
 // A profile in a file, for the processes that are to use it.
@@ -87,6 +90,13 @@ class Tuner {
     // What has not been measured yet is as it is built in.
     profile_ = built_in_profile(cpu_vendor());
     profile_.name = "draft";
+    if (options_.devices != "gpu") TUTTI_TRY(cpus());
+    if (options_.devices != "cpu") TUTTI_TRY(gpus());
+    return profile_;
+  }
+
+ private:
+  Status cpus() {
     TUTTI_TRY(slices());
     TUTTI_TRY(curves());
     TUTTI_ASSIGN_OR_RETURN(profile_.switch_us, switch_us(cpus_[0], options_.budget_ms * 10));
@@ -96,11 +106,32 @@ class Tuner {
         "a switch between ranks of a core {:.2f} us, combining {:.0f} GB/s, stores past the caches from {} bytes\n",
         profile_.switch_us, profile_.combine_gbps, profile_.stream_above);
     TUTTI_TRY(candidates());
-    return profile_;
+    return {};
+  }
+  // Last: whoever has used CUDA must not fork.
+  Status gpus() {
+    Result<std::unique_ptr<GpuBench>> opened = GpuBench::open();
+    if (!opened.ok()) {
+      if (options_.devices == "gpu") return opened.status();
+      fmt::print("no GPUs are measured: {}\n", opened.status().message());
+      return {};
+    }
+    bench_ = std::move(*opened);
+    fmt::print("ranks on {} of {}\n", bench_->gpus(), bench_->gpu());
+    GpuProfile& gpu = profile_.gpu;
+    gpu.gpu = bench_->gpu();
+    gpu.gpus = bench_->gpus();
+    TUTTI_ASSIGN_OR_RETURN(gpu.timed, all_candidates());
+    gpu.ll = fit_latency(gpu.timed, Proto::LL);
+    gpu.simple = fit_latency(gpu.timed, Proto::Simple);
+    gpu.share_ll = share_ll(gpu.timed);
+    fmt::print("a launch {:.2f} us and a hop {:.2f} with LL, {:.2f} and {:.2f} with Simple; LL moves {:.2f} of it\n",
+               gpu.ll.launch_us, gpu.ll.hop_us, gpu.simple.launch_us, gpu.simple.hop_us, gpu.share_ll);
+    return {};
   }
 
- private:
   Result<std::vector<std::vector<double>>> time(Calls calls) {
+    if (bench_ != nullptr) return bench_->time(calls, options_.budget_ms);
     TUTTI_TRY(draft_.write(profile_));
     calls.profile = draft_.path();
     return time_calls(calls, cpus_, options_.budget_ms);
@@ -198,6 +229,11 @@ class Tuner {
   }
 
   Status candidates() {
+    TUTTI_ASSIGN_OR_RETURN(profile_.timed, all_candidates());
+    profile_.cpus = static_cast<int>(cpus_.size());
+    return {};
+  }
+  Result<std::vector<Timed>> all_candidates() {
     std::vector<uint64_t> sizes = {8, 64, 256};
     for (uint64_t bytes = 1 << 10; bytes <= options_.most_bytes; bytes *= 4) sizes.push_back(bytes);
     std::vector<Timed> timed;
@@ -205,17 +241,48 @@ class Tuner {
       for (int coll = 0; coll < kCollCount; ++coll)
         TUTTI_TRY(time_candidates({.coll = static_cast<Coll>(coll), .ranks = ranks, .sizes = sizes}, timed));
     }
-    profile_.cpus = static_cast<int>(cpus_.size());
-    profile_.timed = std::move(timed);
-    return {};
+    return timed;
   }
 
-  static std::vector<Way> ways_of(Coll coll, int ranks) {
+  // The least squares of launch + hops * hop, over the smallest size of each candidate of a protocol.
+  static GpuProfile::Latency fit_latency(const std::vector<Timed>& timed, Proto proto) {
+    double n = 0, x = 0, y = 0, xx = 0, xy = 0, least = std::numeric_limits<double>::max();
+    for (const Timed& one : timed) {
+      if (one.proto != proto) continue;
+      const double hops = find_row(one.coll, one.algo)->hops({one.ranks}), us = one.us.front();
+      n += 1;
+      x += hops;
+      y += us;
+      xx += hops * hops;
+      xy += hops * us;
+      least = std::min(least, us);
+    }
+    if (n == 0) return {};
+    const double spread = n * xx - x * x;
+    const double hop = spread > 0 ? std::max((n * xy - x * y) / spread, 0.0) : 0;
+    return {std::clamp((y - hop * x) / n, 0.0, least), hop};
+  }
+  // The bandwidth of LL as a part of that of Simple: by the longest calls of candidates that have both.
+  static double share_ll(const std::vector<Timed>& timed) {
+    double product = 0, count = 0;
+    for (const Timed& ll : timed) {
+      for (const Timed& simple : timed) {
+        if (ll.proto != Proto::LL || simple.proto != Proto::Simple || ll.coll != simple.coll ||
+            ll.algo != simple.algo || ll.ranks != simple.ranks || ll.bytes.back() != simple.bytes.back())
+          continue;
+        product += std::log(simple.us.back() / ll.us.back());
+        count += 1;
+      }
+    }
+    return count == 0 ? 1 : std::min(std::exp(product / count), 1.0);
+  }
+
+  std::vector<Way> ways_of(Coll coll, int ranks) const {
     std::vector<Way> ways;
     for (const CatalogRow& row : catalog()) {
       if (row.coll != coll || row.algo == Algo::User || !row.fits({ranks})) continue;
       for (const Proto proto : {Proto::LL, Proto::Simple, Proto::Rma}) {
-        if (!row.has(proto)) continue;
+        if (!row.has(proto) || (bench_ != nullptr && proto == Proto::Rma)) continue;  // kernels use slots
         if ((row.needs & kWindows) == 0) ways.push_back({row.algo, proto, false, {}});
         if (proto == Proto::Rma) ways.push_back({row.algo, proto, true, {}});
       }
@@ -334,12 +401,13 @@ class Tuner {
   std::vector<int> cpus_;
   Profile profile_;
   Draft draft_;
+  std::unique_ptr<GpuBench> bench_;  // null: CPU ranks are timed
   std::minstd_rand random_;  // the same order whenever it runs
 };
 
 Status tune(const Options& options) {
   const std::vector<int> cpus = allowed_cpus();
-  if (cpus.size() < 2) {
+  if (cpus.size() < 2 && options.devices != "gpu") {
     return system_error("{} CPU may be used here, 2 are needed: run it where jobs run, or leave the built-in profile",
                         cpus.size());
   }
@@ -374,6 +442,9 @@ void add_tune(CLI::App& app) {
       ->delimiter(',')
       ->capture_default_str()
       ->check(CLI::Range(1, 64));
+  command->add_option("--devices", options.devices, "cpu, gpu, or auto: CPUs, and GPUs where there are some")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "cpu", "gpu"}));
   command->add_option("--rounds", options.rounds, "Times that the candidates are compared")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));
