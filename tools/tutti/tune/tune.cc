@@ -91,7 +91,12 @@ class Tuner {
     profile_ = built_in_profile(cpu_vendor());
     profile_.name = "draft";
     if (options_.devices != "gpu") TUTTI_TRY(cpus());
-    if (options_.devices != "cpu") TUTTI_TRY(gpus());
+    if (options_.devices == "cpu") return profile_;
+    const Status gpus_timed = gpus();
+    if (gpus_timed.ok()) return profile_;
+    if (options_.devices == "gpu") return gpus_timed;
+    fmt::print("no GPUs are measured: {}\n", gpus_timed.message());
+    profile_.gpu = {};
     return profile_;
   }
 
@@ -110,13 +115,7 @@ class Tuner {
   }
   // Last: whoever has used CUDA must not fork.
   Status gpus() {
-    Result<std::unique_ptr<GpuBench>> opened = GpuBench::open();
-    if (!opened.ok()) {
-      if (options_.devices == "gpu") return opened.status();
-      fmt::print("no GPUs are measured: {}\n", opened.status().message());
-      return {};
-    }
-    bench_ = std::move(*opened);
+    TUTTI_ASSIGN_OR_RETURN(bench_, GpuBench::open());
     fmt::print("ranks on {} of {}\n", bench_->gpus(), bench_->gpu());
     GpuProfile& gpu = profile_.gpu;
     gpu.gpu = bench_->gpu();
