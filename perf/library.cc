@@ -43,6 +43,13 @@ Outcome Library::open(const std::string& path, std::unique_ptr<const Library>* l
   return {};
 }
 
+tuttiResult_t Library::join(tuttiComm_t* comm, int n, const tuttiUniqueId& id, int rank, int device) const {
+  if (!is_own()) return CommInitRank(comm, n, id, rank);
+  tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
+  config.device = device;
+  return tuttiCommInitRankConfig(comm, n, id, rank, &config);
+}
+
 Outcome Library::checked(tuttiResult_t result, const char* function, tuttiComm_t comm) const {
   if (result == TUTTI_SUCCESS) return {};
   const char* last = GetLastError != nullptr ? GetLastError(comm) : nullptr;

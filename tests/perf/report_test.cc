@@ -42,7 +42,7 @@ TEST(Report, GoldenHeader) {
             "busbw  #wrong \n"
             "#        (B)    (elements)                               (us)  (GB/s)  (GB/s)             (us)  (GB/s)  "
             "(GB/s)         \n");
-  const RankInfo rank{.rank = 3, .pid = 4711, .host = "node1", .cpus = "0-3", .model = "Some CPU"};
+  const RankInfo rank{.rank = 3, .pid = 4711, .host = "node1", .place = "cpu 0-3", .model = "Some CPU"};
   const std::string header = header_text(*find_collective("all_reduce_perf"),
                                          options_of({"-b", "8", "-e", "128M", "-f", "2"}), 2, 100, {rank});
   EXPECT_NE(header.find("# nThread 1 nGpus 1 minBytes 8 maxBytes 134217728 step: 2(factor) warmup iters: 1 iters: 20 "
