@@ -50,8 +50,9 @@ INSTANTIATE_TEST_SUITE_P(EndToEnd, GpuPrograms,
                                          "scatter_perf", "sendrecv_perf"),
                          [](const auto& info) { return std::string(info.param); });
 
-TEST(GpuEndToEnd, EveryTypeAndOperator) {
-  expect_good(run("all_reduce_perf --ranks 2 -b 3000 -e 3000 -n 1 -w 0 -d all -o all", "FAKE_CUDA_DEVICES=1"), 72);
+TEST(GpuEndToEnd, EveryTypeAndEveryOperator) {
+  expect_good(run("all_reduce_perf --ranks 2 -b 300 -e 300 -n 1 -w 0 -d all", "FAKE_CUDA_DEVICES=1"), 12);
+  expect_good(run("all_reduce_perf --ranks 2 -b 300 -e 300 -n 1 -w 0 -d bfloat16 -o all", "FAKE_CUDA_DEVICES=1"), 6);
 }
 
 TEST(GpuEndToEnd, SizesThatAreLargerThanAPeriodOfTheDataAndThanAStage) {
@@ -100,13 +101,14 @@ TEST(GpuEndToEnd, WhatAKernelLeavesUndoneIsSeen) {
 }
 
 TEST(GpuEndToEnd, ALibraryThatRefusesIsQuoted) {
-  const Result result = run("all_reduce_perf --gpu -g 2 -b 1K -e 1K --library " PERF_OLD_NCCL);
-  EXPECT_NE(result.status, 0) << result.output;
-  const Result device = run("all_reduce_perf --gpu -g 2 -b 1K -e 1K -n 2 --library " PERF_NCCL,
-                            "FAKE_CUDA_DEVICES=1 TUTTI_CUDA_THREADS=nonsense");
-  EXPECT_EQ(device.status, 3) << device.output;
-  EXPECT_TRUE(device.says("TUTTI_CUDA_THREADS")) << device.output;
-  EXPECT_TRUE(device.says("several ranks share a GPU")) << device.output;
+  const std::string command = "all_reduce_perf -g 2 -b 1K -e 1K -n 2 --library " PERF_NCCL;
+  const Result refused = run(command, "FAKE_CUDA_DEVICES=1 NCCL_COMM_BLOCKING=0");
+  EXPECT_EQ(refused.status, 3) << refused.output;
+  EXPECT_TRUE(refused.says("ncclCommInitRank: ")) << refused.output;
+  EXPECT_TRUE(refused.says("several ranks share a GPU here")) << refused.output;
+  const Result ours = run("all_reduce_perf -g 2 -b 1K -e 1K -n 2 -t 2 -G 1");
+  EXPECT_EQ(ours.status, 3) << ours.output;
+  EXPECT_TRUE(ours.says("not all ranks it needs")) << ours.output;
 }
 
 TEST(GpuEndToEnd, WhereRanksAre) {

@@ -53,8 +53,9 @@ TEST(Report, GoldenHeader) {
   EXPECT_NE(header.find("#  Rank  3 Group  0 Pid   4711 on      node1 device  0 [cpu 0-3] Some CPU\n"),
             std::string::npos)
       << header;
-  EXPECT_NE(header_text(*find_collective("all_reduce_perf"), options_of({"-G", "1"}), 1, 100, {}).find("# note: -G"),
-            std::string::npos);
+  Options graphs = options_of({"-G", "1"});
+  ASSERT_TRUE(settle_options(false, &graphs).ok());
+  EXPECT_NE(header_text(*find_collective("all_reduce_perf"), graphs, 1, 100, {}).find("# note: -G"), std::string::npos);
 }
 
 TEST(Report, GoldenRow) {
