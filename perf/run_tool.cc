@@ -252,7 +252,7 @@ Outcome Tool::init_ranks(std::span<RankState> ranks) const {
   Outcome outcome;
   if (ranks.size() > 1) outcome = library_.checked(library_.GroupStart(), "GroupStart", nullptr);
   for (RankState& rank : ranks) {
-    if (!outcome.ok()) return outcome;
+    if (!outcome.ok()) break;
     const CurrentDevice current(*rank.device);
     outcome = current.outcome();
     if (outcome.ok())

@@ -3,6 +3,7 @@
 // fiber for each of its threads, when the device has room for it.
 #include <cstdlib>
 #include <cstring>
+#include <map>
 
 #include "tests/fakes/cuda_threads.h"
 #include "tests/fakes/fake_cuda_state.h"
@@ -17,7 +18,7 @@ struct CUfunc_st {
 
 namespace {
 
-thread_local CUstream_st* t_own = nullptr;  // what handle 2 means here, of the context it was made in
+thread_local std::map<CUctx_st*, CUstream_st*> t_own;  // what handle 2 means here, in each context
 
 void work_off(const std::shared_ptr<Queue>& queue) {
   Driver& all = driver();
@@ -129,8 +130,9 @@ CUstream_st* stream_of(CudaStreamHandle handle) {
     return context->legacy;
   }
   if (reinterpret_cast<uintptr_t>(handle) == kCudaPerThreadStream) {
-    if (t_own == nullptr || t_own->context != context) t_own = new_stream(context, true);
-    return t_own;
+    CUstream_st*& own = t_own[context];
+    if (own == nullptr) own = new_stream(context, true);
+    return own;
   }
   for (CUstream_st* stream : driver().streams)
     if (stream == handle) return stream;

@@ -11,7 +11,7 @@ import unittest
 
 GPU_CHECK = BUILD = FAKE_CUDA = NCCL = ""
 SMALL = ["--ranks", "2", "--sizes", "8:512:64", "--iterations", "2", "--collectives", "all_reduce,all_gather"]
-TESTS = ["--conformance-ranks", "2", "--cases", "1"]
+TESTS = ["--conformance-ranks", "2", "--cases", "1", "--seeds", "1"]
 
 
 class GpuCheck(unittest.TestCase):
@@ -41,7 +41,7 @@ class GpuCheck(unittest.TestCase):
         self.assertEqual(ran.returncode, 0, ran.stdout + ran.stderr)
         self.assertEqual({step["status"] for step in report["steps"]}, {"passed"})
         names = [step["name"] for step in report["steps"]]
-        self.assertIn("conformance, 2 rank(s)", names)
+        self.assertIn("conformance, 2 rank(s), seed 1", names)
         self.assertEqual([line.split()[1] for line in seen.read_text().splitlines()], ["memcheck", "racecheck"])
         # The runs of both libraries alternate.
         self.assertEqual(names.index("nccl: all_reduce, 2 ranks, stream"), names.index("tutti: all_reduce, 2 ranks, stream") + 1)
@@ -54,7 +54,7 @@ class GpuCheck(unittest.TestCase):
         self.assertEqual({(f["from"], f["to"]) for f in report["floors"]}, {(0, 0), (0, 1)})
         text = next(self.out.glob("*.md")).read_text()
         self.assertIn("### 2 ranks, graph", text)
-        self.assertIn("| conformance, 2 rank(s) | passed |", text)
+        self.assertIn("| conformance, 2 rank(s), seed 1 | passed |", text)
 
     def test_wrong_values_fail_and_the_rest_still_runs(self):
         ran, report = self.check(*SMALL, "--only", "bench", FAKE_CUDA_IDLE_KERNELS="1")
