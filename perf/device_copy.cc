@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // device_copy_perf: the floor under collectives on GPUs: how long the driver takes to copy memory of a device, and from
-// one device to another, timed as the collectives are: a loop of asynchronous copies on a stream, or launches of a graph
-// of them. A copy of B bytes reads B and writes B; the GB/s column counts both.
+// one device to another, timed as the collectives are: a loop of asynchronous copies on a stream, or launches of a
+// graph of them. A copy of B bytes reads B and writes B; the GB/s column counts both.
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
@@ -127,7 +127,8 @@ Outcome measure(const CopyOptions& o, std::vector<Copied>* all, std::string* mod
   Outcome outcome = Cuda::load(&cuda);
   if (!outcome.ok()) return outcome;
   std::vector<std::unique_ptr<Device>> devices(static_cast<size_t>(std::min(cuda->devices, 2)));
-  for (size_t i = 0; outcome.ok() && i < devices.size(); ++i) outcome = make_gpu(*cuda, static_cast<int>(i), &devices[i]);
+  for (size_t i = 0; outcome.ok() && i < devices.size(); ++i)
+    outcome = make_gpu(*cuda, static_cast<int>(i), &devices[i]);
   if (!outcome.ok()) return outcome;
   *model = devices[0]->model();
   std::vector<std::pair<int, int>> ways;

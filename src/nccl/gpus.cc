@@ -40,9 +40,8 @@ bool look() {
 Result<const gpu::CudaRun*> driver(const char* function) {
   Result<const gpu::CudaRun*> loaded = gpu::load_cuda(env().cuda_library);
   if (loaded.ok()) return loaded;
-  return Status(loaded.status().code(),
-                fmt::format("{}: {}; or set TUTTI_NCCL_CPU=1 if all buffers are host memory", function,
-                            loaded.status().message()));
+  return Status(loaded.status().code(), fmt::format("{}: {}; or set TUTTI_NCCL_CPU=1 if all buffers are host memory",
+                                                    function, loaded.status().message()));
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ranks on GPUs, as programs of NCCL have them: on the device that is current when a communicator is made. Whether there
-// are GPUs is one answer for the whole process, found without the driver: asking it would make a later fork() unsafe.
+// Ranks on GPUs, as programs of NCCL have them: on the device that is current when a communicator is made. Whether
+// there are GPUs is one answer for the whole process, found without the driver: asking it would make a later fork()
+// unsafe.
 #pragma once
 
 #include <cstddef>

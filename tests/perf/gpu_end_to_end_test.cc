@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The programs with ranks on GPUs, on the fake CUDA driver: values checked, report read. Its kernels are slow: sizes are
-// small.
+// The programs with ranks on GPUs, on the fake CUDA driver: values checked, report read. Its kernels are slow: sizes
+// are small.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -80,7 +80,8 @@ TEST(GpuEndToEnd, StreamsWaitsAndGroups) {
 TEST(GpuEndToEnd, RegisteredBuffers) {
   expect_good(run("all_reduce_perf -g 2 -b 1K -e 1K -n 2 -R 1"), 1);
   for (const char* registration : {"1", "2"}) {
-    const Result result = run(std::string("all_reduce_perf -g 2 -b 1K -e 1K -n 2 --library " PERF_NCCL " -R ") + registration);
+    const Result result =
+        run(std::string("all_reduce_perf -g 2 -b 1K -e 1K -n 2 --library " PERF_NCCL " -R ") + registration);
     expect_good(result, 1);
     EXPECT_FALSE(result.says("unregistered")) << result.output;
   }

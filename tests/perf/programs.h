@@ -32,8 +32,8 @@ struct Result {
 
 // The environment of a launcher around these tests must not leak into the programs.
 inline Result run(const std::string& command, const std::string& environment = "") {
-  const std::string line =
-      "env -u RANK -u WORLD_SIZE -u LOCAL_RANK -u TUTTI_NCCL_CPU " + environment + " " + PERF_PROGRAMS + "/" + command + " 2>&1";
+  const std::string line = "env -u RANK -u WORLD_SIZE -u LOCAL_RANK -u TUTTI_NCCL_CPU " + environment + " " +
+                           PERF_PROGRAMS + "/" + command + " 2>&1";
   Result result{-1, ""};
   std::FILE* pipe = ::popen(line.c_str(), "r");
   char buffer[4096];
