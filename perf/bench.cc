@@ -385,8 +385,8 @@ Outcome Bench::fill_buffers(const Test& test, bool for_timing) {
     Outcome outcome = device.set(base, zeros ? std::byte{0} : kPoison, span * size);
     if (outcome.ok()) outcome = device.set(base + span * size, kPoison, kGuardBytes);
     if (outcome.ok() && !zeros && c_.collective.sends(call.place)) {
-      outcome = device.put(data, call.place.rank, 0, test.layout.send,
-                           static_cast<std::byte*>(const_cast<void*>(call.send)));
+      outcome =
+          device.put(data, call.place.rank, 0, test.layout.send, static_cast<std::byte*>(const_cast<void*>(call.send)));
     }
     if (!outcome.ok()) return outcome;
   }

@@ -25,7 +25,8 @@ class Buffer {
 
   // Memory of the device (None), or the library's. What the library refuses goes to `refused`, and the buffer is
   // ordinary memory.
-  Outcome allocate(const Library& library, Device& device, size_t bytes, Registration registration, std::string* refused);
+  Outcome allocate(const Library& library, Device& device, size_t bytes, Registration registration,
+                   std::string* refused);
   // Registers it with `comm`; where that fails the reason goes to `refused` and the buffer works unregistered. Windows:
   // in a group, if the thread has several ranks.
   void enroll(Registration registration, tuttiComm_t comm, std::string* refused);

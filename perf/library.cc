@@ -33,8 +33,8 @@ Outcome Library::open(const std::string& path, std::unique_ptr<const Library>* l
   PERF_NEEDED_FUNCTIONS(PERF_TAKE)
 #undef PERF_TAKE
   if (missing != nullptr) {
-    return Outcome::failure("--library " + path + ": exports no " + missing + ", so it is no library of NCCL's interface",
-                            kExitUsage);
+    return Outcome::failure(
+        "--library " + path + ": exports no " + missing + ", so it is no library of NCCL's interface", kExitUsage);
   }
 #define PERF_TAKE(function, symbol) take(#symbol, made->function);
   PERF_OPTIONAL_FUNCTIONS(PERF_TAKE)

@@ -35,7 +35,8 @@ void declare(CLI::App& app, Options& o, Raw& raw) {
       ->check(CLI::Range(1, 4096));
   app.add_flag("--no-pin", raw.no_pin, "leave the processes of --ranks unpinned");
   app.add_option("-t,--nthreads", o.threads, "threads per process [1]")->check(CLI::Range(1, 4096));
-  app.add_option("-g,--ngpus,--nranks", o.ranks_per_thread, "ranks per thread: GPUs, in turn if there are fewer, or CPUs [1]")
+  app.add_option("-g,--ngpus,--nranks", o.ranks_per_thread,
+                 "ranks per thread: GPUs, in turn if there are fewer, or CPUs [1]")
       ->check(CLI::Range(1, 4096));
   app.add_option("-p,--parallel_init", o.parallel_init, "0: one thread initialises all ranks, 1: each its own [0]")
       ->check(flag01);
@@ -104,7 +105,8 @@ void declare(CLI::App& app, Options& o, Raw& raw) {
   app.option_defaults()->group("Only on a GPU");
   app.add_option("-G,--cudagraph", o.graphs, "time so many launches of a graph of all iterations, 0: no graph [0]")
       ->check(CLI::NonNegativeNumber);
-  app.add_option("-D,--device_implementation", o.asked.device_implementation, "a kernel of the benchmark: there is none")
+  app.add_option("-D,--device_implementation", o.asked.device_implementation,
+                 "a kernel of the benchmark: there is none")
       ->check(CLI::NonNegativeNumber);
   app.add_option("-V,--device_cta_count", o.asked.device_blocks, "blocks of that kernel (ignored)");
   app.add_option("-x,--cta_policy", o.asked.cta_policy, "block policy (ignored)");
@@ -217,8 +219,7 @@ Outcome translate(const Collective& collective, const Raw& raw, Options* o) {
   o->average = static_cast<Average>(raw.average);
   o->blocking = static_cast<Blocking>(raw.blocking);
   o->registration = static_cast<Registration>(raw.registration);
-  for (const Outcome& outcome :
-       {read_ladder(raw, &o->ladder), read_names(collective, raw, o), check_rest(o)}) {
+  for (const Outcome& outcome : {read_ladder(raw, &o->ladder), read_names(collective, raw, o), check_rest(o)}) {
     if (!outcome.ok()) return outcome;
   }
   if (collective.kind != Kind::AllToAllV || raw.matrix.empty()) return {};
@@ -231,7 +232,8 @@ Outcome translate(const Collective& collective, const Raw& raw, Options* o) {
 Outcome settle_options(bool on_gpus, Options* options) {
   options->on_gpus = on_gpus;
   const Outcome settled = on_gpus ? settle_for_gpus(options) : settle_for_cpus(options);
-  if (options->asked.device_blocks != 16) options->notes.push_back("-V: there is no kernel that it could be for; ignored");
+  if (options->asked.device_blocks != 16)
+    options->notes.push_back("-V: there is no kernel that it could be for; ignored");
   if (options->asked.cta_policy != 0) options->notes.push_back("-x: there is no block policy to choose; ignored");
   return settled;
 }

@@ -17,7 +17,7 @@ enum class Average { Rank0, Mean, Min, Max };                    // -a
 enum class Blocking { No, WaitAndBarrier, Wait, OuterBarrier };  // -z
 enum class Registration { None, Local, Window };                 // -R
 
-enum class DeviceChoice { Auto, Cpu, Gpu };                      // --cpu, --gpu
+enum class DeviceChoice { Auto, Cpu, Gpu };  // --cpu, --gpu
 
 constexpr int kAllRoots = -1;
 

@@ -125,9 +125,8 @@ Outcome Tool::place_ranks() {
   const Cuda* cuda = nullptr;
   if (outcome.ok() && o_.on_gpus) outcome = Cuda::load(&cuda);
   if (!outcome.ok()) return outcome;
-  const auto before = std::count_if(hosts.begin(), hosts.begin() + job_->process(), [&](const Host& other) {
-    return std::strcmp(other.name, mine.name) == 0;
-  });
+  const auto before = std::count_if(hosts.begin(), hosts.begin() + job_->process(),
+                                    [&](const Host& other) { return std::strcmp(other.name, mine.name) == 0; });
   int place = static_cast<int>(before) * local_ranks();
   for (RankState& rank : ranks_) {
     if (o_.on_gpus) {

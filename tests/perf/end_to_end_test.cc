@@ -79,7 +79,8 @@ TEST(EndToEnd, AnotherLibrarysOperatorsRegistrationAndLauncher) {
   expect_good(run("all_reduce_perf --ranks 2 -b 3000 -e 3000 -n 2 -d all -o all --library " PERF_NCCL), 72);
   for (const char* registration : {"1", "2"}) {
     const std::string command = std::string("all_reduce_perf --ranks 2 -b 64K -e 64K -n 2 -R ") + registration;
-    const Result registered = run(command + " --library " PERF_NCCL), refused = run(command + " --library " PERF_OLD_NCCL);
+    const Result registered = run(command + " --library " PERF_NCCL),
+                 refused = run(command + " --library " PERF_OLD_NCCL);
     expect_good(registered, 1);
     EXPECT_FALSE(registered.says("unregistered")) << registered.output;
     expect_good(refused, 1);

@@ -164,9 +164,10 @@ TEST(Options, WhatAGpuCannotDoIsNamed) {
 TEST(Options, HelpNamesEveryOption) {
   const auto parsed = parse("all_reduce_perf", {"--help"});
   EXPECT_TRUE(parsed.stop);
-  for (const char* option : {"-t,", "-g,", "-b,", "-e,", "-i,", "-f,", "-n,", "-w,", "-m,",     "-N,",     "-p,", "-c,",
-                             "-o,", "-d,", "-r,", "-z,", "-y,", "-T,", "-G,", "-C,", "-S,",     "-J,",     "-a,", "-R,",
-                             "-x,", "-D,", "-V,", "-M,", "-u,", "-I,", "-K,", "-h,", "--ranks", "--no-pin", "--cpu", "--gpu"}) {
+  for (const char* option :
+       {"-t,", "-g,", "-b,", "-e,", "-i,", "-f,", "-n,", "-w,", "-m,",     "-N,",      "-p,",   "-c,",
+        "-o,", "-d,", "-r,", "-z,", "-y,", "-T,", "-G,", "-C,", "-S,",     "-J,",      "-a,",   "-R,",
+        "-x,", "-D,", "-V,", "-M,", "-u,", "-I,", "-K,", "-h,", "--ranks", "--no-pin", "--cpu", "--gpu"}) {
     EXPECT_NE(parsed.text.find(option), std::string::npos) << option;
   }
   EXPECT_TRUE(parse("all_reduce_perf", {"--version"}).stop);
