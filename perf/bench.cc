@@ -3,7 +3,6 @@
 #include "perf/bench.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace tutti::perf {
 namespace {
@@ -26,14 +25,27 @@ Outcome Bench::prepare(size_t bytes_per_buffer, std::string* refused) {
   const size_t bytes = bytes_per_buffer + static_cast<size_t>(o_.unalign) * sizeof(double) + kGuardBytes + kRoom;
   for (RankState& rank : ranks_) {
     for (Buffer* buffer : {&rank.send, &rank.recv}) {
-      const Outcome outcome = buffer->allocate(l_, bytes, o_.registration, rank.comm, refused);
+      const Outcome outcome = buffer->allocate(l_, *rank.device, bytes, o_.registration, refused);
       if (!outcome.ok()) return outcome;
     }
-    if (o_.null_stream) continue;
-    if (l_.StreamCreate == nullptr)
-      return Outcome::failure("-y 0: --library " + l_.path() + " has no streams for the CPU", kExitUsage);
-    const Outcome outcome = l_.checked(l_.StreamCreate(&rank.stream), "StreamCreate (-y 0)", rank.comm);
+    Outcome outcome = rank.device->allocate(sizeof(int32_t), &rank.arrived);
+    if (outcome.ok() && !o_.null_stream) outcome = rank.device->make_stream(&rank.stream);
     if (!outcome.ok()) return outcome;
+  }
+  return o_.registration == Registration::None ? Outcome() : register_buffers(refused);
+}
+
+// All ranks register together: a thread with several of them in groups, which ends when all have.
+Outcome Bench::register_buffers(std::string* refused) {
+  for (Buffer RankState::*buffer : {&RankState::send, &RankState::recv}) {
+    if (ranks_.size() > 1) {
+      const Outcome begun = l_.checked(l_.GroupStart(), "GroupStart", nullptr);
+      if (!begun.ok()) return begun;
+    }
+    for (RankState& rank : ranks_) (rank.*buffer).enroll(o_.registration, rank.comm, refused);
+    if (ranks_.size() == 1) continue;
+    const Outcome ended = l_.checked(l_.GroupEnd(), "GroupEnd (-R)", nullptr);
+    if (!ended.ok()) *refused = ended.message();
   }
   return {};
 }
@@ -42,8 +54,10 @@ void Bench::finish() {
   for (RankState& rank : ranks_) {
     rank.send.release();
     rank.recv.release();
-    if (rank.stream != nullptr) (void)l_.StreamDestroy(rank.stream);
+    if (rank.stream != nullptr) rank.device->end_stream(rank.stream);
+    if (rank.arrived != nullptr) rank.device->release(rank.arrived);
     rank.stream = nullptr;
+    rank.arrived = nullptr;
   }
 }
 
@@ -119,10 +133,10 @@ Outcome Bench::measure(const Test& test, Measurement* measurement) {
   if (c_.thread == 0) c_.watchdog.arm(name);
   plan_calls(test);
   tell(test, "filling");
-  fill_buffers(test, true);
+  Outcome outcome = fill_buffers(test, true);
   Times times;
   tell(test, "timing");
-  Outcome outcome = time(&times);
+  if (outcome.ok()) outcome = time(&times);
   if (outcome.ok()) outcome = gather_times(test, times, measurement);
   tell(test, "checking");
   if (outcome.ok() && o_.checks > 0) outcome = check(test, measurement);
@@ -177,7 +191,9 @@ tuttiResult_t Bench::failed(tuttiResult_t result, const char* what) {
   return result;
 }
 
-Outcome Bench::told(tuttiResult_t result) const { return l_.checked(result, failed_call_, ranks_[0].comm); }
+Outcome Bench::told(tuttiResult_t result) const {
+  return failed_wait_.ok() ? l_.checked(result, failed_call_, ranks_[0].comm) : failed_wait_;
+}
 
 tuttiResult_t Bench::issue() {
   if (calls_.size() == 1) return failed(call_(l_, calls_[0]), call_name_);
@@ -205,26 +221,31 @@ tuttiResult_t Bench::iteration() {
 }
 
 tuttiResult_t Bench::wait() {
-  if (o_.null_stream) return TUTTI_SUCCESS;
   for (const RankState& rank : ranks_) {
-    const auto result = l_.StreamSynchronize(rank.stream);
-    if (result != TUTTI_SUCCESS) return failed(result, "StreamSynchronize");
+    failed_wait_ = rank.device->synchronize(rank.stream);
+    if (!failed_wait_.ok()) return TUTTI_SYSTEM_ERROR;
   }
   return TUTTI_SUCCESS;
 }
 
+// On the ranks' streams on GPUs; in the thread on the CPU, where a call without a stream blocks.
 tuttiResult_t Bench::barrier() {
-  if (ranks_.size() == 1) return failed(barrier_of(ranks_[0]), "Barrier");
-  if (const auto result = l_.GroupStart(); result != TUTTI_SUCCESS) return failed(result, "GroupStart");
+  if (ranks_.size() > 1) {
+    if (const auto result = l_.GroupStart(); result != TUTTI_SUCCESS) return failed(result, "GroupStart");
+  }
   for (RankState& rank : ranks_) {
     if (const auto result = barrier_of(rank); result != TUTTI_SUCCESS) return failed(result, "Barrier");
   }
-  return failed(l_.GroupEnd(), "Barrier");
+  if (ranks_.size() > 1) {
+    if (const auto result = l_.GroupEnd(); result != TUTTI_SUCCESS) return failed(result, "Barrier");
+  }
+  return o_.on_gpus ? wait() : TUTTI_SUCCESS;
 }
 
 tuttiResult_t Bench::barrier_of(RankState& rank) const {
-  if (l_.Barrier != nullptr) return l_.Barrier(rank.comm, nullptr);
-  return l_.AllReduce(&rank.arrived, &rank.arrived, 1, TUTTI_INT32, TUTTI_SUM, rank.comm, nullptr);
+  const tuttiStream_t stream = o_.on_gpus ? rank.stream : nullptr;
+  if (l_.Barrier != nullptr) return l_.Barrier(rank.comm, stream);
+  return l_.AllReduce(rank.arrived, rank.arrived, 1, TUTTI_INT32, TUTTI_SUM, rank.comm, stream);
 }
 
 // A scalar of its own for each rank.
@@ -256,6 +277,7 @@ Outcome Bench::time(Times* times) {
   if (result == TUTTI_SUCCESS) result = wait();
   if (result == TUTTI_SUCCESS) result = barrier();
   if (result != TUTTI_SUCCESS) return told(result);
+  if (o_.graphs > 0) return time_graph(times);
   return told(o_.per_iteration || o_.blocking == Blocking::OuterBarrier ? time_each(times) : time_all(times));
 }
 
@@ -294,6 +316,35 @@ tuttiResult_t Bench::time_each(Times* times) {
   return TUTTI_SUCCESS;
 }
 
+// The timed iterations as one graph, launched once before the clock runs and -G times while it does.
+Outcome Bench::time_graph(Times* times) {
+  const Cuda* cuda = nullptr;
+  const Outcome loaded = Cuda::load(&cuda);
+  if (!loaded.ok()) return loaded;
+  std::vector<Recording::Place> places;
+  for (const RankState& rank : ranks_) places.push_back({rank.device.get(), rank.stream});
+  Recording graph(*cuda, places);
+  Outcome outcome = graph.begin();
+  if (!outcome.ok()) return outcome;
+  tuttiResult_t result = TUTTI_SUCCESS;
+  for (int i = 0; result == TUTTI_SUCCESS && i < o_.iterations; ++i) result = iteration();
+  outcome = told(result);
+  const Outcome recorded = graph.end();
+  if (!outcome.ok() || !recorded.ok()) return outcome.ok() ? recorded : outcome;
+  outcome = graph.launch();
+  if (outcome.ok()) outcome = told(wait());
+  if (outcome.ok()) outcome = told(barrier());
+
+  const Clock::time_point begin = Clock::now();
+  for (int i = 0; outcome.ok() && i < o_.graphs; ++i) outcome = graph.launch();
+  const Clock::time_point issued = Clock::now();
+  if (outcome.ok()) outcome = told(wait());
+  const double calls = static_cast<double>(o_.graphs) * o_.iterations * o_.aggregated;
+  times->issued = seconds_between(begin, issued) / calls;
+  times->completed = seconds_between(begin, Clock::now()) / calls;
+  return outcome;
+}
+
 Outcome Bench::gather_times(const Test& test, const Times& times, Measurement* measurement) {
   // Per local rank: the time of its thread.
   const std::vector<double> mine(ranks_.size(), o_.cpu_time ? times.issued : times.completed);
@@ -321,23 +372,28 @@ DataSpec Bench::data_of(const Test& test) const { return {test.type, test.op, c_
 
 // The data of one test, with a new seed. In-place reductions that are timed run on zeros: their own result is their
 // next input, and repeated sums or products of anything else would end in overflow or denormals, which are slower.
-void Bench::fill_buffers(const Test& test, bool for_timing) {
+Outcome Bench::fill_buffers(const Test& test, bool for_timing) {
   ++seed_;
   const auto size = static_cast<size_t>(test.type->bytes);
   const DataSpec data = data_of(test);
   const bool zeros = for_timing && test.in_place && test.op != nullptr;
   for (size_t i = 0; i < ranks_.size(); ++i) {
     const Call& call = calls_[i];
+    Device& device = *ranks_[i].device;
     std::byte* base = first(ranks_[i].recv, *test.type);
     const size_t span = test.in_place ? test.layout.larger() : test.layout.recv;
-    std::memset(base, zeros ? 0 : static_cast<int>(kPoison), span * size);
-    std::memset(base + span * size, static_cast<int>(kPoison), kGuardBytes);
-    if (zeros || !c_.collective.sends(call.place)) continue;
-    fill(data, call.place.rank, 0, test.layout.send, static_cast<std::byte*>(const_cast<void*>(call.send)));
+    Outcome outcome = device.set(base, zeros ? std::byte{0} : kPoison, span * size);
+    if (outcome.ok()) outcome = device.set(base + span * size, kPoison, kGuardBytes);
+    if (outcome.ok() && !zeros && c_.collective.sends(call.place)) {
+      outcome =
+          device.put(data, call.place.rank, 0, test.layout.send, static_cast<std::byte*>(const_cast<void*>(call.send)));
+    }
+    if (!outcome.ok()) return outcome;
   }
+  return {};
 }
 
-uint64_t Bench::wrong_of(const Test& test, const RankState& rank) const {
+Outcome Bench::wrong_of(const Test& test, RankState& rank, uint64_t* wrong) const {
   const auto size = static_cast<size_t>(test.type->bytes);
   const Call& call = calls_[static_cast<size_t>(&rank - ranks_.data())];
   const auto* received = static_cast<const std::byte*>(call.recv);
@@ -345,20 +401,30 @@ uint64_t Bench::wrong_of(const Test& test, const RankState& rank) const {
   const std::vector<Segment> segments = c_.collective.expected != nullptr
                                             ? c_.collective.expected(call.place, test.layout)
                                             : v_segments(o_.traffic, call.place, total, test.type->bytes);
-  uint64_t wrong = 0;
+  *wrong = 0;
   for (const Segment& segment : segments) {
-    wrong += count_wrong(data_of(test), segment.source, segment.first, segment.count, received + segment.at * size);
+    uint64_t here = 0;
+    const Outcome outcome = rank.device->count_wrong(data_of(test), segment.source, segment.first, segment.count,
+                                                     received + segment.at * size, &here);
+    if (!outcome.ok()) return outcome;
+    *wrong += here;
   }
   const size_t span = test.in_place ? test.layout.larger() : test.layout.recv;
-  const std::byte* guard = first(rank.recv, *test.type) + span * size;
-  wrong += static_cast<uint64_t>(
+  std::byte guard[kGuardBytes];
+  const Outcome outcome = rank.device->read(first(rank.recv, *test.type) + span * size, guard, kGuardBytes);
+  *wrong += static_cast<uint64_t>(
       std::count_if(guard, guard + kGuardBytes, [](std::byte value) { return value != kPoison; }));
-  return wrong;
+  return outcome;
 }
 
 Outcome Bench::count_wrong_everywhere(const Test& test, uint64_t* wrong) {
   std::vector<double> mine, all;
-  for (const RankState& rank : ranks_) mine.push_back(static_cast<double>(wrong_of(test, rank)));
+  for (RankState& rank : ranks_) {
+    uint64_t here = 0;
+    const Outcome read = wrong_of(test, rank, &here);
+    if (!read.ok()) return read;
+    mine.push_back(static_cast<double>(here));
+  }
   const Outcome outcome = c_.team.all_gather(c_.thread, mine, &all);
   *wrong = 0;
   for (const double count : all) *wrong += static_cast<uint64_t>(count);
@@ -372,7 +438,8 @@ Outcome Bench::check(const Test& test, Measurement* measurement) {
   const bool left_result = !test.in_place || c_.collective.in_place == InPlace::Repeatable;
   if (left_result) outcome = count_wrong_everywhere(test, &wrong);
   for (int i = 0; outcome.ok() && wrong == 0 && i < o_.checks; ++i) {
-    fill_buffers(test, false);
+    outcome = fill_buffers(test, false);
+    if (!outcome.ok()) return outcome;
     tuttiResult_t result = barrier();
     if (result == TUTTI_SUCCESS) result = issue();
     if (result == TUTTI_SUCCESS) result = wait();

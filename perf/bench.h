@@ -4,6 +4,8 @@
 //
 //   fill buffers, barrier, warm up, barrier | timed loop | check the result, then `-c` more calls on fresh data,
 //   checked
+//
+// With -G the timed loop is recorded once as a graph, and what is timed are its launches.
 #pragma once
 
 #include <chrono>
@@ -76,16 +78,19 @@ class Bench {
   Outcome time(Times* times);
   tuttiResult_t time_all(Times* times);
   tuttiResult_t time_each(Times* times);
+  Outcome time_graph(Times* times);
   Outcome gather_times(const Test& test, const Times& times, Measurement* measurement);
   Outcome check(const Test& test, Measurement* measurement);
   Outcome count_wrong_everywhere(const Test& test, uint64_t* wrong);
 
   void plan_calls(const Test& test);
   DataSpec data_of(const Test& test) const;
-  void fill_buffers(const Test& test, bool for_timing);
-  uint64_t wrong_of(const Test& test, const RankState& rank) const;
+  Outcome fill_buffers(const Test& test, bool for_timing);
+  Outcome wrong_of(const Test& test, RankState& rank, uint64_t* wrong) const;
   std::byte* first(const Buffer& buffer, const TypeInfo& type) const;
   void tell(const Test& test, const char* phase) const;
+
+  Outcome register_buffers(std::string* refused);
 
   tuttiResult_t issue();      // the call of each local rank, once
   tuttiResult_t iteration();  // -m of them, with the waits of -z
@@ -104,6 +109,7 @@ class Bench {
   CallFunction call_;
   const char* call_name_;
   const char* failed_call_ = "";
+  Outcome failed_wait_;          // the device's own words
   std::vector<Call> calls_;      // per local rank, for the current test
   std::vector<VCounts> counts_;  // per local rank, alltoallv
   uint64_t seed_ = 0;

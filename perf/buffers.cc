@@ -2,9 +2,6 @@
 // See buffers.h.
 #include "perf/buffers.h"
 
-#include <cstdlib>
-#include <cstring>
-
 namespace tutti::perf {
 namespace {
 
@@ -18,24 +15,29 @@ Outcome lacks(const Library& library, const char* what) {
 
 Buffer::~Buffer() { release(); }
 
-Outcome Buffer::allocate(const Library& library, size_t bytes, Registration registration, tuttiComm_t comm,
+Outcome Buffer::allocate(const Library& library, Device& device, size_t bytes, Registration registration,
                          std::string* refused) {
   library_ = &library;
-  comm_ = comm;
+  device_ = &device;
   bytes_ = (bytes + kPage - 1) / kPage * kPage;
-  if (registration != Registration::None) {
+  // tuttiMemAlloc gives memory that the ranks of a host share, which is none of a GPU's.
+  if (registration != Registration::None && !(device.is_gpu() && library.is_own())) {
     void* memory = nullptr;
+    const CurrentDevice current(device);
     const Outcome outcome = library.MemAlloc == nullptr || library.MemFree == nullptr
                                 ? lacks(library, "memory to register")
-                                : library.checked(library.MemAlloc(&memory, bytes_), "MemAlloc", comm);
+                                : library.checked(library.MemAlloc(&memory, bytes_), "MemAlloc", nullptr);
     from_library_ = outcome.ok();
     data_ = static_cast<std::byte*>(memory);
     if (!outcome.ok()) *refused = outcome.message();
   }
-  if (!from_library_) data_ = static_cast<std::byte*>(std::aligned_alloc(kPage, bytes_));
-  if (data_ == nullptr) return Outcome::failure("no memory for a buffer of " + std::to_string(bytes_) + " bytes");
-  std::memset(data_, 0, bytes_);
+  return from_library_ ? device.set(data_, std::byte{0}, bytes_) : device.allocate(bytes_, &data_);
+}
 
+void Buffer::enroll(Registration registration, tuttiComm_t comm, std::string* refused) {
+  constexpr int kSymmetric = 1;  // NCCL_WIN_COLL_SYMMETRIC; ours always are
+  const Library& library = *library_;
+  comm_ = comm;
   Outcome registered;
   if (registration == Registration::Local) {
     registered = library.CommRegister == nullptr || library.CommDeregister == nullptr
@@ -43,20 +45,20 @@ Outcome Buffer::allocate(const Library& library, size_t bytes, Registration regi
                      : library.checked(library.CommRegister(comm, data_, bytes_, &handle_), "CommRegister", comm);
   }
   if (registration == Registration::Window) {
+    const int flags = library.is_own() ? 0 : kSymmetric;
     registered = library.CommWindowRegister == nullptr || library.CommWindowDeregister == nullptr
                      ? lacks(library, "windows")
-                     : library.checked(library.CommWindowRegister(comm, data_, bytes_, &window_, 0),
+                     : library.checked(library.CommWindowRegister(comm, data_, bytes_, &window_, flags),
                                        "CommWindowRegister", comm);
   }
   if (!registered.ok()) *refused = registered.message();
-  return {};
 }
 
 void Buffer::release() {
   if (handle_ != nullptr) (void)library_->CommDeregister(comm_, handle_);
   if (window_ != nullptr) (void)library_->CommWindowDeregister(comm_, window_);
   if (data_ != nullptr && from_library_) (void)library_->MemFree(data_);
-  if (data_ != nullptr && !from_library_) std::free(data_);
+  if (data_ != nullptr && !from_library_) device_->release(data_);
   handle_ = nullptr;
   window_ = nullptr;
   data_ = nullptr;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// One rank's communicator with its stream and its two buffers, and their registration (-R).
+// One rank's device and communicator with its stream and its two buffers, and their registration (-R).
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <string>
 
+#include "perf/device.h"
 #include "perf/library.h"
 #include "perf/options.h"
 #include "perf/outcome.h"
@@ -21,10 +23,13 @@ class Buffer {
   Buffer& operator=(const Buffer&) = delete;
   ~Buffer();
 
-  // Ordinary memory (None), or the library's, registered with `comm`. Where registering fails the reason goes to
-  // `refused` and the buffer works unregistered. Touches every page, in the calling thread.
-  Outcome allocate(const Library& library, size_t bytes, Registration registration, tuttiComm_t comm,
+  // Memory of the device (None), or the library's. What the library refuses goes to `refused`, and the buffer is
+  // ordinary memory.
+  Outcome allocate(const Library& library, Device& device, size_t bytes, Registration registration,
                    std::string* refused);
+  // Registers it with `comm`; where that fails the reason goes to `refused` and the buffer works unregistered. Windows:
+  // in a group, if the thread has several ranks.
+  void enroll(Registration registration, tuttiComm_t comm, std::string* refused);
   void release();  // before the communicator is destroyed
   std::byte* data() const { return data_; }
 
@@ -32,6 +37,7 @@ class Buffer {
   std::byte* data_ = nullptr;
   size_t bytes_ = 0;
   const Library* library_ = nullptr;
+  Device* device_ = nullptr;
   bool from_library_ = false;
   tuttiComm_t comm_ = nullptr;
   void* handle_ = nullptr;
@@ -40,11 +46,12 @@ class Buffer {
 
 struct RankState {
   int rank = 0;
+  std::unique_ptr<Device> device{};
   tuttiComm_t comm = nullptr;
   bool owns_comm = true;
   tuttiStream_t stream = nullptr;
   tuttiRedOp_t mulsum = TUTTI_SUM;
-  int32_t arrived = 0;  // what a barrier reduces where the library has none
+  std::byte* arrived = nullptr;  // what a barrier reduces where the library has none: 4 bytes of the device
   Buffer send, recv;
 };
 

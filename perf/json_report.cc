@@ -69,7 +69,8 @@ Json config_json(const Options& o) {
                  {"aggregated_iterations", o.aggregated},
                  {"run_cycles", o.cycles},
                  {"validation", o.checks},
-                 {"graph", 0},
+                 {"graph", o.graphs},
+                 {"device_kind", o.on_gpus ? "gpu" : "cpu"},
                  {"blocking_collectives", static_cast<int>(o.blocking)},
                  {"stream_null", o.null_stream},
                  {"per_iter_timing", o.per_iteration},
@@ -79,7 +80,7 @@ Json config_json(const Options& o) {
                  {"average", static_cast<int>(o.average)},
                  {"local_register", static_cast<int>(o.registration)},
                  {"unalign", o.unalign},
-                 {"pinned", o.local_ranks > 0 && o.pin},
+                 {"pinned", !o.on_gpus && o.local_ranks > 0 && o.pin},
                  {"notes", o.notes}});
   return config;
 }
@@ -128,8 +129,8 @@ void JsonReport::start(const Collective& collective, const Options& o, const std
                        {"group", 0},
                        {"pid", r.pid},
                        {"hostname", r.host},
-                       {"device", 0},
-                       {"device_hex", std::string("cpu ") + r.cpus},
+                       {"device", r.device},
+                       {"device_hex", r.place},
                        {"device_info", r.model}});
   }
   Json config = config_json(o);

@@ -33,14 +33,21 @@ Outcome Library::open(const std::string& path, std::unique_ptr<const Library>* l
   PERF_NEEDED_FUNCTIONS(PERF_TAKE)
 #undef PERF_TAKE
   if (missing != nullptr) {
-    return Outcome::failure("--library " + path + ": exports no " + missing + ", so it is no library of NCCL's interface",
-                            kExitUsage);
+    return Outcome::failure(
+        "--library " + path + ": exports no " + missing + ", so it is no library of NCCL's interface", kExitUsage);
   }
 #define PERF_TAKE(function, symbol) take(#symbol, made->function);
   PERF_OPTIONAL_FUNCTIONS(PERF_TAKE)
 #undef PERF_TAKE
   *library = std::move(made);
   return {};
+}
+
+tuttiResult_t Library::join(tuttiComm_t* comm, int n, const tuttiUniqueId& id, int rank, int device) const {
+  if (!is_own()) return CommInitRank(comm, n, id, rank);
+  tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
+  config.device = device;
+  return tuttiCommInitRankConfig(comm, n, id, rank, &config);
 }
 
 Outcome Library::checked(tuttiResult_t result, const char* function, tuttiComm_t comm) const {

@@ -59,6 +59,8 @@ class Library {
   const std::string& path() const { return path_; }
   // "tuttiAllReduce", "ncclAllReduce".
   std::string name(const char* function) const { return (is_own() ? "tutti" : "nccl") + std::string(function); }
+  // Joins on `device`: NCCL's interface takes the one that is current.
+  tuttiResult_t join(tuttiComm_t* comm, int n, const tuttiUniqueId& id, int rank, int device) const;
   // Success, or the function and the texts the library has for the result.
   Outcome checked(tuttiResult_t result, const char* function, tuttiComm_t comm) const;
 

@@ -17,9 +17,8 @@ struct Raw {
   std::string first = "32M", last = "32M", step = "1M", root = "0", op = "sum", type = "float";
   std::string matrix;
   double matrix_scale = 1;
-  int average = 1, blocking = 0, registration = 0, graphs = 0, device_implementation = 0, device_blocks = 16;
-  int cta_policy = 0;
-  bool no_pin = false;
+  int average = 1, blocking = 0, registration = 0;
+  bool no_pin = false, cpu = false, gpu = false;
 };
 
 void declare(CLI::App& app, Options& o, Raw& raw) {
@@ -28,11 +27,16 @@ void declare(CLI::App& app, Options& o, Raw& raw) {
   app.set_version_flag(
       "--version", std::to_string(TUTTI_MAJOR) + "." + std::to_string(TUTTI_MINOR) + "." + std::to_string(TUTTI_PATCH));
   app.option_defaults()->group("Ranks");
-  app.add_option("--ranks", o.local_ranks, "start this many processes on this machine, each pinned to CPUs of its own")
+  app.add_flag("--gpu", raw.gpu, "ranks are on GPUs [if the driver and the library have any]");
+  app.add_flag("--cpu", raw.cpu, "ranks are on CPUs, also where there are GPUs")->excludes("--gpu");
+  app.add_option("--ranks", o.local_ranks,
+                 "on GPUs: this many ranks, dealt out to the threads and the devices in turn;\n"
+                 "on CPUs: start this many processes here, each pinned to CPUs of its own")
       ->check(CLI::Range(1, 4096));
   app.add_flag("--no-pin", raw.no_pin, "leave the processes of --ranks unpinned");
   app.add_option("-t,--nthreads", o.threads, "threads per process [1]")->check(CLI::Range(1, 4096));
-  app.add_option("-g,--ngpus,--nranks", o.ranks_per_thread, "devices, on a CPU: ranks, per thread [1]")
+  app.add_option("-g,--ngpus,--nranks", o.ranks_per_thread,
+                 "ranks per thread: GPUs, in turn if there are fewer, or CPUs [1]")
       ->check(CLI::Range(1, 4096));
   app.add_option("-p,--parallel_init", o.parallel_init, "0: one thread initialises all ranks, 1: each its own [0]")
       ->check(flag01);
@@ -74,7 +78,8 @@ void declare(CLI::App& app, Options& o, Raw& raw) {
                  "0 no, 1 wait and barrier after each call, 2 wait after each call,\n"
                  "3 wait and barrier after each iteration, the barrier not timed [0]")
       ->check(CLI::Range(0, 3));
-  app.add_option("-y,--stream_null", o.null_stream, "1: calls block in their thread, 0: on a CPU stream [1]")
+  app.add_option("-y,--stream_null", o.asked.null_stream,
+                 "1: no stream: calls on a CPU block, on a GPU the default stream;\n0: on a stream [GPUs 0, CPUs 1]")
       ->check(flag01);
   app.add_option("-C,--report_cputime", o.cpu_time, "1: report the time to issue the calls [0]")->check(flag01);
   app.add_option("-I,--per_iter_timing", o.per_iteration, "1: time each iteration, more columns [0]")->check(flag01);
@@ -98,11 +103,13 @@ void declare(CLI::App& app, Options& o, Raw& raw) {
       ->envname("NCCL_TESTS_MIN_BW");
 
   app.option_defaults()->group("Only on a GPU");
-  app.add_option("-G,--cudagraph", raw.graphs, "graph launches (ignored on a CPU)")->check(CLI::NonNegativeNumber);
-  app.add_option("-D,--device_implementation", raw.device_implementation, "kernel of the benchmark (not on a CPU)")
+  app.add_option("-G,--cudagraph", o.graphs, "time so many launches of a graph of all iterations, 0: no graph [0]")
       ->check(CLI::NonNegativeNumber);
-  app.add_option("-V,--device_cta_count", raw.device_blocks, "blocks of that kernel (ignored on a CPU)");
-  app.add_option("-x,--cta_policy", raw.cta_policy, "block policy (ignored on a CPU)");
+  app.add_option("-D,--device_implementation", o.asked.device_implementation,
+                 "a kernel of the benchmark: there is none")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("-V,--device_cta_count", o.asked.device_blocks, "blocks of that kernel (ignored)");
+  app.add_option("-x,--cta_policy", o.asked.cta_policy, "block policy (ignored)");
   for (CLI::Option* option : app.get_options()) {
     if (option->get_expected_min() > 0) option->option_text("VALUE");  // CLI11 would list types and ranges here
   }
@@ -161,26 +168,43 @@ Outcome read_names(const Collective& collective, const Raw& raw, Options* o) {
   return {};
 }
 
-Outcome check_device(const Raw& raw, Options* o) {
-  if (raw.device_implementation > 0) {
-    return usage("-D " + std::to_string(raw.device_implementation) + ": there is no device kernel on a CPU device");
-  }
-  if (raw.graphs > 0) o->notes.push_back("-G: CUDA graphs make no sense on a CPU device; ignored");
-  if (raw.device_blocks != 16) o->notes.push_back("-V: there are no CUDA blocks on a CPU device; ignored");
-  if (raw.cta_policy != 0) o->notes.push_back("-x: there are no CUDA blocks on a CPU device; ignored");
+Outcome settle_for_cpus(Options* o) {
+  if (o->graphs > 0) o->notes.push_back("-G: CUDA graphs make no sense on a CPU device; ignored");
+  o->graphs = 0;
   if (o->null_stream && o->cpu_time) {
     o->notes.push_back("-C: a call without a stream blocks, so the time to issue it is its whole time (see -y 0)");
   }
   if (o->null_stream && o->blocking == Blocking::Wait) {
     o->notes.push_back("-z 2: a call without a stream blocks anyway (see -y 0)");
   }
-  if (std::getenv("NCCL_TESTS_SPLIT") != nullptr || std::getenv("NCCL_TESTS_SPLIT_MASK") != nullptr) {
-    return usage("NCCL_TESTS_SPLIT: several groups at once are not supported; unset it");
-  }
   return {};
 }
 
-Outcome check_iterations(Options* o) {
+Outcome settle_for_gpus(Options* o) {
+  if (o->asked.null_stream < 0) o->null_stream = false;
+  if (o->registration == Registration::Window && o->library_path.empty())
+    return usage("-R 2: windows gain nothing on GPUs in this version of Tutti: use -R 0 or 1, or --cpu");
+  if (o->graphs > 0 && o->null_stream) return usage("-G: the default stream cannot be captured: use -y 0");
+  if (o->graphs > 0 && o->blocking != Blocking::No) return usage("-G: a graph has no waits inside: use -z 0");
+  if (o->graphs > 0 && o->per_iteration) return usage("-G: a graph is timed as a whole: use -I 0");
+  if (o->local_ranks == 0) return {};
+  const std::string ranks = "--ranks " + std::to_string(o->local_ranks);
+  if (o->ranks_per_thread != 1) return usage(ranks + " and -g: on GPUs each alone says how many ranks there are");
+  if (o->local_ranks % o->threads != 0)
+    return usage(ranks + ": does not divide into -t " + std::to_string(o->threads) + " threads");
+  o->ranks_per_thread = o->local_ranks / o->threads;
+  o->local_ranks = 0;
+  return {};
+}
+
+Outcome check_rest(Options* o) {
+  if (std::getenv("NCCL_TESTS_SPLIT") != nullptr || std::getenv("NCCL_TESTS_SPLIT_MASK") != nullptr) {
+    return usage("NCCL_TESTS_SPLIT: several groups at once are not supported; unset it");
+  }
+  if (o->asked.device_implementation > 0) {
+    return usage("-D " + std::to_string(o->asked.device_implementation) +
+                 ": the benchmark has no kernel of its own, on a CPU device or on a GPU");
+  }
   if (!o->per_iteration && o->per_iteration_skip > 0) return usage("-K needs -I 1");
   if (o->per_iteration && o->per_iteration_skip >= o->iterations) return usage("-K must be smaller than -n");
   const bool json = o->json_path.empty() || o->json_path.ends_with(".json");
@@ -190,11 +214,12 @@ Outcome check_iterations(Options* o) {
 
 Outcome translate(const Collective& collective, const Raw& raw, Options* o) {
   o->pin = !raw.no_pin;
+  o->device = raw.cpu ? DeviceChoice::Cpu : raw.gpu ? DeviceChoice::Gpu : DeviceChoice::Auto;
+  o->null_stream = o->asked.null_stream != 0;
   o->average = static_cast<Average>(raw.average);
   o->blocking = static_cast<Blocking>(raw.blocking);
   o->registration = static_cast<Registration>(raw.registration);
-  for (const Outcome& outcome :
-       {read_ladder(raw, &o->ladder), read_names(collective, raw, o), check_device(raw, o), check_iterations(o)}) {
+  for (const Outcome& outcome : {read_ladder(raw, &o->ladder), read_names(collective, raw, o), check_rest(o)}) {
     if (!outcome.ok()) return outcome;
   }
   if (collective.kind != Kind::AllToAllV || raw.matrix.empty()) return {};
@@ -203,6 +228,15 @@ Outcome translate(const Collective& collective, const Raw& raw, Options* o) {
 }
 
 }  // namespace
+
+Outcome settle_options(bool on_gpus, Options* options) {
+  options->on_gpus = on_gpus;
+  const Outcome settled = on_gpus ? settle_for_gpus(options) : settle_for_cpus(options);
+  if (options->asked.device_blocks != 16)
+    options->notes.push_back("-V: there is no kernel that it could be for; ignored");
+  if (options->asked.cta_policy != 0) options->notes.push_back("-x: there is no block policy to choose; ignored");
+  return settled;
+}
 
 ParsedOptions parse_options(const Collective& collective, int argc, const char* const* argv) {
   ParsedOptions parsed;

@@ -17,6 +17,8 @@ enum class Average { Rank0, Mean, Min, Max };                    // -a
 enum class Blocking { No, WaitAndBarrier, Wait, OuterBarrier };  // -z
 enum class Registration { None, Local, Window };                 // -R
 
+enum class DeviceChoice { Auto, Cpu, Gpu };  // --cpu, --gpu
+
 constexpr int kAllRoots = -1;
 
 struct Options {
@@ -32,7 +34,10 @@ struct Options {
   std::vector<const TypeInfo*> types;
   int root = 0;
   Blocking blocking = Blocking::No;
-  bool null_stream = true;  // -y
+  bool null_stream = true;  // -y; on GPUs false unless asked for
+  int graphs = 0;           // -G: launches of a graph of all iterations; 0: no graph
+  DeviceChoice device = DeviceChoice::Auto;
+  bool on_gpus = false;  // what became of `device`: settle_options()
   bool parallel_init = false;
   bool cpu_time = false;
   bool timestamps = false;
@@ -47,9 +52,13 @@ struct Options {
   std::string library_path;   // empty: ours
   double min_bandwidth = -1;  // GB/s that the average must reach within 10 %; -1: not checked
   Traffic traffic;
-  int local_ranks = 0;  // --ranks; 0: no processes are started
+  int local_ranks = 0;  // --ranks; 0: not given. On CPUs so many processes are started
   bool pin = true;
   std::vector<std::string> notes;  // what was asked for and makes no sense here
+  struct {
+    int null_stream = -1;  // -1: not asked for
+    int device_implementation = 0, device_blocks = 16, cta_policy = 0;
+  } asked;
 };
 
 struct ParsedOptions {
@@ -60,5 +69,7 @@ struct ParsedOptions {
 };
 
 ParsedOptions parse_options(const Collective& collective, int argc, const char* const* argv);
+// Once it is known where the ranks are: defaults that depend on it, and what makes no sense there.
+Outcome settle_options(bool on_gpus, Options* options);
 
 }  // namespace tutti::perf

@@ -77,19 +77,19 @@ std::string header_text(const Collective& collective, const Options& o, int proc
   header += text("# Collective test starting: %s\n", collective.program);
   header += text(
       "# nThread %d nGpus %d minBytes %llu maxBytes %llu step: %llu(%s) warmup iters: %d iters: %d agg iters: %d "
-      "validation: %d graph: 0 unalign: %d\n",
+      "validation: %d graph: %d unalign: %d\n",
       o.threads, o.ranks_per_thread, static_cast<unsigned long long>(o.ladder.first),
       static_cast<unsigned long long>(o.ladder.last),
       static_cast<unsigned long long>(by_factor ? o.ladder.factor : o.ladder.step), by_factor ? "factor" : "bytes",
-      o.warmup, o.iterations, o.aggregated, o.checks, o.unalign);
+      o.warmup, o.iterations, o.aggregated, o.checks, o.graphs, o.unalign);
   header += kBlockingText[static_cast<int>(o.blocking)];
   if (o.per_iteration) header += "# Per-Iteration Report: host clock; i_* uses max over ranks\n";
   if (o.parallel_init) header += "# Parallel Init Enabled: each thread initialises its own ranks\n";
   for (const std::string& note : o.notes) header += "# note: " + note + "\n";
   header += text("#\n# Using devices (%d processes)\n", processes);
   for (const RankInfo& r : ranks) {
-    header += text("#  Rank %2d Group %2d Pid %6d on %10s device %2d [cpu %s] %s\n", r.rank, 0, r.pid, r.host, 0,
-                   r.cpus, r.model);
+    header += text("#  Rank %2d Group %2d Pid %6d on %10s device %2d [%s] %s\n", r.rank, 0, r.pid, r.host, r.device,
+                   r.place, r.model);
   }
   return header;
 }

@@ -36,7 +36,8 @@ struct Row {
 struct RankInfo {
   int rank = 0, pid = 0;
   char host[64] = {};
-  char cpus[64] = {};  // CPUs the process may run on, "0-3,8"
+  int device = 0;       // CUDA ordinal; 0 on a CPU
+  char place[64] = {};  // "cpu 0-3,8": CPUs the process may run on; a GPU's address on the PCI bus
   char model[96] = {};
 };
 

@@ -13,6 +13,8 @@
 #include <thread>
 
 #include "perf/bench.h"
+#include "perf/cuda.h"
+#include "perf/device.h"
 #include "perf/job.h"
 #include "perf/json_report.h"
 #include "perf/launcher.h"
@@ -20,6 +22,7 @@
 #include "perf/memory.h"
 #include "perf/options.h"
 #include "perf/pinning.h"
+#include "perf/probe.h"
 #include "perf/report.h"
 
 namespace tutti::perf {
@@ -43,6 +46,7 @@ class Tool {
 
  private:
   Outcome join();
+  Outcome place_ranks();
   Outcome check_against_ranks();
   Outcome open_json();
   Outcome describe();
@@ -53,6 +57,7 @@ class Tool {
   Outcome destroy();
 
   Outcome init_ranks(std::span<RankState> ranks) const;
+  Outcome with_remedy(const Outcome& outcome) const;
   Outcome run_thread(int thread);
   Outcome prepare_thread(int thread, Bench* bench);
   void print_header();
@@ -85,9 +90,9 @@ class Tool {
 
 Outcome Tool::run() {
   constexpr Outcome (Tool::*kSteps[])() = {
-      &Tool::join,     &Tool::check_against_ranks, &Tool::open_json, &Tool::limit_memory,
-      &Tool::describe, &Tool::init_communicators,  &Tool::measure,   &Tool::report,
-      &Tool::destroy};
+      &Tool::join,         &Tool::place_ranks, &Tool::check_against_ranks, &Tool::open_json,
+      &Tool::limit_memory, &Tool::describe,    &Tool::init_communicators,  &Tool::measure,
+      &Tool::report,       &Tool::destroy};
   for (const auto step : kSteps) {
     Outcome outcome = (this->*step)();
     if (!outcome.ok()) return outcome;
@@ -106,6 +111,32 @@ Outcome Tool::join() {
   const std::string who = std::string(collective_.program) + ": rank " + std::to_string(first_rank());
   watchdog_ = std::make_unique<Watchdog>(o_.timeout_s, who);
   return library_.checked(library_.GetVersion(&library_version_), "GetVersion", nullptr);
+}
+
+// The ranks of a host take its devices in turn, as nccl-tests has it; those of a process lie side by side.
+Outcome Tool::place_ranks() {
+  struct Host {
+    char name[64];
+  };
+  Host mine{};
+  ::gethostname(mine.name, sizeof mine.name - 1);
+  std::vector<Host> hosts;
+  Outcome outcome = job_->all_gather(std::vector<Host>{mine}, &hosts);
+  const Cuda* cuda = nullptr;
+  if (outcome.ok() && o_.on_gpus) outcome = Cuda::load(&cuda);
+  if (!outcome.ok()) return outcome;
+  const auto before = std::count_if(hosts.begin(), hosts.begin() + job_->process(),
+                                    [&](const Host& other) { return std::strcmp(other.name, mine.name) == 0; });
+  int place = static_cast<int>(before) * local_ranks();
+  for (RankState& rank : ranks_) {
+    if (o_.on_gpus) {
+      outcome = make_gpu(*cuda, place++ % cuda->devices, &rank.device);
+    } else {
+      rank.device = make_cpu(library_);
+    }
+    if (!outcome.ok()) return outcome;
+  }
+  return {};
 }
 
 Outcome Tool::check_against_ranks() {
@@ -131,7 +162,8 @@ Outcome Tool::open_json() {
   return all[0] == 0 ? Outcome() : Outcome::failure("-J: rank 0 cannot open the file", kExitUsage);
 }
 
-// All processes of a host must fit into it: two buffers a rank. Sizes beyond that are left out, as nccl-tests does.
+// All ranks of a device, and all of a host's CPUs, must fit into it: two buffers each. Sizes beyond that are left out,
+// as nccl-tests does.
 Outcome Tool::limit_memory() {
   struct Room {
     char host[64];
@@ -139,7 +171,13 @@ Outcome Tool::limit_memory() {
   };
   Room mine{};
   ::gethostname(mine.host, sizeof mine.host - 1);
-  mine.bytes = available_memory();
+  // For a process: what the fullest of its devices has for those of our ranks that are there.
+  mine.bytes = UINT64_MAX;
+  for (const RankState& rank : ranks_) {
+    const auto here = [&](const RankState& other) { return other.device->ordinal() == rank.device->ordinal(); };
+    const auto sharers = static_cast<uint64_t>(std::count_if(ranks_.begin(), ranks_.end(), here));
+    mine.bytes = std::min(mine.bytes, rank.device->free_bytes() / sharers);
+  }
   std::vector<Room> all;
   const Outcome gathered = job_->all_gather(std::vector<Room>{mine}, &all);
   if (!gathered.ok()) return gathered;
@@ -147,7 +185,7 @@ Outcome Tool::limit_memory() {
   for (const Room& room : all) {
     const auto same = [&](const Room& other) { return std::strcmp(other.host, room.host) == 0; };
     const auto sharers = static_cast<uint64_t>(std::count_if(all.begin(), all.end(), same));
-    limit = std::min(limit, room.bytes / 10 * 9 / (2 * sharers * static_cast<uint64_t>(local_ranks())));
+    limit = std::min(limit, room.bytes / 10 * 9 / (2 * sharers));
   }
   if (o_.ladder.last > limit) {
     o_.ladder.last = limit;
@@ -165,13 +203,13 @@ Outcome Tool::limit_memory() {
 // Who and where every rank is, then the header.
 Outcome Tool::describe() {
   const Machine machine = this_machine();
-  const std::string cpus = cpu_list(allowed_cpus());
   std::vector<RankInfo> mine;
   for (const RankState& rank : ranks_) {
     RankInfo info{.rank = rank.rank, .pid = ::getpid()};
     std::snprintf(info.host, sizeof info.host, "%s", machine.host.c_str());
-    std::snprintf(info.cpus, sizeof info.cpus, "%s", cpus.c_str());
-    std::snprintf(info.model, sizeof info.model, "%s", machine.cpu_model.c_str());
+    info.device = std::max(rank.device->ordinal(), 0);
+    std::snprintf(info.place, sizeof info.place, "%s", rank.device->place().c_str());
+    std::snprintf(info.model, sizeof info.model, "%s", rank.device->model().c_str());
     mine.push_back(info);
   }
   const Outcome gathered = job_->all_gather(mine, &infos_);
@@ -192,7 +230,7 @@ Outcome Tool::describe() {
 // ---- communicators ----
 
 Outcome Tool::init_communicators() {
-  if (job_->communicator() != nullptr && local_ranks() == 1 && library_.is_own()) {
+  if (job_->communicator() != nullptr && local_ranks() == 1 && library_.is_own() && !o_.on_gpus) {
     ranks_[0].comm = job_->communicator();
     ranks_[0].owns_comm = false;
   } else {
@@ -213,11 +251,28 @@ Outcome Tool::init_ranks(std::span<RankState> ranks) const {
   Outcome outcome;
   if (ranks.size() > 1) outcome = library_.checked(library_.GroupStart(), "GroupStart", nullptr);
   for (RankState& rank : ranks) {
-    if (!outcome.ok()) return outcome;
-    outcome = library_.checked(library_.CommInitRank(&rank.comm, n_, id_, rank.rank), "CommInitRank", nullptr);
+    if (!outcome.ok()) break;
+    const CurrentDevice current(*rank.device);
+    outcome = current.outcome();
+    if (outcome.ok())
+      outcome = library_.checked(library_.join(&rank.comm, n_, id_, rank.rank, rank.device->ordinal()), "CommInitRank",
+                                 nullptr);
   }
   if (ranks.size() > 1 && outcome.ok()) outcome = library_.checked(library_.GroupEnd(), "CommInitRank", nullptr);
-  return outcome;
+  return outcome.ok() || !o_.on_gpus ? outcome : with_remedy(outcome);
+}
+
+// What most often stands in the way of ranks on GPUs.
+Outcome Tool::with_remedy(const Outcome& outcome) const {
+  const auto shared = [&](const RankInfo& one) {
+    return std::any_of(infos_.begin(), infos_.end(), [&](const RankInfo& other) {
+      return one.rank != other.rank && one.device == other.device && std::strcmp(one.host, other.host) == 0;
+    });
+  };
+  std::string remedy = "; --cpu measures ranks on CPUs";
+  if (!library_.is_own() && std::any_of(infos_.begin(), infos_.end(), shared))
+    remedy = "; several ranks share a GPU here, which this library may not allow: use as many ranks as GPUs";
+  return Outcome::failure(outcome.message() + remedy, outcome.status());
 }
 
 Outcome Tool::destroy() {
@@ -325,6 +380,20 @@ Outcome Tool::memory_text(std::string* text) {
   return gathered;
 }
 
+// Where the ranks are. A child of --ranks is on CPUs: only there processes are started.
+Outcome choose_device(const Library& library, Options* o) {
+  const bool child = std::getenv(kLocalJobVariable) != nullptr;
+  bool gpus = o->device == DeviceChoice::Gpu;
+  if (o->device == DeviceChoice::Auto && !child) {
+    const Probed probed = probe_gpus(library.is_own());
+    gpus = probed.usable;
+    if (!gpus && o->graphs > 0) o->notes.push_back("no GPU is used: " + probed.why_not);
+  }
+  // A library of ours that stands for NCCL would look for GPUs by itself.
+  if (!gpus && !library.is_own()) ::setenv("TUTTI_NCCL_CPU", "1", 1);
+  return settle_options(gpus, o);
+}
+
 int launch_processes(const Collective& collective, const Options& options, int argc, char** argv) {
   LaunchPlan plan{.name = collective.program,
                   .executable = "/proc/self/exe",
@@ -352,7 +421,7 @@ int run_tool(const char* program, int argc, char** argv) {
     std::fprintf(stderr, "Try %s --help\n", program);
     return parsed.outcome.status();
   }
-  const Options& options = parsed.options;
+  Options options = parsed.options;
   std::unique_ptr<const Library> opened;
   if (!options.library_path.empty()) {
     const Outcome outcome = Library::open(options.library_path, &opened);
@@ -361,10 +430,15 @@ int run_tool(const char* program, int argc, char** argv) {
       return outcome.status();
     }
   }
+  const Library& library = opened ? *opened : Library::own();
+  if (const Outcome chosen = choose_device(library, &options); !chosen.ok()) {
+    explain(chosen.message());
+    return chosen.status();
+  }
   if (options.local_ranks > 0 && std::getenv(kLocalJobVariable) == nullptr) {
     return launch_processes(collective, options, argc, argv);
   }
-  Tool tool(collective, options, opened ? *opened : Library::own(), {argv, argv + argc});
+  Tool tool(collective, options, library, {argv, argv + argc});
   const Outcome outcome = tool.run();
   if (!outcome.ok()) {
     const bool agreed = outcome.status() == kExitUsage;  // every rank knows; one of them tells

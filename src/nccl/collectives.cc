@@ -127,9 +127,19 @@ ncclResult_t ncclGroupSimulateEnd(ncclSimInfo_t* simInfo) {
   return theirs(result);
 }
 
-ncclResult_t ncclMemAlloc(void** ptr, size_t size) { return theirs(tuttiMemAlloc(ptr, size)); }
+ncclResult_t ncclMemAlloc(void** ptr, size_t size) {
+  if (!on_gpus() || ptr == nullptr || size == 0) return theirs(tuttiMemAlloc(ptr, size));
+  const char* const function = __func__;
+  return theirs(entry(function, [&]() -> Status {
+    *ptr = nullptr;
+    TUTTI_ASSIGN_OR_RETURN(*ptr, allocate_on_gpu(function, size));
+    return {};
+  }));
+}
 
-ncclResult_t ncclMemFree(void* ptr) { return theirs(tuttiMemFree(ptr)); }
+ncclResult_t ncclMemFree(void* ptr) {
+  return on_gpus() && free_on_gpu(ptr) ? ncclSuccess : theirs(tuttiMemFree(ptr));
+}
 
 ncclResult_t ncclCommRegister(const ncclComm_t comm, void* buff, size_t size, void** handle) {
   return theirs(tuttiCommRegister(ours(comm), buff, size, handle));

@@ -30,9 +30,14 @@ std::string meeting_place() { return environment_variable("NCCL_COMM_ID").value_
 ncclResult_t init(const char* function, ncclComm_t* comm, int nranks, const ncclUniqueId& id, int rank,
                   const ncclConfig_t* config) {
   if (comm != nullptr) *comm = nullptr;
-  if (const Status status = start(function); !status.ok()) return failed(function, status);
-  const Result<tuttiConfig_t> read = read_config(function, config);
+  if (const Status status = start(); !status.ok()) return failed(function, status);
+  Result<tuttiConfig_t> read = read_config(function, config);
   if (!read.ok()) return failed(function, read.status());
+  if (on_gpus()) {
+    const Result<int> device = current_device(function);
+    if (!device.ok()) return failed(function, device.status());
+    read->device = *device;
+  }
   if (const std::string place = meeting_place(); !place.empty())
     return theirs(tuttiCommInitAddress(nccl::ours(comm), nranks, place.c_str(), rank, &*read));
   return theirs(tuttiCommInitRankConfig(nccl::ours(comm), nranks, ours(id), rank, &*read));
@@ -76,7 +81,7 @@ Status spread_id(const char* function, ncclComm_t comm, const ncclUniqueId* know
 extern "C" {
 
 ncclResult_t ncclGetUniqueId(ncclUniqueId* uniqueId) {
-  if (const Status status = start(__func__); !status.ok()) return failed(__func__, status);
+  if (const Status status = start(); !status.ok()) return failed(__func__, status);
   if (uniqueId != nullptr && !meeting_place().empty()) {  // every rank may ask, and nobody listens for each
     std::memset(uniqueId, 0, sizeof *uniqueId);
     return ncclSuccess;
@@ -102,14 +107,17 @@ ncclResult_t ncclCommInitRankScalable(ncclComm_t* newcomm, int nranks, int myran
 }
 
 ncclResult_t ncclCommInitAll(ncclComm_t* comm, int ndev, const int* devlist) {
-  if (const Status status = start(__func__); !status.ok()) return failed(__func__, status);
+  if (const Status status = start(); !status.ok()) return failed(__func__, status);
   for (int i = 0; devlist != nullptr && i < ndev; ++i) {
     if (devlist[i] < 0) {
       return failed(__func__, invalid_argument("{}: devlist[{}] is {}: pass CUDA ordinals, or NULL for the first {}",
                                                __func__, i, devlist[i], ndev));
     }
   }
-  return theirs(tuttiCommInitAll(nccl::ours(comm), ndev, nullptr));
+  if (!on_gpus()) return theirs(tuttiCommInitAll(nccl::ours(comm), ndev, nullptr));
+  std::vector<int> devices;
+  for (int i = 0; i < ndev; ++i) devices.push_back(devlist != nullptr ? devlist[i] : i);
+  return theirs(tuttiCommInitAll(nccl::ours(comm), ndev, devices.data()));
 }
 
 ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t* newcomm, ncclConfig_t* config) {
@@ -152,6 +160,7 @@ ncclResult_t ncclCommGrow(ncclComm_t comm, int nRanks, const ncclUniqueId* uniqu
     return failed(function,
                   invalid_argument("{}: rank is {}: members of comm keep their rank, pass -1", function, rank));
   }
+  if (on_gpus()) return refuse(function, "with ranks on GPUs; make a new communicator with ncclCommInitRank");
   if (group_is_open())
     return refuse(function, "inside a group, since members of the old communicator exchange the id first");
   ncclUniqueId id;

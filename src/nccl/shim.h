@@ -14,6 +14,7 @@
 #pragma GCC visibility pop
 
 #include "api/entry.h"
+#include "nccl/gpus.h"
 #include "tutti/tutti.h"
 
 // The second name of a function of the interface, under which tools reach it when they wrap the first.
@@ -35,16 +36,17 @@ inline tuttiComm_t* ours(ncclComm_t* comm) { return reinterpret_cast<tuttiComm_t
 inline tuttiDataType_t ours(ncclDataType_t type) { return static_cast<tuttiDataType_t>(type); }
 inline tuttiRedOp_t ours(ncclRedOp_t op) { return static_cast<tuttiRedOp_t>(op); }
 
-// CUDA's default streams, NULL and the handles 1 (legacy) and 2 (per thread), are the calling thread on the CPU. Any
-// other value is a tuttiStream_t or, as the core finds out without following it, an error.
+// On GPUs a stream is what it says. CUDA's default streams, NULL and the handles 1 (legacy) and 2 (per thread), are the
+// calling thread on the CPU; any other value is a tuttiStream_t there or, as the core finds out without following it, an
+// error.
 inline tuttiStream_t ours(cudaStream_t stream) {
   const auto value = reinterpret_cast<uintptr_t>(stream);
-  return value <= 2 ? nullptr : reinterpret_cast<tuttiStream_t>(value);
+  return value <= 2 && !on_gpus() ? nullptr : reinterpret_cast<tuttiStream_t>(value);
 }
 
 // Before what can be a program's first call: tells the log about version and variables, once; fails when the
 // environment does not parse.
-Status start(const char* function);
+Status start();
 
 // Counts what this thread has open, for calls that cannot be in a group.
 bool group_is_open();

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What happens once: NCCL_* variables become known to the environment table when the library is loaded, and are told to
 // the log with the version when it is first used.
-#include <unistd.h>
-
 #include <mutex>
 
 #include "base/env.h"
@@ -40,23 +38,12 @@ void announce() {
   }
 }
 
-// The control device of NVIDIA's driver, or that of its paravirtual form under WSL. Asking the driver itself would make
-// a later fork() unsafe for CUDA.
-bool gpu_is_there() { return access("/dev/nvidiactl", F_OK) == 0 || access("/dev/dxg", F_OK) == 0; }
-
 }  // namespace
 
-Status start(const char* function) {
+Status start() {
   TUTTI_TRY(env_status());
   static std::once_flag once;
   std::call_once(once, announce);
-  if (!env().nccl_cpu && gpu_is_there()) {
-    // Buffers would be device memory, which ranks on the CPU cannot touch.
-    return invalid_usage(
-        "{}: this machine has NVIDIA GPUs, and this version of Tutti runs on the CPU only: use NCCL itself, or set "
-        "TUTTI_NCCL_CPU=1 if all buffers are host memory",
-        function);
-  }
   return {};
 }
 

@@ -8,6 +8,7 @@
 //   conformance --world W --case C     one case, as a failure names it
 //   conformance --rdma LIBRARY ...     only worlds of tcp, over rdma instead, with this libibverbs (before --transport)
 //   conformance --cuda LIBRARY --devices D ...   only worlds in one process, on D CUDA devices of this driver in turn
+//                                      (--n N: only those of N ranks)
 //   conformance --on-hosts R           the sample's worlds of processes over TCP, spread over the hosts in HOSTS
 //                                      (tools/hosts), with R ranks on each: shared memory on a host, TCP between
 //   conformance --large elements|bytes one call above 2^31 elements, or 2^32 bytes (ends with 77 where memory is short)
@@ -357,7 +358,7 @@ int usage(const char* program) {
                "       %s --on-hosts RANKS_PER_HOST\n"
                "       %s --world W --case C\n"
                "       %s --large elements|bytes\n"
-               "       %s --cuda LIBRARY --devices D [--seed S] [--cases C] [--shard I/K]\n",
+               "       %s --cuda LIBRARY --devices D [--n N] [--seed S] [--cases C] [--shard I/K]\n",
                program, program, program, program, program, program, program);
   return 2;
 }
@@ -462,7 +463,7 @@ int run(int argc, char** argv) {
       return !rdma || world.transport == kTcp;
     };
     for (size_t i = shard; i < chosen.batches.size(); i += shards)
-      if (wanted(chosen.batches[i].world)) try_batch(chosen.batches[i]);
+      if (wanted(chosen.batches[i].world) && (n == 0 || chosen.batches[i].world.n == n)) try_batch(chosen.batches[i]);
     std::printf("sample with seed %llu: %zu pairs of values, in %zu worlds; shard %zu of %zu\n",
                 static_cast<unsigned long long>(seed), chosen.pairs, chosen.batches.size(), shard, shards);
   }

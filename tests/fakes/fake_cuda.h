@@ -7,6 +7,9 @@
 //     fake_add    every thread of every block adds `value` to *word
 //     fake_wait   thread 0 waits until *word is at least `value`
 //     fake_meet   the first thread of each block adds 1 to *word and waits until it is `value`
+//
+// Environment: FAKE_CUDA_DEVICES, how many devices there are (2 without it); FAKE_CUDA_IDLE_KERNELS=N, from the Nth
+// launch on kernels do nothing.
 #pragma once
 
 #include <cstdint>

@@ -2,61 +2,26 @@
 // The ten programs as a user runs them: local processes, threads, a launcher's environment; values checked, report
 // read.
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "tests/perf/programs.h"
+
 namespace {
 
-struct Result {
-  int status;
-  std::string output;  // of both streams
-  // Lines that are not comments, split into fields.
-  std::vector<std::vector<std::string>> rows() const {
-    std::vector<std::vector<std::string>> rows;
-    std::istringstream lines(output);
-    for (std::string line; std::getline(lines, line);) {
-      std::istringstream words(line);
-      std::vector<std::string> fields{std::istream_iterator<std::string>(words), {}};
-      if (line.starts_with(" ") && !fields.empty()) rows.push_back(fields);
-    }
-    return rows;
-  }
-  bool says(const std::string& text) const { return output.find(text) != std::string::npos; }
-};
+using tutti::perf::expect_good;
+using tutti::perf::Result;
 
-// The environment of a launcher around these tests must not leak into the programs.
+// On CPUs, also where there are GPUs.
 Result run(const std::string& command, const std::string& environment = "") {
-  const std::string line =
-      "env -u RANK -u WORLD_SIZE -u LOCAL_RANK " + environment + " " + PERF_PROGRAMS + "/" + command + " 2>&1";
-  Result result{-1, ""};
-  std::FILE* pipe = ::popen(line.c_str(), "r");
-  char buffer[4096];
-  for (size_t bytes = 0; (bytes = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;) result.output.append(buffer, bytes);
-  const int state = ::pclose(pipe);
-  result.status = WIFEXITED(state) ? WEXITSTATUS(state) : 128 + WTERMSIG(state);
-  return result;
-}
-
-void expect_good(const Result& result, size_t rows) {
-  EXPECT_EQ(result.status, 0) << result.output;
-  EXPECT_TRUE(result.says("# Out of bounds values : 0 OK")) << result.output;
-  EXPECT_TRUE(result.says("# Avg bus bandwidth    : ")) << result.output;
-  const auto read = result.rows();
-  EXPECT_EQ(read.size(), rows) << result.output;
-  for (const auto& fields : read) {
-    ASSERT_EQ(fields.size(), 13u) << result.output;
-    EXPECT_EQ(fields[8], "0") << result.output;
-    EXPECT_TRUE(fields[12] == "0" || fields[12] == "N/A") << result.output;
-  }
+  return tutti::perf::run(command + " --cpu", environment);
 }
 
 class Programs : public testing::TestWithParam<const char*> {
@@ -114,7 +79,8 @@ TEST(EndToEnd, AnotherLibrarysOperatorsRegistrationAndLauncher) {
   expect_good(run("all_reduce_perf --ranks 2 -b 3000 -e 3000 -n 2 -d all -o all --library " PERF_NCCL), 72);
   for (const char* registration : {"1", "2"}) {
     const std::string command = std::string("all_reduce_perf --ranks 2 -b 64K -e 64K -n 2 -R ") + registration;
-    const Result registered = run(command + " --library " PERF_NCCL), refused = run(command + " --library " PERF_OLD_NCCL);
+    const Result registered = run(command + " --library " PERF_NCCL),
+                 refused = run(command + " --library " PERF_OLD_NCCL);
     expect_good(registered, 1);
     EXPECT_FALSE(registered.says("unregistered")) << registered.output;
     expect_good(refused, 1);

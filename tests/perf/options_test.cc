@@ -120,18 +120,54 @@ TEST(Options, WhatIsWrongIsNamed) {
 }
 
 TEST(Options, WhatMakesNoSenseOnACpuIsSaid) {
-  const auto parsed = parse("all_reduce_perf", {"-G", "2", "-V", "8", "-x", "1", "-C", "1", "-z", "2"});
+  auto parsed = parse("all_reduce_perf", {"-G", "2", "-V", "8", "-x", "1", "-C", "1", "-z", "2"});
   ASSERT_TRUE(parsed.outcome.ok()) << parsed.outcome.message();
+  ASSERT_TRUE(settle_options(false, &parsed.options).ok());
   ASSERT_EQ(parsed.options.notes.size(), 5u);
   EXPECT_NE(parsed.options.notes[0].find("CUDA graphs"), std::string::npos);
+  EXPECT_EQ(parsed.options.graphs, 0);
+  EXPECT_TRUE(parsed.options.null_stream);
+}
+
+TEST(Options, OnGpusRanksAreDealtOutToThreadsAndHaveStreams) {
+  auto parsed = parse("all_reduce_perf", {"--ranks", "8", "-t", "2", "-G", "3"});
+  ASSERT_TRUE(settle_options(true, &parsed.options).ok());
+  EXPECT_EQ(parsed.options.ranks_per_thread, 4);
+  EXPECT_EQ(parsed.options.local_ranks, 0);
+  EXPECT_EQ(parsed.options.graphs, 3);
+  EXPECT_FALSE(parsed.options.null_stream);
+  EXPECT_TRUE(parsed.options.notes.empty());
+}
+
+TEST(Options, WhatAGpuCannotDoIsNamed) {
+  const struct {
+    std::vector<const char*> arguments;
+    const char* named;
+  } cases[] = {
+      {{"--ranks", "3", "-t", "2"}, "does not divide into -t 2"},
+      {{"--ranks", "4", "-g", "2"}, "--ranks 4 and -g"},
+      {{"-R", "2"}, "-R 2: windows gain nothing on GPUs"},
+      {{"-G", "1", "-y", "1"}, "use -y 0"},
+      {{"-G", "1", "-z", "1"}, "use -z 0"},
+      {{"-G", "1", "-I", "1"}, "use -I 0"},
+  };
+  for (const auto& one : cases) {
+    auto parsed = parse("all_reduce_perf", one.arguments);
+    ASSERT_TRUE(parsed.outcome.ok()) << parsed.outcome.message();
+    const Outcome settled = settle_options(true, &parsed.options);
+    EXPECT_EQ(settled.status(), kExitUsage) << one.named;
+    EXPECT_NE(settled.message().find(one.named), std::string::npos) << settled.message();
+  }
+  EXPECT_EQ(parse("all_reduce_perf", {"--cpu", "--gpu"}).outcome.status(), kExitUsage);
 }
 
 TEST(Options, HelpNamesEveryOption) {
   const auto parsed = parse("all_reduce_perf", {"--help"});
   EXPECT_TRUE(parsed.stop);
-  for (const char* option : {"-t,", "-g,", "-b,", "-e,", "-i,", "-f,", "-n,", "-w,", "-m,",     "-N,",     "-p,", "-c,",
-                             "-o,", "-d,", "-r,", "-z,", "-y,", "-T,", "-G,", "-C,", "-S,",     "-J,",     "-a,", "-R,",
-                             "-x,", "-D,", "-V,", "-M,", "-u,", "-I,", "-K,", "-h,", "--ranks", "--no-pin"}) {
+  for (const char* option :
+       {"-t,", "-g,", "-b,", "-e,", "-i,", "-f,", "-n,", "-w,", "-m,",     "-N,",      "-p,",   "-c,",
+        "-o,", "-d,", "-r,", "-z,", "-y,", "-T,", "-G,", "-C,", "-S,",     "-J,",      "-a,",   "-R,",
+        "-x,", "-D,", "-V,", "-M,", "-u,", "-I,", "-K,", "-h,", "--ranks", "--no-pin", "--cpu", "--gpu"}) {
     EXPECT_NE(parsed.text.find(option), std::string::npos) << option;
   }
   EXPECT_TRUE(parse("all_reduce_perf", {"--version"}).stop);

@@ -42,7 +42,7 @@ TEST(Report, GoldenHeader) {
             "busbw  #wrong \n"
             "#        (B)    (elements)                               (us)  (GB/s)  (GB/s)             (us)  (GB/s)  "
             "(GB/s)         \n");
-  const RankInfo rank{.rank = 3, .pid = 4711, .host = "node1", .cpus = "0-3", .model = "Some CPU"};
+  const RankInfo rank{.rank = 3, .pid = 4711, .host = "node1", .place = "cpu 0-3", .model = "Some CPU"};
   const std::string header = header_text(*find_collective("all_reduce_perf"),
                                          options_of({"-b", "8", "-e", "128M", "-f", "2"}), 2, 100, {rank});
   EXPECT_NE(header.find("# nThread 1 nGpus 1 minBytes 8 maxBytes 134217728 step: 2(factor) warmup iters: 1 iters: 20 "
@@ -53,8 +53,9 @@ TEST(Report, GoldenHeader) {
   EXPECT_NE(header.find("#  Rank  3 Group  0 Pid   4711 on      node1 device  0 [cpu 0-3] Some CPU\n"),
             std::string::npos)
       << header;
-  EXPECT_NE(header_text(*find_collective("all_reduce_perf"), options_of({"-G", "1"}), 1, 100, {}).find("# note: -G"),
-            std::string::npos);
+  Options graphs = options_of({"-G", "1"});
+  ASSERT_TRUE(settle_options(false, &graphs).ok());
+  EXPECT_NE(header_text(*find_collective("all_reduce_perf"), graphs, 1, 100, {}).find("# note: -G"), std::string::npos);
 }
 
 TEST(Report, GoldenRow) {
