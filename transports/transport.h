@@ -58,8 +58,8 @@ struct Landings {
     std::byte* to = nullptr;  // null: in the slot
     uint64_t bytes = 0, flag = 0;
   };
-  std::array<Wish, SimpleMemory::kMaxSlots> wishes{};             // by position, modulo their number
-  uint64_t wished = 0;                                            // positions below have been spoken of
+  std::array<Wish, SimpleMemory::kMaxSlots> wishes{};              // by position, modulo their number
+  uint64_t wished = 0;                                             // positions below have been spoken of
   std::array<const std::byte*, SimpleMemory::kMaxSlots> landed{};  // by SimpleReceiver::place(); null: in the slot
 };
 // Shorter slices are copied: that costs less than looking after them.
@@ -67,8 +67,8 @@ inline constexpr uint64_t kLendFrom = 8 << 10;
 
 struct SendEnd {
   SimpleSender simple;
-  LLSender ll;            // mapped transports only
-  uint64_t capacity = 0;  // bytes of Simple slots
+  LLSender ll;             // mapped transports only
+  uint64_t capacity = 0;   // bytes of Simple slots
   Loans* loans = nullptr;  // networks only
 };
 struct ReceiveEnd {

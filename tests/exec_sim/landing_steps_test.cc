@@ -68,8 +68,8 @@ TEST(LandingSteps, NoneIsWrittenWhileItIsInUse) {
       for (int me = 0; me < n; ++me) {
         for (int part = 0; part < row.parts(n); ++part) {
           const AnySchedule schedule = row.make({.me = me, .n = n, .root = n / 2, .part = part});
-          const std::string what = std::string(name(row.coll)) + " " + std::string(name(row.algo)) + " n=" +
-                                   std::to_string(n) + " rank " + std::to_string(me);
+          const std::string what = std::string(name(row.coll)) + " " + std::string(name(row.algo)) +
+                                   " n=" + std::to_string(n) + " rank " + std::to_string(me);
           const Count one = check(schedule, n, what);
           all.lands += one.lands;
           all.at_once += one.at_once;

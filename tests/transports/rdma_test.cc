@@ -419,8 +419,9 @@ class Lander {
 constexpr uint64_t kSomeMessages = 50, kMostMessages = 5000;
 
 // Messages from rank 0 to rank 1 until rank 1 has seen enough, in runs of kSomeMessages. How many they were.
-uint64_t carry_until(Player& p, SendEnd* out, Lander* lander, const std::function<bool()>& enough,
-                     const std::function<void(uint64_t)>& sent = [](uint64_t) {}) {
+uint64_t carry_until(
+    Player& p, SendEnd* out, Lander* lander, const std::function<bool()>& enough,
+    const std::function<void(uint64_t)>& sent = [](uint64_t) {}) {
   for (uint64_t m = 0; m < kMostMessages;) {
     for (const uint64_t end = m + kSomeMessages; m < end; ++m) {
       if (out == nullptr) {
@@ -432,7 +433,8 @@ uint64_t carry_until(Player& p, SendEnd* out, Lander* lander, const std::functio
       if (::testing::Test::HasFailure()) break;
     }
     p.flush();
-    if (p.gather(out == nullptr && (enough() || ::testing::Test::HasFailure()) ? "enough" : "")[1] == "enough") return m;
+    if (p.gather(out == nullptr && (enough() || ::testing::Test::HasFailure()) ? "enough" : "")[1] == "enough")
+      return m;
   }
   return kMostMessages;
 }

@@ -99,8 +99,8 @@ Result<RdmaFifo> RdmaFifo::create(uint64_t capacity, const std::deque<RdmaRail>&
   // A forked child must not share the pages: the parent's next write would move it to copies that no device knows.
   if (::madvise(fifo.letters(), fifo.registered_bytes(), MADV_DONTFORK) != 0)
     return errno_status("madvise(MADV_DONTFORK)", "the slots of a connection");
-  TUTTI_ASSIGN_OR_RETURN(fifo.regions_, RdmaRegions::create(fifo.letters(), fifo.registered_bytes(), rails,
-                                                            RdmaNic::Access::PeersWrite));
+  TUTTI_ASSIGN_OR_RETURN(
+      fifo.regions_, RdmaRegions::create(fifo.letters(), fifo.registered_bytes(), rails, RdmaNic::Access::PeersWrite));
   return fifo;
 }
 
@@ -584,20 +584,19 @@ Status RdmaConnection::post(size_t which, uint64_t position, const SlotCut& cut,
   const auto at_peer = [&](const std::byte* mine) {
     return far.letters + static_cast<uint64_t>(mine - out.fifo.letters());
   };
-  const Status posted = rail.post({.payload = payload,
-                                   .payload_bytes = small ? 0 : slot.bytes,
-                                   .payload_key = lease != nullptr ? lease->lkey : slots_key,
-                                   .remote_payload = landing != nullptr ? landing->address
-                                                                        : at_peer(out.drain.slot(ahead)),
-                                   .letter = letter,
-                                   .letter_bytes = static_cast<uint32_t>(sizeof header + (small ? slot.bytes : 0)),
-                                   .remote_letter = at_peer(letter),
-                                   .letter_key = slots_key,
-                                   .remote_key = far.key,
-                                   .remote_payload_key = landing != nullptr ? landing->keys[which] : far.key,
-                                   .immediate = (landing != nullptr ? kLandedMessage : kMessage) |
-                                                (static_cast<uint32_t>(position) & kNumberMask),
-                                   .slot = static_cast<uint8_t>(position % SimpleMemory::kMaxSlots)});
+  const Status posted = rail.post(
+      {.payload = payload,
+       .payload_bytes = small ? 0 : slot.bytes,
+       .payload_key = lease != nullptr ? lease->lkey : slots_key,
+       .remote_payload = landing != nullptr ? landing->address : at_peer(out.drain.slot(ahead)),
+       .letter = letter,
+       .letter_bytes = static_cast<uint32_t>(sizeof header + (small ? slot.bytes : 0)),
+       .remote_letter = at_peer(letter),
+       .letter_key = slots_key,
+       .remote_key = far.key,
+       .remote_payload_key = landing != nullptr ? landing->keys[which] : far.key,
+       .immediate = (landing != nullptr ? kLandedMessage : kMessage) | (static_cast<uint32_t>(position) & kNumberMask),
+       .slot = static_cast<uint8_t>(position % SimpleMemory::kMaxSlots)});
   out.flights[position % SimpleMemory::kMaxSlots] = {Flight::State::Posted, static_cast<uint8_t>(which),
                                                      std::move(lease)};
   if (posted.ok()) return {};
@@ -784,8 +783,7 @@ bool RdmaConnection::write_entry(uint64_t position) {
   auto& leases = telling.leases[LandingTable::place(position)];
   bool any = false;
   for (size_t which = 0; which < rails_.size(); ++which) {
-    leases[which] =
-        role_.user_memory->lease(rails_[which].nic(), wish.to, wish.bytes, RdmaNic::Access::PeersWrite);
+    leases[which] = role_.user_memory->lease(rails_[which].nic(), wish.to, wish.bytes, RdmaNic::Access::PeersWrite);
     if (leases[which] == nullptr) continue;  // what comes over this rail goes into the slot
     entry.keys[which] = leases[which]->rkey;
     any = true;
@@ -829,14 +827,13 @@ Result<bool> RdmaConnection::tell_landings() {
   telling.told = end;
   if (first == end) return false;
   const uint64_t offset = LandingTable::place(first) * sizeof(RdmaLanding);
-  const Status posted = rail.post_landings(
-      {.from = reinterpret_cast<const std::byte*>(&telling.table.at(first)),
-       .bytes = static_cast<uint32_t>((end - first) * sizeof(RdmaLanding)),
-       .key = telling.table.region(rail.nic()).lkey,
-       .remote = far_[which].table + offset,
-       .remote_key = far_[which].table_key},
-      kLandings | static_cast<uint32_t>(end - first - 1) << kFirstBits |
-          (static_cast<uint32_t>(first) & ((1u << kFirstBits) - 1)));
+  const Status posted = rail.post_landings({.from = reinterpret_cast<const std::byte*>(&telling.table.at(first)),
+                                            .bytes = static_cast<uint32_t>((end - first) * sizeof(RdmaLanding)),
+                                            .key = telling.table.region(rail.nic()).lkey,
+                                            .remote = far_[which].table + offset,
+                                            .remote_key = far_[which].table_key},
+                                           kLandings | static_cast<uint32_t>(end - first - 1) << kFirstBits |
+                                               (static_cast<uint32_t>(first) & ((1u << kFirstBits) - 1)));
   telling.busy = true;
   if (!posted.ok()) TUTTI_TRY(close_rail(which, posted.message(), kClosedByCall));
   return true;

@@ -224,7 +224,7 @@ class RdmaConnection {
     ReceiveEnd end;
     SimpleSender fill;  // progress() publishes here what devices have put in place
     uint64_t published = 0;
-    uint64_t credited = 0;                                                       // told to the peer
+    uint64_t credited = 0;  // told to the peer
     enum class Arrival : uint8_t { None, InSlot, Landed };
     std::array<Arrival, SimpleMemory::kMaxSlots> arrived{};  // positions from `published` on
     Landings landings = {};
@@ -300,7 +300,7 @@ class RdmaConnection {
 
   std::unique_ptr<Out> out_;
   std::unique_ptr<In> in_;
-  std::optional<Told> told_;  // once the peer has asked for a table
+  std::optional<Told> told_;    // once the peer has asked for a table
   std::deque<RdmaRail> rails_;  // after the memory that they write: queue pairs go first
   std::vector<Far> far_;        // by rail
   size_t turn_ = 0;             // of the rails, for messages

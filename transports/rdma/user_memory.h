@@ -32,8 +32,7 @@ class UserMemory {
   explicit UserMemory(size_t most = kMost) : most_(most) {}
 
   // To be read, or for peers to write as well, who have its key then.
-  Lease lease(const RdmaNic& nic, const std::byte* at, uint64_t bytes,
-              RdmaNic::Access access = RdmaNic::Access::Read);
+  Lease lease(const RdmaNic& nic, const std::byte* at, uint64_t bytes, RdmaNic::Access access = RdmaNic::Access::Read);
   size_t size() const { return entries_.size(); }
 
  private:

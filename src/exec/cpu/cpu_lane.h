@@ -488,9 +488,9 @@ class CpuLane {
   Cursor piece_of_ = kNowhere;
   int received_ = 0, sendable_ = 0;  // peers of the current slice already seen ready
   int mismatched_ = -1;
-  Cursor wish_;                              // the first slice that has not been spoken of (wish_ahead)
-  std::vector<uint64_t> wished_;             // by peer: how many of its slices have been, beyond the current one
-  std::vector<LandingStep> landing_steps_;   // of the schedule, once they are needed
+  Cursor wish_;                             // the first slice that has not been spoken of (wish_ahead)
+  std::vector<uint64_t> wished_;            // by peer: how many of its slices have been, beyond the current one
+  std::vector<LandingStep> landing_steps_;  // of the schedule, once they are needed
   std::vector<const void*> sources_;
   std::vector<void*> destinations_;
 };
