@@ -50,20 +50,33 @@ struct Landing {
     return to != nullptr && arriving == bytes && its_flag == flag;
   }
 };
+// The same ahead of time, where the peer itself writes to it and has to be told: a lane says of each of the next
+// positions where its slice shall go, as far ahead as it knows. A slice lands if its sender has heard of it in time.
+struct Landings {
+  static constexpr uint64_t kMostAhead = SimpleMemory::kMaxSlots;
+  struct Wish {
+    std::byte* to = nullptr;  // null: in the slot
+    uint64_t bytes = 0, flag = 0;
+  };
+  std::array<Wish, SimpleMemory::kMaxSlots> wishes{};              // by position, modulo their number
+  uint64_t wished = 0;                                             // positions below have been spoken of
+  std::array<const std::byte*, SimpleMemory::kMaxSlots> landed{};  // by SimpleReceiver::place(); null: in the slot
+};
 // Shorter slices are copied: that costs less than looking after them.
 inline constexpr uint64_t kLendFrom = 8 << 10;
 
 struct SendEnd {
   SimpleSender simple;
-  LLSender ll;            // mapped transports only
-  uint64_t capacity = 0;  // bytes of Simple slots
+  LLSender ll;             // mapped transports only
+  uint64_t capacity = 0;   // bytes of Simple slots
   Loans* loans = nullptr;  // networks only
 };
 struct ReceiveEnd {
   SimpleReceiver simple;
   LLReceiver ll;
   uint64_t capacity = 0;
-  Landing* landing = nullptr;  // tcp only
+  Landing* landing = nullptr;    // tcp only
+  Landings* landings = nullptr;  // rdma only
 };
 
 class Transport {

@@ -7,6 +7,7 @@
 #include "comm/carry.h"
 #include "comm/communicator.h"
 #include "comm/cuda_team.h"
+#include "transports/remote/shared_memory.h"
 
 namespace tutti {
 namespace {
@@ -49,6 +50,7 @@ void Communicator::begin(LaneSet& lanes, const Request& request, bool lends) {
   }
   call.input_stays = input_stays(request, n_);
   call.lends = lends && lanes.plan().user == nullptr;  // a user's schedule may write what it has sent
+  call.lands = call.lends && connections_.has_network() && find_shared_memory(request.output, 1) != nullptr;
   const CollLayout& layout = call.layout;
   call.single_copy = summary_.single_copy;
   call.opening = {.input = reinterpret_cast<uint64_t>(request.input),

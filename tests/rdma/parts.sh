@@ -45,6 +45,7 @@ perf() {
         [ "$(grep -c "rdma to $((nodes - 1)) rank(s)" /tmp/perf.out)" = "$nodes" ] || { cat /tmp/perf.out; fail "not all over rdma"; }
         grep -q 'Out of bounds values : 0 OK' /tmp/perf.out || { cat /tmp/perf.out; fail "wrong values"; }
         [ "$memory" = 0 ] || grep -q 'where they lie' /tmp/perf.out || { cat /tmp/perf.out; fail "nothing was sent from where it lay"; }
+        sed -n 's/.* RDMA from /from /p' /tmp/perf.out | grep 'written to where they stay' || true
       done
     done
   done

@@ -371,6 +371,125 @@ TEST_F(Rdma, ALoanIsReadAgainWhenAWayFails) {
   });
 }
 
+// --- slices that land ---
+
+// The receiver of messages that it wants in its own memory, one after another, as far ahead as it may say so.
+class Lander {
+ public:
+  Lander(Player& player, ReceiveEnd& end, std::byte* memory) : player_(player), end_(end), memory_(memory) {}
+
+  static constexpr uint64_t kPlaces = 2 * Landings::kMostAhead;  // no two wishes for one place at a time
+  static constexpr uint64_t kBytes = kPlaces * kLongBytes;
+
+  // Message number `m` of all, which holds `m`, wherever it has come. Its place is then the user's again, who writes.
+  void take(uint64_t m) {
+    wish(m + Landings::kMostAhead);
+    end_.simple.cut(kLongCut);
+    ASSERT_TRUE(player_.until([&] { return end_.simple.ready(); }, "a message"));
+    const std::byte* const landed = end_.landings->landed[end_.simple.place()];
+    if (landed != nullptr) {
+      EXPECT_EQ(landed, place(m));
+      ++landed_;
+    }
+    EXPECT_TRUE(holds({landed != nullptr ? landed : end_.simple.slot(), kLongBytes}, m)) << m;
+    fill({place(m), kLongBytes}, ~m);
+    end_.simple.release();
+    taken_ = m + 1;
+  }
+  uint64_t landed() const { return landed_; }
+  // Nobody has written to what was taken since, in the last places.
+  void expect_untouched() const {
+    for (uint64_t m = taken_ - Landings::kMostAhead; m < taken_; ++m)
+      EXPECT_TRUE(holds({place(m), kLongBytes}, ~m)) << "message " << m << " was written to its place once more";
+  }
+
+ private:
+  void wish(uint64_t until) {
+    for (uint64_t& position = end_.landings->wished; position < until; ++position)
+      end_.landings->wishes[position % SimpleMemory::kMaxSlots] = {place(position), kLongBytes, make_flag(position, 7)};
+  }
+  std::byte* place(uint64_t m) const { return memory_ + m % kPlaces * kLongBytes; }
+
+  Player& player_;
+  ReceiveEnd& end_;
+  std::byte* memory_;
+  uint64_t landed_ = 0, taken_ = 0;
+};
+
+constexpr uint64_t kSomeMessages = 50, kMostMessages = 5000;
+
+// Messages from rank 0 to rank 1 until rank 1 has seen enough, in runs of kSomeMessages. How many they were.
+uint64_t carry_until(
+    Player& p, SendEnd* out, Lander* lander, const std::function<bool()>& enough,
+    const std::function<void(uint64_t)>& sent = [](uint64_t) {}) {
+  for (uint64_t m = 0; m < kMostMessages;) {
+    for (const uint64_t end = m + kSomeMessages; m < end; ++m) {
+      if (out == nullptr) {
+        lander->take(m);
+      } else {
+        EXPECT_TRUE(p.send(*out, kLongCut, kLongBytes, m)) << m;
+        sent(m);
+      }
+      if (::testing::Test::HasFailure()) break;
+    }
+    p.flush();
+    if (p.gather(out == nullptr && (enough() || ::testing::Test::HasFailure()) ? "enough" : "")[1] == "enough")
+      return m;
+  }
+  return kMostMessages;
+}
+
+TEST_F(Rdma, SlicesLandWhereTheyAreWanted) {
+  between_two(quick(), [&](Player& p) {
+    if (p.me == 0) {
+      EXPECT_LT(carry_until(p, &out(p), nullptr, {}), kMostMessages) << "nothing has landed";
+      return;
+    }
+    const Allocation mine(Lander::kBytes);
+    Lander lander(p, in(p), mine.base());
+    carry_until(p, nullptr, &lander, [&] { return lander.landed() > 2 * kSomeMessages; });
+  });
+}
+
+// What had landed and is sent again, since nobody knows, does not come where the user may have written since.
+TEST_F(Rdma, NothingLandsASecondTimeWhenAWayFails) {
+  between_two(quick(), [&](Player& p) {
+    const auto cut_the_cable = [&](uint64_t m) {
+      if (m == 10 * kSomeMessages + 7) fake_.set_port(0, 1, false, false);
+    };
+    if (p.me == 0) {
+      EXPECT_LT(carry_until(p, &out(p), nullptr, {}, cut_the_cable), kMostMessages) << "nothing has landed";
+      p.barrier();
+      fake_.set_port(0, 1, true, false);
+      return;
+    }
+    const Allocation mine(Lander::kBytes);
+    Lander lander(p, in(p), mine.base());
+    uint64_t before = 0, runs = 0;
+    carry_until(p, nullptr, &lander, [&] {
+      lander.expect_untouched();
+      if (++runs == 12) before = lander.landed();  // the cable was cut in the eleventh
+      return runs > 12 && lander.landed() > before + kSomeMessages / 2;
+    });
+    p.barrier();
+  });
+}
+
+TEST_F(Rdma, WhatTheDeviceRefusesComesThroughSlots) {
+  between_two(quick(), [&](Player& p) {
+    constexpr uint64_t kRuns = 4;
+    uint64_t runs = 0;
+    if (p.me == 0) {
+      EXPECT_EQ(carry_until(p, &out(p), nullptr, {}), kRuns * kSomeMessages);
+      return;
+    }
+    std::vector<std::byte> ordinary(Lander::kBytes);  // whose end nobody tells
+    Lander lander(p, in(p), ordinary.data());
+    carry_until(p, nullptr, &lander, [&] { return ++runs == kRuns; });
+    EXPECT_EQ(lander.landed(), 0u) << "memory whose end nobody tells was opened to a peer";
+  });
+}
+
 TEST_F(Rdma, MemoryThatIsFreedAndAllocatedAgainAtItsAddressIsRegisteredAnew) {
   const auto devices = open_rdma_devices(quick());
   ASSERT_TRUE(devices.ok()) << devices.status().message();
@@ -463,6 +582,8 @@ TEST_F(Rdma, BelievesNoWordThatCannotBe) {
       {{.kind = Kind::Closed, .offer = {.generation = 1}, .status = 1090}},
       {{.kind = Kind::Memory, .address = 1 << 20, .bytes = 4096}},  // smaller than its slots
       {{.kind = Kind::Lost, .rank = 2}},
+      {{.kind = Kind::WantTable}, {.kind = Kind::WantTable}},
+      {{.kind = Kind::Table, .address = 4096}},  // which nobody has asked for
   };
   for (size_t i = 0; i < forged.size(); ++i) {
     SCOPED_TRACE(i);

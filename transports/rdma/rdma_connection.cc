@@ -15,8 +15,14 @@
 namespace tutti {
 namespace {
 
-constexpr size_t kMostRails = 8;  // chosen: the ports of a host for training, one queue pair each
-constexpr uint32_t kCreditBit = 1u << 31, kNumberMask = kCreditBit - 1;
+constexpr size_t kMostRails = RdmaLanding::kMostRails;  // chosen: the ports of a host for training, a queue pair each
+// Immediates: a message that is in its slot, one that has landed, a credit, and landings that are told.
+constexpr uint32_t kMessage = 0u << 30, kLandedMessage = 1u << 30, kCredit = 2u << 30, kLandings = 3u << 30;
+constexpr uint32_t kKindMask = 3u << 30, kNumberMask = ~kKindMask;
+// The number of landings: of how many positions, less one, and which is the first.
+constexpr int kFirstBits = 24;
+constexpr uint64_t kMostTold = 16;  // chosen: 1 KiB, and more than the slots that most plans use
+static_assert(kMostTold <= 1u << (30 - kFirstBits));
 // RdmaWord::status beside ibv_wc_status.
 // Beyond ibv_wc_status: this plus an ibv_event_type; a call to the device failed; the peer had closed first.
 constexpr uint32_t kClosedByEvent = 1000, kClosedByCall = 1100, kClosedFollowing = 1101;
@@ -28,11 +34,11 @@ bool known_cause(uint32_t status) {
   return status <= kClosedFollowing;
 }
 
-// The 64-bit number next to `near` whose low 31 bits these are.
-uint64_t widen(uint32_t low, uint64_t near) {
-  constexpr uint64_t kSpan = uint64_t{1} << 31;
-  const auto ahead = static_cast<uint32_t>((low - near) & kNumberMask);
-  return ahead < kSpan / 2 ? near + ahead : near + ahead - kSpan;
+// The 64-bit number next to `near` whose low bits these are.
+uint64_t widen(uint32_t low, uint64_t near, int bits = 30) {
+  const uint64_t span = uint64_t{1} << bits;
+  const uint64_t ahead = (low - near) & (span - 1);
+  return ahead < span / 2 ? near + ahead : near + ahead - span;
 }
 
 std::string cause_of(const verbs::VerbsApi& api, uint32_t status, uint32_t vendor) {
@@ -61,6 +67,22 @@ std::string cause_at_peer(const verbs::VerbsApi& api, uint32_t status) {
 
 }  // namespace
 
+Result<RdmaRegions> RdmaRegions::create(std::byte* base, uint64_t bytes, const std::deque<RdmaRail>& rails,
+                                        RdmaNic::Access access) {
+  RdmaRegions made;
+  for (const RdmaRail& rail : rails) {
+    if (made.of(rail.nic()) != nullptr) continue;
+    TUTTI_ASSIGN_OR_RETURN(verbs::MemoryRegion region, rail.nic().register_memory(base, bytes, access));
+    made.regions_.emplace_back(&rail.nic(), std::move(region));
+  }
+  return made;
+}
+
+const ibv_mr* RdmaRegions::of(const RdmaNic& nic) const {
+  const auto found = std::find_if(regions_.begin(), regions_.end(), [&](const auto& one) { return one.first == &nic; });
+  return found != regions_.end() ? found->second.get() : nullptr;
+}
+
 Result<RdmaFifo> RdmaFifo::create(uint64_t capacity, const std::deque<RdmaRail>& rails) {
   RdmaFifo fifo;
   TUTTI_ASSIGN_OR_RETURN(fifo.mapping_, Mapping::anonymous(kPageBytes + kLettersBytes + capacity));
@@ -77,20 +99,20 @@ Result<RdmaFifo> RdmaFifo::create(uint64_t capacity, const std::deque<RdmaRail>&
   // A forked child must not share the pages: the parent's next write would move it to copies that no device knows.
   if (::madvise(fifo.letters(), fifo.registered_bytes(), MADV_DONTFORK) != 0)
     return errno_status("madvise(MADV_DONTFORK)", "the slots of a connection");
-  for (const RdmaRail& rail : rails) {
-    const bool known = std::any_of(fifo.regions_.begin(), fifo.regions_.end(),
-                                   [&](const auto& region) { return region.first == &rail.nic(); });
-    if (known) continue;
-    TUTTI_ASSIGN_OR_RETURN(
-        verbs::MemoryRegion region,
-        rail.nic().register_memory(fifo.letters(), fifo.registered_bytes(), RdmaNic::Access::PeersWrite));
-    fifo.regions_.emplace_back(&rail.nic(), std::move(region));
-  }
+  TUTTI_ASSIGN_OR_RETURN(
+      fifo.regions_, RdmaRegions::create(fifo.letters(), fifo.registered_bytes(), rails, RdmaNic::Access::PeersWrite));
   return fifo;
 }
 
-const ibv_mr& RdmaFifo::region(const RdmaNic& nic) const {
-  return *std::find_if(regions_.begin(), regions_.end(), [&](const auto& one) { return one.first == &nic; })->second;
+Result<LandingTable> LandingTable::create(const std::deque<RdmaRail>& rails, RdmaNic::Access access) {
+  constexpr uint64_t kBytes = SimpleMemory::kMaxSlots * sizeof(RdmaLanding);
+  static_assert(kBytes % kPageBytes == 0);
+  LandingTable table;
+  TUTTI_ASSIGN_OR_RETURN(table.mapping_, Mapping::anonymous(kBytes));
+  if (::madvise(table.mapping_.base(), kBytes, MADV_DONTFORK) != 0)  // as above
+    return errno_status("madvise(MADV_DONTFORK)", "the landings of a connection");
+  TUTTI_ASSIGN_OR_RETURN(table.regions_, RdmaRegions::create(table.mapping_.base(), kBytes, rails, access));
+  return table;
 }
 
 RdmaConnection::RdmaConnection(Role role, SocketSetup setup, Deadline deadline)
@@ -101,6 +123,12 @@ RdmaConnection::RdmaConnection(Role role, SocketSetup setup, Deadline deadline)
 RdmaConnection::RdmaConnection(Role role, UniqueFd socket)
     : role_(std::move(role)), deadline_(Deadline::never()), socket_(std::move(socket)) {
   place_rails();
+}
+
+RdmaConnection::~RdmaConnection() {
+  if (in_ != nullptr && in_->landed > 0)
+    log_info(Subsystem::Transport, "RDMA from {}: {} of {} messages were written to where they stay", role_.label,
+             in_->landed, in_->published);
 }
 
 // Down, all of them.
@@ -144,6 +172,7 @@ Result<ReceiveEnd*> RdmaConnection::receive_end() {
     in_ = std::make_unique<In>(In{.fifo = std::move(fifo),
                                   .end = {.simple = SimpleReceiver(memory, 0), .ll = {}, .capacity = role_.capacity},
                                   .fill = SimpleSender(memory)});
+    in_->end.landings = &in_->landings;
     tell_memory();
   }
   return &in_->end;
@@ -235,7 +264,14 @@ Status RdmaConnection::close_rail(size_t which, std::string cause, uint32_t stat
 // Both ends are closed: what was on its way on this rail may be written again.
 void RdmaConnection::settle_rail(size_t which) {
   rails_[which].settle();
-  if (in_ != nullptr) in_->credited = 0;  // a credit may be lost: tell all again
+  if (in_ != nullptr) {
+    in_->credited = 0;  // a credit may be lost: tell all again
+    // Landings that are lost are not missed. Nothing of theirs can come any more: another rail may go on.
+    if (in_->telling && in_->telling->rail == static_cast<int>(which)) {
+      in_->telling->rail = -1;
+      in_->telling->busy = false;
+    }
+  }
   if (out_ == nullptr) return;
   for (uint64_t position = out_->released; position < out_->posted; ++position) {
     Flight& flight = out_->flights[position % SimpleMemory::kMaxSlots];
@@ -347,7 +383,8 @@ Status RdmaConnection::take_word(const RdmaWord& word) {
       "{} sent an impossible word over RDMA's socket (kind {}, rail {} of {}, generation {}, {} bytes): do "
       "both run the same version with the same TUTTI_BUFFER_BYTES?",
       role_.label, static_cast<uint32_t>(word.kind), word.rail, rails_.size(), word.offer.generation, word.bytes);
-  const bool about_a_rail = word.kind != RdmaWord::Kind::Goodbye && word.kind != RdmaWord::Kind::Lost;
+  const bool about_a_rail = word.kind != RdmaWord::Kind::Goodbye && word.kind != RdmaWord::Kind::Lost &&
+                            word.kind != RdmaWord::Kind::WantTable;
   if (about_a_rail && word.rail >= rails_.size()) return impossible;
   RdmaRail* const rail = about_a_rail ? &rails_[word.rail] : nullptr;
   Far* const far = about_a_rail ? &far_[word.rail] : nullptr;
@@ -400,6 +437,14 @@ Status RdmaConnection::take_word(const RdmaWord& word) {
       if (word.rank >= role_.peers->size()) return impossible;
       ended_ = true;
       return lost(word.rank);
+    case RdmaWord::Kind::WantTable:
+      if (told_) return impossible;
+      return make_table();
+    case RdmaWord::Kind::Table:
+      if (in_ == nullptr || !in_->wants_table || far->table != 0 || word.address == 0) return impossible;
+      far->table = word.address;
+      far->table_key = word.key;
+      return {};
   }
   return impossible;
 }
@@ -414,6 +459,12 @@ void RdmaConnection::say_goodbye() {
   if (flushed()) say({.kind = RdmaWord::Kind::Goodbye});
 }
 
+void RdmaConnection::end_landings() {
+  if (in_ == nullptr || !in_->telling) return;
+  for (RdmaRail& rail : rails_)
+    if (rail.alive()) rail.close();
+}
+
 void RdmaConnection::say_lost(int rank) { say({.kind = RdmaWord::Kind::Lost, .rank = static_cast<uint32_t>(rank)}); }
 
 // --- messages out ---
@@ -423,7 +474,8 @@ bool RdmaConnection::expects_word() const {
     return rail.phase() == RdmaRail::Phase::Closing || rail.phase() == RdmaRail::Phase::Offered ||
            rail.phase() == RdmaRail::Phase::Connected;
   });
-  return !ended_ && (unsettled || !made_ || (!flushed() && !far_.front().known));
+  const bool no_table = in_ != nullptr && in_->wants_table && far_.front().table == 0;
+  return !ended_ && (unsettled || !made_ || no_table || (!flushed() && !far_.front().known));
 }
 
 Result<bool> RdmaConnection::carry() {
@@ -431,8 +483,9 @@ Result<bool> RdmaConnection::carry() {
   TUTTI_ASSIGN_OR_RETURN(const bool heard, take_words());
   if (!ended_) TUTTI_TRY(revive_rails());
   TUTTI_ASSIGN_OR_RETURN(const bool pushed, push());
+  TUTTI_ASSIGN_OR_RETURN(const bool told, tell_landings());
   TUTTI_ASSIGN_OR_RETURN(const bool credited, push_credit());
-  return heard || pushed || credited;
+  return heard || pushed || told || credited;
 }
 
 bool RdmaConnection::can_carry() {
@@ -480,7 +533,7 @@ Result<bool> RdmaConnection::push() {
     const int which = next_rail(true);
     if (which < 0) return moved;
     --out.lost;
-    TUTTI_TRY(post(static_cast<size_t>(which), position, cut));
+    TUTTI_TRY(post(static_cast<size_t>(which), position, cut, nullptr));
     moved = true;
   }
   release_done();
@@ -488,7 +541,9 @@ Result<bool> RdmaConnection::push() {
   for (uint64_t tail = out.released + out.drain.readable(); out.posted < tail && has_room(out.posted, cut);) {
     const int which = next_rail(true);
     if (which < 0) return moved;
-    TUTTI_TRY(post(static_cast<size_t>(which), out.posted++, cut));
+    const uint64_t position = out.posted++;
+    const SlotDescriptor& slot = out.drain.descriptor(position - out.released);
+    TUTTI_TRY(post(static_cast<size_t>(which), position, cut, landing_of(position, slot, static_cast<size_t>(which))));
     moved = true;
   }
   return moved;
@@ -509,7 +564,7 @@ const std::byte* RdmaConnection::payload_of(uint64_t position, const RdmaNic& ni
   return slot;
 }
 
-Status RdmaConnection::post(size_t which, uint64_t position, const SlotCut& cut) {
+Status RdmaConnection::post(size_t which, uint64_t position, const SlotCut& cut, const RdmaLanding* landing) {
   Out& out = *out_;
   RdmaRail& rail = rails_[which];
   out.drain.cut(cut);
@@ -529,17 +584,19 @@ Status RdmaConnection::post(size_t which, uint64_t position, const SlotCut& cut)
   const auto at_peer = [&](const std::byte* mine) {
     return far.letters + static_cast<uint64_t>(mine - out.fifo.letters());
   };
-  const Status posted = rail.post({.payload = payload,
-                                   .payload_bytes = small ? 0 : slot.bytes,
-                                   .payload_key = lease != nullptr ? lease->lkey : slots_key,
-                                   .remote_payload = at_peer(out.drain.slot(ahead)),
-                                   .letter = letter,
-                                   .letter_bytes = static_cast<uint32_t>(sizeof header + (small ? slot.bytes : 0)),
-                                   .remote_letter = at_peer(letter),
-                                   .letter_key = slots_key,
-                                   .remote_key = far.key,
-                                   .immediate = static_cast<uint32_t>(position) & kNumberMask,
-                                   .slot = static_cast<uint8_t>(position % SimpleMemory::kMaxSlots)});
+  const Status posted = rail.post(
+      {.payload = payload,
+       .payload_bytes = small ? 0 : slot.bytes,
+       .payload_key = lease != nullptr ? lease->lkey : slots_key,
+       .remote_payload = landing != nullptr ? landing->address : at_peer(out.drain.slot(ahead)),
+       .letter = letter,
+       .letter_bytes = static_cast<uint32_t>(sizeof header + (small ? slot.bytes : 0)),
+       .remote_letter = at_peer(letter),
+       .letter_key = slots_key,
+       .remote_key = far.key,
+       .remote_payload_key = landing != nullptr ? landing->keys[which] : far.key,
+       .immediate = (landing != nullptr ? kLandedMessage : kMessage) | (static_cast<uint32_t>(position) & kNumberMask),
+       .slot = static_cast<uint8_t>(position % SimpleMemory::kMaxSlots)});
   out.flights[position % SimpleMemory::kMaxSlots] = {Flight::State::Posted, static_cast<uint8_t>(which),
                                                      std::move(lease)};
   if (posted.ok()) return {};
@@ -569,7 +626,7 @@ Result<bool> RdmaConnection::push_credit() {
   const int which = next_rail(false);
   if (which < 0) return false;
   const Status posted =
-      rails_[static_cast<size_t>(which)].post_credit(kCreditBit | (static_cast<uint32_t>(freed) & kNumberMask));
+      rails_[static_cast<size_t>(which)].post_credit(kCredit | (static_cast<uint32_t>(freed) & kNumberMask));
   in.credited = freed;
   if (!posted.ok()) TUTTI_TRY(close_rail(static_cast<size_t>(which), posted.message(), kClosedByCall));
   return true;
@@ -600,6 +657,9 @@ Status RdmaConnection::complete(const ibv_wc& completion) {
     case RdmaTicket::Kind::Credit:
       if (current) rail.credit_done();
       return {};
+    case RdmaTicket::Kind::Landings:
+      if (current && in_->telling->rail == ticket.rail) in_->telling->busy = false;
+      return {};
     case RdmaTicket::Kind::Letter: {
       Flight& flight = out_->flights[ticket.slot];
       if (!current || flight.state != Flight::State::Posted || flight.rail != ticket.rail) return {};
@@ -614,9 +674,13 @@ Status RdmaConnection::complete(const ibv_wc& completion) {
 }
 
 Status RdmaConnection::take_immediate(uint32_t immediate) {
-  const uint32_t number = immediate & kNumberMask;
-  if ((immediate & kCreditBit) != 0) {
+  const uint32_t number = immediate & kNumberMask, kind = immediate & kKindMask;
+  if (kind == kCredit) {
     if (out_ != nullptr) take_credit(widen(number, out_->credited));
+    return {};
+  }
+  if (kind == kLandings) {
+    take_landings(number);
     return {};
   }
   if (in_ == nullptr)
@@ -624,29 +688,35 @@ Status RdmaConnection::take_immediate(uint32_t immediate) {
                         role_.label);
   const uint64_t position = widen(number, in_->published);
   if (position < in_->published) return {};  // written again, and had arrived all the same
-  return take_message(position);
+  return take_message(position, kind == kLandedMessage);
 }
 
-Status RdmaConnection::take_message(uint64_t position) {
-  if (position - in_->published < SimpleMemory::kMaxSlots) {
-    in_->arrived[position % SimpleMemory::kMaxSlots] = true;
-    return publish_arrived();
-  }
-  return remote_error("{} sent message {} over RDMA, when {} was the next: do both run the same version?", role_.label,
-                      position, in_->published);
+Status RdmaConnection::take_message(uint64_t position, bool landed) {
+  if (position - in_->published >= SimpleMemory::kMaxSlots)
+    return remote_error("{} sent message {} over RDMA, when {} was the next: do both run the same version?",
+                        role_.label, position, in_->published);
+  In::Arrival& arrival = in_->arrived[position % SimpleMemory::kMaxSlots];
+  // Arrived twice, it is in both places: it had landed, and was written again into its slot.
+  if (arrival == In::Arrival::None) arrival = landed ? In::Arrival::Landed : In::Arrival::InSlot;
+  return publish_arrived();
 }
 
 Status RdmaConnection::publish_arrived() {
   In& in = *in_;
-  for (; in.arrived[in.published % SimpleMemory::kMaxSlots]; ++in.published) {
+  for (uint64_t place = in.published % SimpleMemory::kMaxSlots; in.arrived[place] != In::Arrival::None;
+       place = ++in.published % SimpleMemory::kMaxSlots) {
     RdmaHeader header;
     const std::byte* const letter = in.fifo.letter(in.published);
     std::memcpy(&header, letter, sizeof header);
     const SlotCut& cut = header.cut;
+    const bool landed = in.arrived[place] == In::Arrival::Landed;
+    const Landings::Wish& wish = in.landings.wishes[place];
     const bool fits = cut.count >= 1 && cut.count <= SimpleMemory::kMaxSlots && cut.bytes >= 1 &&
                       cut.bytes <= role_.capacity / cut.count && header.bytes <= cut.bytes;
     const bool in_turn = header.flag == make_flag(in.published, identity_of(header.flag));
-    if (!fits || !in_turn || !in.fill.cut(cut) || !in.fill.has_room())
+    const bool wished = !landed || (in.telling && in.published < in.telling->told && wish.to != nullptr &&
+                                    wish.flag == header.flag && wish.bytes == header.bytes);
+    if (!fits || !in_turn || !wished || !in.fill.cut(cut) || !in.fill.has_room())
       return remote_error(
           "{} sent an impossible letter over RDMA ({} bytes in {} slots of {} at position {}; this rank has {} bytes "
           "of "
@@ -654,11 +724,119 @@ Status RdmaConnection::publish_arrived() {
           role_.label, header.bytes, cut.count, cut.bytes, (header.flag & kPositionMask) - 1, role_.capacity,
           in.published);
     if (header.bytes <= kLetterPayload) std::memcpy(in.fill.slot(), letter + sizeof header, header.bytes);
+    in.landings.landed[place] = landed ? wish.to : nullptr;
+    in.landed += landed;
+    if (in.telling)
+      for (UserMemory::Lease& lease : in.telling->leases[place]) lease.reset();
     in.fill.publish(header.bytes, identity_of(header.flag));
-    in.arrived[in.published % SimpleMemory::kMaxSlots] = false;
+    in.arrived[place] = In::Arrival::None;
     take_credit(header.credit);
   }
   return {};
+}
+
+// --- landings ---
+
+// The peer has something to tell. Without a table it tells nothing, and all goes through slots.
+Status RdmaConnection::make_table() {
+  Result<LandingTable> table = LandingTable::create(rails_, RdmaNic::Access::PeersWrite);
+  if (!table.ok()) {
+    log_info(Subsystem::Transport, "RDMA to {}: all goes through slots there: {}", role_.label,
+             table.status().message());
+    return {};
+  }
+  told_.emplace(Told{.table = std::move(*table)});
+  for (size_t which = 0; which < rails_.size(); ++which)
+    say({.kind = RdmaWord::Kind::Table,
+         .rail = static_cast<uint32_t>(which),
+         .key = told_->table.region(rails_[which].nic()).rkey,
+         .address = reinterpret_cast<uint64_t>(told_->table.entries())});
+  return {};
+}
+
+void RdmaConnection::take_landings(uint32_t number) {
+  if (!told_) return;
+  const uint64_t first = widen(number & ((1u << kFirstBits) - 1), out_ != nullptr ? out_->posted : 0, kFirstBits);
+  const uint64_t count = (number >> kFirstBits) + 1;
+  for (uint64_t position = first; position < first + count; ++position) {
+    // Of an earlier rail it may come late: the entry of a later position has taken the place of this one.
+    uint64_t& until = told_->until[LandingTable::place(position)];
+    until = std::max(until, position + 1);
+  }
+}
+
+// Null: into its slot.
+const RdmaLanding* RdmaConnection::landing_of(uint64_t position, const SlotDescriptor& slot, size_t which) const {
+  if (!told_ || slot.bytes <= kLetterPayload || told_->until[LandingTable::place(position)] != position + 1)
+    return nullptr;
+  const RdmaLanding& entry = told_->table.at(position);
+  return entry.flag == slot.flag && entry.bytes == slot.bytes && entry.keys[which] != 0 ? &entry : nullptr;
+}
+
+// False: the message at this position stays in its slot.
+bool RdmaConnection::write_entry(uint64_t position) {
+  Telling& telling = *in_->telling;
+  RdmaLanding& entry = telling.table.at(position);
+  entry = {};
+  const Landings::Wish& wish = in_->landings.wishes[LandingTable::place(position)];
+  if (wish.to == nullptr) return false;
+  auto& leases = telling.leases[LandingTable::place(position)];
+  bool any = false;
+  for (size_t which = 0; which < rails_.size(); ++which) {
+    leases[which] = role_.user_memory->lease(rails_[which].nic(), wish.to, wish.bytes, RdmaNic::Access::PeersWrite);
+    if (leases[which] == nullptr) continue;  // what comes over this rail goes into the slot
+    entry.keys[which] = leases[which]->rkey;
+    any = true;
+  }
+  if (!any) return false;
+  entry.flag = wish.flag;
+  entry.bytes = wish.bytes;
+  entry.address = reinterpret_cast<uint64_t>(wish.to);
+  return true;
+}
+
+Result<bool> RdmaConnection::tell_landings() {
+  if (in_ == nullptr || ended_ || setup_) return false;
+  In& in = *in_;
+  const uint64_t wished = in.landings.wished;
+  if (wished <= in.published || (in.telling && wished <= in.telling->told)) return false;
+  if (!in.wants_table) {
+    in.wants_table = true;
+    say({.kind = RdmaWord::Kind::WantTable});
+  }
+  if (std::any_of(far_.begin(), far_.end(), [](const Far& far) { return far.table == 0; })) return false;
+  if (!in.telling) {
+    TUTTI_ASSIGN_OR_RETURN(LandingTable table, LandingTable::create(rails_, RdmaNic::Access::Read));
+    in.telling.emplace(Telling{.table = std::move(table)});
+  }
+  Telling& telling = *in.telling;
+  if (telling.busy) return false;
+  if (telling.rail < 0) telling.rail = next_rail(false);
+  if (telling.rail < 0) return false;
+  const auto which = static_cast<size_t>(telling.rail);
+  RdmaRail& rail = rails_[which];
+  if (rail.phase() != RdmaRail::Phase::Up) return false;  // until it is settled
+
+  // A run of positions whose entries lie side by side, without those at its begin that stay in their slots.
+  uint64_t first = std::max(telling.told, in.published);
+  while (first < wished && !write_entry(first)) ++first;
+  uint64_t end = first;
+  for (const uint64_t most = first + std::min(kMostTold, SimpleMemory::kMaxSlots - LandingTable::place(first));
+       end < std::min(wished, most) && (end == first || write_entry(end));)
+    ++end;
+  telling.told = end;
+  if (first == end) return false;
+  const uint64_t offset = LandingTable::place(first) * sizeof(RdmaLanding);
+  const Status posted = rail.post_landings({.from = reinterpret_cast<const std::byte*>(&telling.table.at(first)),
+                                            .bytes = static_cast<uint32_t>((end - first) * sizeof(RdmaLanding)),
+                                            .key = telling.table.region(rail.nic()).lkey,
+                                            .remote = far_[which].table + offset,
+                                            .remote_key = far_[which].table_key},
+                                           kLandings | static_cast<uint32_t>(end - first - 1) << kFirstBits |
+                                               (static_cast<uint32_t>(first) & ((1u << kFirstBits) - 1)));
+  telling.busy = true;
+  if (!posted.ok()) TUTTI_TRY(close_rail(which, posted.message(), kClosedByCall));
+  return true;
 }
 
 }  // namespace tutti

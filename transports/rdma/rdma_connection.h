@@ -10,11 +10,20 @@
 // pair, letter p % 64 with the immediate p. The completion of the immediate at the receiver says that both are in
 // place. A credit is an immediate alone (or rides in a letter): the number of messages whose slots are free again.
 //
-//   immediate   bit 31: a credit     bits 0 .. 30: position, or number of messages, of which the low bits are enough
+//   immediate   bits 30, 31: what it is     bits 0 .. 29: position, or number of messages, of which the low bits do
+//
+// Where slices land (Landings, transport.h): the receiver writes into a table in the sender's memory where the messages
+// of the next positions shall go, and an immediate that says of which. A message of which the sender has been told goes
+// there instead of into its slot, which stays empty, and its immediate says so. Who is told too late uses the slot.
+//
+//   receiver                                        sender
+//   lane wishes p .. q                              (has written p - 1)
+//   --- entries p .. q -> table, immediate --->     completion: positions p .. q have entries
+//   <--- payload p -> memory of the user, letter p, immediate p "landed" ---
 //
 // Rails may overtake each other: messages are published in the order of their positions. When a rail has failed at both
 // ends, what was on its way is written again on another; a message that had arrived all the same is known by its
-// position.
+// position. It is written again into its slot, never where it was to land: that memory may be the user's again.
 //
 // On the socket: RdmaWord, in either direction, and last a farewell (as tcp_connection.h).
 #pragma once
@@ -50,6 +59,15 @@ inline constexpr uint64_t kLetterBytes = 256;
 inline constexpr uint64_t kLetterPayload = kLetterBytes - sizeof(RdmaHeader);
 static_assert(sizeof(RdmaHeader) == 40);
 
+// One entry of the table of landings: where the message at one position may go, if it is this one.
+struct RdmaLanding {
+  static constexpr size_t kMostRails = 8;
+  uint64_t flag = 0, bytes = 0, address = 0;
+  std::array<uint32_t, kMostRails> keys{};  // by rail
+  uint64_t unused = 0;
+};
+static_assert(sizeof(RdmaLanding) == 64);
+
 struct RdmaWord {
   enum class Kind : uint32_t {
     Offer = 1,  // a queue pair of this rail
@@ -58,17 +76,30 @@ struct RdmaWord {
     Closed,     // my queue pair has failed (`status`) or followed yours: it places nothing any more
     Goodbye,    // all is sent: an end in order
     Lost,       // I have failed, because of `rank`
+    WantTable,  // I have landings to tell
+    Table,      // where to write them, and the key for this rail
   };
   Kind kind = Kind::Goodbye;
   uint32_t rail = 0;
   RailOffer offer{};     // Offer; Ready, Closed: its generation
-  uint32_t key = 0;      // Memory
-  uint64_t address = 0;  // Memory
+  uint32_t key = 0;      // Memory, Table
+  uint64_t address = 0;  // Memory, Table
   uint64_t bytes = 0;    // Memory
   uint32_t status = 0;   // Closed: an ibv_wc_status, or a kClosed*
   uint32_t rank = 0;     // Lost
 };
 static_assert(sizeof(RdmaWord) == 72);
+
+// One piece of memory, registered with each device of some rails.
+class RdmaRegions {
+ public:
+  static Result<RdmaRegions> create(std::byte* base, uint64_t bytes, const std::deque<RdmaRail>& rails,
+                                    RdmaNic::Access access);
+  const ibv_mr* of(const RdmaNic& nic) const;
+
+ private:
+  std::vector<std::pair<const RdmaNic*, verbs::MemoryRegion>> regions_;
+};
 
 // A FIFO between a lane and progress(), whose letters and slots devices may reach.
 class RdmaFifo {
@@ -80,12 +111,26 @@ class RdmaFifo {
   std::byte* letters() const { return mapping_.base() + kPageBytes; }
   static constexpr uint64_t kLettersBytes = SimpleMemory::kMaxSlots * kLetterBytes;
   uint64_t registered_bytes() const { return kLettersBytes + memory_.capacity; }
-  const ibv_mr& region(const RdmaNic& nic) const;
+  const ibv_mr& region(const RdmaNic& nic) const { return *regions_.of(nic); }
 
  private:
   Mapping mapping_;
   SimpleMemory memory_;
-  std::vector<std::pair<const RdmaNic*, verbs::MemoryRegion>> regions_;
+  RdmaRegions regions_;
+};
+
+// A table of landings that devices may read, or peers write: one entry for each position, modulo their number.
+class LandingTable {
+ public:
+  static Result<LandingTable> create(const std::deque<RdmaRail>& rails, RdmaNic::Access access);
+  static uint64_t place(uint64_t position) { return position % SimpleMemory::kMaxSlots; }
+  RdmaLanding& at(uint64_t position) const { return entries()[place(position)]; }
+  RdmaLanding* entries() const { return reinterpret_cast<RdmaLanding*>(mapping_.base()); }
+  const ibv_mr& region(const RdmaNic& nic) const { return *regions_.of(nic); }
+
+ private:
+  Mapping mapping_;
+  RdmaRegions regions_;
 };
 
 class RdmaConnection {
@@ -107,6 +152,7 @@ class RdmaConnection {
   RdmaConnection(Role role, SocketSetup setup, Deadline deadline);
   // Over a socket whose handshake is done: begin() is next.
   RdmaConnection(Role role, UniqueFd socket);
+  ~RdmaConnection();
 
   Result<SendEnd*> send_end();
   Result<ReceiveEnd*> receive_end();
@@ -136,6 +182,8 @@ class RdmaConnection {
   // The last words to the peer, as far as they can be said at once: an end in order, or the rank that was lost.
   void say_goodbye();
   void say_lost(int rank);
+  // After an error: nothing of the peer's goes into memory of the user any more.
+  void end_landings();
   // After an error: the rank that it is about.
   int culprit() const { return culprit_; }
 
@@ -157,13 +205,32 @@ class RdmaConnection {
     std::array<Flight, SimpleMemory::kMaxSlots> flights{};  // of the positions from `released` to `posted`
     int lost = 0;                                           // of them in State::Lost
   };
+  // What the peer has told of where messages shall land.
+  struct Told {
+    LandingTable table;
+    std::array<uint64_t, SimpleMemory::kMaxSlots> until{};  // by place: one more than the position of a whole entry
+  };
+  // What it is told of my landings.
+  struct Telling {
+    LandingTable table;  // the peer's gets its entries from here
+    uint64_t told = 0;   // positions below have been told, or passed over
+    int rail = -1;       // all on one, so that none overtakes another; -1: of the next that is up
+    bool busy = false;   // the last has not completed
+    // By place: what keeps memory registered that the peer may write.
+    std::array<std::array<UserMemory::Lease, RdmaLanding::kMostRails>, SimpleMemory::kMaxSlots> leases{};
+  };
   struct In {
     RdmaFifo fifo;
     ReceiveEnd end;
     SimpleSender fill;  // progress() publishes here what devices have put in place
     uint64_t published = 0;
-    uint64_t credited = 0;                                                       // told to the peer
-    std::array<bool, SimpleMemory::kMaxSlots> arrived{};                         // positions from `published` on
+    uint64_t credited = 0;  // told to the peer
+    enum class Arrival : uint8_t { None, InSlot, Landed };
+    std::array<Arrival, SimpleMemory::kMaxSlots> arrived{};  // positions from `published` on
+    Landings landings = {};
+    std::optional<Telling> telling = {};  // once there is something to tell, and the peer has a table
+    bool wants_table = false;             // and has said so
+    uint64_t landed = 0;                  // messages, for the log
     uint64_t freed() const { return load_acquire(fifo.memory().heads->value); }  // pairs with SimpleReceiver::release
   };
   // The peer's side of a rail.
@@ -174,6 +241,8 @@ class RdmaConnection {
     bool known = false;              // its FIFO, which follows
     uint64_t letters = 0;
     uint32_t key = 0;
+    uint64_t table = 0;  // of landings
+    uint32_t table_key = 0;
   };
 
   Result<SendEnd*> make_out();
@@ -197,15 +266,22 @@ class RdmaConnection {
 
   Result<bool> push();
   bool has_room(uint64_t position, const SlotCut& cut);
-  Status post(size_t which, uint64_t position, const SlotCut& cut);
+  // `landing`: where its payload goes; null: into its slot.
+  Status post(size_t which, uint64_t position, const SlotCut& cut, const RdmaLanding* landing);
   const std::byte* payload_of(uint64_t position, const RdmaNic& nic, UserMemory::Lease& lease);
   Result<bool> push_credit();
+  // Landings, of messages out and of messages in.
+  Status make_table();
+  const RdmaLanding* landing_of(uint64_t position, const SlotDescriptor& slot, size_t which) const;
+  Result<bool> tell_landings();
+  bool write_entry(uint64_t position);
   // The next rail in turn that is up and that can reach the peer's memory; -1: none.
   int next_rail(bool for_message);
   void release_done();
 
   Status take_immediate(uint32_t immediate);
-  Status take_message(uint64_t position);
+  Status take_message(uint64_t position, bool landed);
+  void take_landings(uint32_t number);
   Status publish_arrived();
   void take_credit(uint64_t credit);
 
@@ -224,6 +300,7 @@ class RdmaConnection {
 
   std::unique_ptr<Out> out_;
   std::unique_ptr<In> in_;
+  std::optional<Told> told_;    // once the peer has asked for a table
   std::deque<RdmaRail> rails_;  // after the memory that they write: queue pairs go first
   std::vector<Far> far_;        // by rail
   size_t turn_ = 0;             // of the rails, for messages

@@ -15,8 +15,10 @@ namespace tutti {
 namespace {
 
 // A receive is used up by each message and each credit of the peer that has not been polled yet. Messages: no more than
-// it has credit for. Credits: each gives back at least one message of ours, of which no more are out.
-constexpr int kReceiveWork = 2 * SimpleMemory::kMaxSlots;
+// it has credit for. Credits: each gives back at least one message of ours, of which no more are out. Landings: each
+// speaks of a position that no other spoke of, at most kMaxSlots ahead of a message of ours that is itself at most
+// kMaxSlots ahead of the last credit that has been polled.
+constexpr int kReceiveWork = 4 * SimpleMemory::kMaxSlots;
 // Of one write; every device takes that much (a port's largest message is 8 MiB or more).
 constexpr uint64_t kMostWrite = 4 << 20;
 constexpr uint64_t kMostWrites = 64;  // of one message's payload: slots end at 256 MiB
@@ -41,9 +43,9 @@ RdmaRail::~RdmaRail() {
   if (completions_ != nullptr) nic().give_back_completions(completions_, send_work() + kReceiveWork);
 }
 
-// Two for each message, one more for what a large payload is cut into, and a credit.
+// Two for each message, one more for what a large payload is cut into, a credit, and a word of landings.
 int RdmaRail::send_work() const {
-  return static_cast<int>(2 * SimpleMemory::kMaxSlots + place_.capacity / kMostWrite + 2);
+  return static_cast<int>(2 * SimpleMemory::kMaxSlots + place_.capacity / kMostWrite + 3);
 }
 
 uint64_t RdmaRail::ticket(RdmaTicket::Kind kind, uint8_t slot) const {
@@ -189,25 +191,27 @@ Status RdmaRail::post(const RailMessage& message) {
   std::array<ibv_send_wr, kMostWrites + 1> works;
   std::array<ibv_sge, kMostWrites + 1> parts;
   size_t count = 0;
-  const auto add = [&](const std::byte* from, uint64_t bytes, uint32_t key, uint64_t to) -> ibv_send_wr& {
+  const auto add = [&](const std::byte* from, uint64_t bytes, uint32_t key, uint64_t to,
+                       uint32_t remote_key) -> ibv_send_wr& {
     parts[count] = {reinterpret_cast<uint64_t>(from), static_cast<uint32_t>(bytes), key};
     ibv_send_wr& work = works[count];
     std::memset(&work, 0, sizeof work);
     work.sg_list = &parts[count];
     work.num_sge = 1;
     work.wr.rdma.remote_addr = to;
-    work.wr.rdma.rkey = message.remote_key;
+    work.wr.rdma.rkey = remote_key;
     if (count > 0) works[count - 1].next = &work;
     ++count;
     return work;
   };
   for (uint64_t at = 0; at < message.payload_bytes; at += kMostWrite) {
     ibv_send_wr& work = add(message.payload + at, std::min(kMostWrite, message.payload_bytes - at), message.payload_key,
-                            message.remote_payload + at);
+                            message.remote_payload + at, message.remote_payload_key);
     work.wr_id = ticket(RdmaTicket::Kind::Payload, message.slot);
     work.opcode = IBV_WR_RDMA_WRITE;
   }
-  ibv_send_wr& work = add(message.letter, message.letter_bytes, message.letter_key, message.remote_letter);
+  ibv_send_wr& work =
+      add(message.letter, message.letter_bytes, message.letter_key, message.remote_letter, message.remote_key);
   work.wr_id = ticket(RdmaTicket::Kind::Letter, message.slot);
   work.opcode = IBV_WR_RDMA_WRITE_WITH_IMM;
   work.imm_data = __builtin_bswap32(message.immediate);
@@ -225,6 +229,21 @@ Status RdmaRail::post_credit(uint32_t immediate) {
   TUTTI_TRY(post_send(work));
   credit_out_ = true;
   return {};
+}
+
+Status RdmaRail::post_landings(const TablePart& part, uint32_t immediate) {
+  ibv_sge from{reinterpret_cast<uint64_t>(part.from), part.bytes, part.key};
+  ibv_send_wr work{};
+  work.wr_id = ticket(RdmaTicket::Kind::Landings, 0);
+  work.opcode = IBV_WR_RDMA_WRITE_WITH_IMM;
+  work.imm_data = __builtin_bswap32(immediate);
+  work.send_flags = IBV_SEND_SIGNALED;
+  if (part.bytes <= most_inline_) work.send_flags |= IBV_SEND_INLINE;
+  work.sg_list = &from;
+  work.num_sge = 1;
+  work.wr.rdma.remote_addr = part.remote;
+  work.wr.rdma.rkey = part.remote_key;
+  return post_send(work);
 }
 
 }  // namespace tutti

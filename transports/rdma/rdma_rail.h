@@ -22,7 +22,7 @@ namespace tutti {
 
 // What a work request says of itself when it completes.
 struct RdmaTicket {
-  enum class Kind : uint8_t { Letter, Payload, Credit, Receive };
+  enum class Kind : uint8_t { Letter, Payload, Credit, Landings, Receive };
   uint32_t connection = 0;
   uint8_t rail = 0, generation = 0;
   Kind kind = Kind::Receive;
@@ -48,7 +48,8 @@ struct RailOffer {
   std::array<uint8_t, 16> gid{};
 };
 
-// A message: a payload into a slot (none, if it travels in the letter), then a letter with an immediate.
+// A message: a payload into a slot or to where it lands (none, if it travels in the letter), then a letter with an
+// immediate.
 struct RailMessage {
   const std::byte* payload = nullptr;
   uint64_t payload_bytes = 0;
@@ -57,7 +58,7 @@ struct RailMessage {
   const std::byte* letter = nullptr;
   uint32_t letter_bytes = 0;
   uint64_t remote_letter = 0;
-  uint32_t letter_key = 0, remote_key = 0;
+  uint32_t letter_key = 0, remote_key = 0, remote_payload_key = 0;
   uint32_t immediate = 0;
   uint8_t slot = 0;
 };
@@ -102,6 +103,14 @@ class RdmaRail {
   Status post(const RailMessage& message);
   bool can_post_credit() const { return !credit_out_; }
   Status post_credit(uint32_t immediate);
+  // Entries of the peer's table of landings, from registered memory of ours.
+  struct TablePart {
+    const std::byte* from = nullptr;
+    uint32_t bytes = 0, key = 0;
+    uint64_t remote = 0;
+    uint32_t remote_key = 0;
+  };
+  Status post_landings(const TablePart& part, uint32_t immediate);
 
   // A completion of this rail's, of any generation: what it means for the rail alone.
   void credit_done() { credit_out_ = false; }

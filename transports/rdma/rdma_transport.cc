@@ -120,7 +120,10 @@ Result<ReceiveEnd*> RdmaTransport::fan_receive_end(int, int) {
 
 Status RdmaTransport::fail(Status status, int culprit) {
   failure_ = std::move(status);
-  for (RdmaConnection* connection : open_) connection->say_lost(culprit);
+  for (RdmaConnection* connection : open_) {
+    connection->say_lost(culprit);
+    connection->end_landings();
+  }
   return failure_;
 }
 

@@ -8,26 +8,29 @@
 
 namespace tutti {
 
-UserMemory::Lease UserMemory::lease(const RdmaNic& nic, const std::byte* at, uint64_t bytes) {
+UserMemory::Lease UserMemory::lease(const RdmaNic& nic, const std::byte* at, uint64_t bytes, RdmaNic::Access access) {
+  const bool written = access == RdmaNic::Access::PeersWrite;
   for (Entry& entry : entries_) {
     if (entry.nic != &nic || !entry.contains(at, bytes) || entry.memory.expired()) continue;
+    if (written && entry.access == RdmaNic::Access::Read) continue;
     entry.used = ++uses_;
     return entry.lease;
   }
   const std::shared_ptr<SharedMemory> memory = find_shared_memory(at, bytes);
   if (memory == nullptr) return nullptr;
   make_room();
-  Result<verbs::MemoryRegion> made = nic.register_memory(memory->base(), memory->bytes(), RdmaNic::Access::Read);
+  Result<verbs::MemoryRegion> made = nic.register_memory(memory->base(), memory->bytes(), access);
   if (made.ok())
-    log_info(Subsystem::Transport, "rdma: {} reads {} bytes of tuttiMemAlloc where they lie", nic.name(),
-             memory->bytes());
+    log_info(Subsystem::Transport, "rdma: {} {} {} bytes of tuttiMemAlloc where they lie", nic.name(),
+             written ? "reads and writes" : "reads", memory->bytes());
   else
-    log_warn(Subsystem::Transport, "rdma: {} bytes of tuttiMemAlloc are copied before they are sent: {}",
-             memory->bytes(), made.status().message());
+    log_warn(Subsystem::Transport, "rdma: {} bytes of tuttiMemAlloc are copied {}: {}", memory->bytes(),
+             written ? "when they have come" : "before they are sent", made.status().message());
   entries_.push_back({.nic = &nic,
                       .memory = memory,
                       .base = memory->base(),
                       .bytes = memory->bytes(),
+                      .access = access,
                       .lease = made.ok() ? Lease(std::move(*made)) : nullptr,
                       .used = ++uses_});
   return entries_.back().lease;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// UserMemory: which buffers of the user the devices read where they lie, so that what is lent to a connection
-// (transport.h) leaves without a copy to its slots. A cache of registrations, one for each device and object of
-// tuttiMemAlloc, made when something of it is first sent.
+// UserMemory: which buffers of the user the devices reach where they lie, so that what is lent to a connection
+// (transport.h) leaves without a copy to its slots, and what a lane waits for arrives without one. A cache of
+// registrations, one for each device and object of tuttiMemAlloc, made when something of it is first sent or awaited.
 //
 // A registration speaks of pages, a buffer of addresses: the two part when memory is freed and its addresses are used
 // again. So only memory whose end this library sees is registered. An entry is good while its SharedMemory lives, and
@@ -10,7 +10,7 @@
 // mmap) is copied: nobody tells when it ends, and a fork would part it from its pages.
 //
 // At most `most` registrations; the one not used for the longest goes first, and its pages are let go when the last
-// message that leaves from them has left (Lease).
+// message that leaves from them, or was told to go there, is through (Lease).
 #pragma once
 
 #include <cstddef>
@@ -31,7 +31,8 @@ class UserMemory {
   static constexpr size_t kMost = 64;  // chosen: an object or two for each buffer of a training step's calls
   explicit UserMemory(size_t most = kMost) : most_(most) {}
 
-  Lease lease(const RdmaNic& nic, const std::byte* at, uint64_t bytes);
+  // To be read, or for peers to write as well, who have its key then.
+  Lease lease(const RdmaNic& nic, const std::byte* at, uint64_t bytes, RdmaNic::Access access = RdmaNic::Access::Read);
   size_t size() const { return entries_.size(); }
 
  private:
@@ -40,6 +41,7 @@ class UserMemory {
     std::weak_ptr<SharedMemory> memory;
     const std::byte* base = nullptr;
     uint64_t bytes = 0;
+    RdmaNic::Access access = RdmaNic::Access::Read;
     Lease lease;  // null: the device has refused it
     uint64_t used = 0;
 

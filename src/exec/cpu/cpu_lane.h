@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "algo/catalog.h"
+#include "exec/cpu/landing_steps.h"
 #include "exec/cpu/lane_run.h"
 #include "exec/cpu/move_list.h"
 #include "exec/cpu/reduce/reduce.h"
@@ -80,6 +81,27 @@ class CpuLane {
     forget_progress();
     piece_of_ = kNowhere;
     mismatched_ = -1;
+    wish_ = {};
+    if (call.lands) wished_.assign(static_cast<size_t>(call.n), 0);
+  }
+
+  // Networks that write to where a slice stays (Landings): says of the slices ahead of `cursor` where that is, as far
+  // as the ends take it and the schedule lets it be written early (landing_steps.h). Call it before the lane moves.
+  template <class Schedule>
+  void wish_ahead(const Schedule& schedule, const Cursor& cursor) requires(kProto == Proto::Simple) {
+    if (!call_->lands) return;
+    if (landing_steps_.empty()) landing_steps_ = find_landing_steps(schedule, call_->n);
+    if (before(wish_, cursor)) {
+      wish_ = cursor;
+      std::fill(wished_.begin(), wished_.end(), 0);
+    }
+    while (wish_.round < rounds_ && wish_for(schedule.at(wish_.step), cursor)) {
+      if (++wish_.slice < slices(schedule.at(wish_.step))) continue;
+      wish_.slice = 0;
+      if (++wish_.step < schedule.steps()) continue;
+      wish_.step = 0;
+      ++wish_.round;
+    }
   }
 
   uint64_t rounds() const { return rounds_; }
@@ -167,6 +189,7 @@ class CpuLane {
         end.ll.release();
       } else {
         end.simple.release();
+        if (call_->lands) one_less_ahead(step.from.at(i, call_->me));
       }
     }
     forget_progress();
@@ -240,6 +263,10 @@ class CpuLane {
   static constexpr Cursor kNowhere{UINT64_MAX, -1, -1};
 
   void forget_progress() { received_ = sendable_ = 0; }
+  static constexpr bool before(const Cursor& a, const Cursor& b) {
+    if (a.round != b.round) return a.round < b.round;
+    return a.step != b.step ? a.step < b.step : a.slice < b.slice;
+  }
 
   bool fans_out(const Step& step) const { return step.to.fan && !ports_.fan_receive.empty(); }
   int send_count(const Step& step) const { return fans_out(step) ? 1 : step.to.size(call_->n); }
@@ -254,6 +281,8 @@ class CpuLane {
     if constexpr (kProto == Proto::LL) return end.ll.payload();
     if (end.landing != nullptr && end.landing->landed[end.simple.place()] != nullptr)
       return end.landing->landed[end.simple.place()];
+    if (end.landings != nullptr && end.landings->landed[end.simple.place()] != nullptr)
+      return end.landings->landed[end.simple.place()];
     return end.simple.slot();
   }
   static std::byte* outgoing(const SendEnd& end) {
@@ -318,6 +347,41 @@ class CpuLane {
     landing.to = kept_base(step.dst) +
                  call_->layout.output.piece(tiling_, step.dst_block, step.blocks, cursor.round, cursor.slice).offset;
     landing.bytes = piece_.bytes;
+  }
+
+  void one_less_ahead(int peer) {
+    uint64_t& ahead = wished_[static_cast<size_t>(peer)];
+    if (ahead > 0) --ahead;  // 0: the lane has overtaken its wishes
+  }
+  // The slice at wish_: true once it has been spoken of to all ends that it comes from.
+  bool wish_for(const Step& step, const Cursor& cursor) {
+    if (step.from.none() || piece(step, wish_).bytes == 0) return true;
+    const int count = step.from.size(call_->n);
+    for (int i = 0; i < count; ++i)
+      if (wished_[static_cast<size_t>(step.from.at(i, call_->me))] >= Landings::kMostAhead) return false;
+    Landings::Wish wish;
+    const LandingStep& may = landing_steps_[static_cast<size_t>(wish_.step)];
+    const uint64_t bytes = piece(step, wish_).bytes;
+    if (may.lands && bytes >= kLendFrom) {
+      const int from = call_->input_stays ? may.after : call_->reduce != nullptr ? may.after_in_place : may.after_input;
+      // An earlier step of this round still needs what is there.
+      if (from > 0 && before(cursor, {wish_.round, from, 0})) return false;
+      wish.to = kept_base(step.dst) +
+                call_->layout.output.piece(tiling_, step.dst_block, step.blocks, wish_.round, wish_.slice).offset;
+      wish.bytes = bytes;
+    }
+    for (int i = 0; i < count; ++i) {
+      const int peer = step.from.at(i, call_->me);
+      ReceiveEnd& end = receive_end(step, peer);
+      const uint64_t ahead = wished_[static_cast<size_t>(peer)]++;
+      if (end.landings == nullptr) continue;
+      const uint64_t flag = end.simple.awaited_flag(call_->identity);
+      const uint64_t position = (flag & kPositionMask) - 1 + ahead;
+      wish.flag = make_flag(position, call_->identity);
+      end.landings->wishes[position % SimpleMemory::kMaxSlots] = wish;
+      end.landings->wished = position + 1;
+    }
+    return true;
   }
 
   // Blocks of all buffers are of one length here, side by side.
@@ -424,6 +488,9 @@ class CpuLane {
   Cursor piece_of_ = kNowhere;
   int received_ = 0, sendable_ = 0;  // peers of the current slice already seen ready
   int mismatched_ = -1;
+  Cursor wish_;                             // the first slice that has not been spoken of (wish_ahead)
+  std::vector<uint64_t> wished_;            // by peer: how many of its slices have been, beyond the current one
+  std::vector<LandingStep> landing_steps_;  // of the schedule, once they are needed
   std::vector<const void*> sources_;
   std::vector<void*> destinations_;
 };

@@ -33,6 +33,7 @@ struct LaneCall {
   bool stream_output = false;         // non-temporal stores to the user's output
   bool input_stays = false;           // the call does not overwrite its input
   bool lends = false;                 // nothing else overwrites its buffers before everything has left this rank
+  bool lands = false;                 // its output may be written by the peers' devices as soon as they have it
   SlotStores* slot_stores = nullptr;  // the communicator's
   Opening opening;                    // Rma: what the peers are told of my buffers
   bool single_copy = false;           // Rma: every rank can read every other's memory

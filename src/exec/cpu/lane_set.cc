@@ -21,6 +21,7 @@ class TypedLaneRun final : public LaneRun {
 
   Advance run(int polls) override {
     if (schedule_.steps() == 0) return Advance::Done;  // a part that has nothing to do on this rank
+    if constexpr (std::is_same_v<Lane, CpuLane<Proto::Simple>>) lane_.wish_ahead(schedule_, cursor_);
     return run_lane(schedule_, lane_, cursor_, polls);
   }
 
