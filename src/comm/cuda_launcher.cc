@@ -20,8 +20,9 @@ void graph_is_gone(void* held) {
 
 }  // namespace
 
-Result<std::unique_ptr<CudaLauncher>> CudaLauncher::create(std::vector<TeamDevice>& devices) {
-  std::unique_ptr<CudaLauncher> launcher(new CudaLauncher(devices));
+Result<std::unique_ptr<CudaLauncher>> CudaLauncher::create(std::vector<TeamDevice>& devices,
+                                                           bool waits_for_others) {
+  std::unique_ptr<CudaLauncher> launcher(new CudaLauncher(devices, waits_for_others));
   TUTTI_ASSIGN_OR_RETURN(launcher->control_memory_,
                          gpu::allocate_pinned(devices.front().gpu, sizeof(cuda::CudaControl)));
   launcher->control_ = new (launcher->control_memory_.get()) cuda::CudaControl;
@@ -173,7 +174,7 @@ Status CudaLauncher::put(Grid& grid, size_t device, CudaFlight& flight, cuda::Ke
   begun = true;
   TUTTI_TRY(on.record(flight.done[device]));
   tails_[device] = {&flight.done[device], capture};
-  if (flight.devices.size() > 1 && capture == 0) {
+  if (waits_beyond(flight) && capture == 0) {
     TUTTI_TRY(on.record(gates_[device]));
     CudaGate::of_process().note(this, devices_[device].gpu->ordinal(), &gates_[device]);
   }
@@ -205,7 +206,7 @@ Status CudaLauncher::launch(CudaFlight& flight, std::vector<CudaPart>& parts, cu
     TUTTI_ASSIGN_OR_RETURN(flight.done[device], gpu::make_event(devices_[device].gpu));
   }
   // All that may fail comes before the first kernel, which the others would leave waiting.
-  const bool several = flight.devices.size() > 1;
+  const bool several = waits_beyond(flight);
   const std::unique_lock<std::mutex> inside = several ? CudaGate::of_process().enter() : std::unique_lock<std::mutex>();
   for (const size_t device : flight.devices) {
     TUTTI_ASSIGN_OR_RETURN(const int places, places_for(grids[device], device, proto, threads, shared_bytes));

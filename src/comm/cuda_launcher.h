@@ -31,7 +31,6 @@ struct TeamDevice {
   std::unique_ptr<cuda::DeviceStore> store;
   std::shared_ptr<const cuda::LoadedKernels> kernels;
   gpu::OwnedStream side;  // for launches whose ranks' streams all belong to other threads
-  int multiprocessors = 1;
   std::vector<int> ranks;
 };
 
@@ -77,8 +76,8 @@ struct CudaPart {
 
 class CudaLauncher {
  public:
-  // `devices` outlive this. The control word is made here.
-  static Result<std::unique_ptr<CudaLauncher>> create(std::vector<TeamDevice>& devices);
+  // `devices` outlive this. The control word is made here. `waits_for_others`: for ranks of other processes.
+  static Result<std::unique_ptr<CudaLauncher>> create(std::vector<TeamDevice>& devices, bool waits_for_others);
   ~CudaLauncher();
 
   // The capture that `streams` are part of: all of the same, or none of any.
@@ -94,6 +93,8 @@ class CudaLauncher {
   Status retire(const std::function<void(CudaFlight&)>& ended);
   // On its way: its reports may be read. Null: all have ended.
   const CudaFlight* oldest() const { return flying_.empty() ? nullptr : flying_.front(); }
+  // Something is on its way, or may be replayed at any moment.
+  bool busy() const { return !flying_.empty() || !captured_.empty(); }
   // What waits in kernels says so in its reports.
   void ask();
   // All kernels of the communicator that wait end, now and later. Any thread.
@@ -116,8 +117,8 @@ class CudaLauncher {
     uint32_t blocks = 0;
   };
 
-  explicit CudaLauncher(std::vector<TeamDevice>& devices)
-      : devices_(devices), tails_(devices.size()), joins_(devices.size()), gates_(devices.size()) {}
+  CudaLauncher(std::vector<TeamDevice>& devices, bool waits_for_others)
+      : devices_(devices), waits_for_others_(waits_for_others), tails_(devices.size()), joins_(devices.size()), gates_(devices.size()) {}
   std::vector<Grid> cut(CudaFlight& flight, std::vector<CudaPart>& parts) const;
   gpu::CudaStream stream(size_t device, gpu::CudaStreamHandle handle) const { return {devices_[device].gpu, handle}; }
   // Blocks that the device holds at once; an error if the grid has more.
@@ -125,12 +126,14 @@ class CudaLauncher {
                          unsigned shared_bytes) const;
   Status wait_for_work_before(const Grid& grid, size_t device, uint64_t capture);
   Status order_after(const Grid& grid, size_t device, const CudaFlight& flight) const;
+  bool waits_beyond(const CudaFlight& flight) const { return waits_for_others_ || flight.devices.size() > 1; }
   Status pass_gate(const Grid& grid, size_t device, int places, bool captured);
   Status put(Grid& grid, size_t device, CudaFlight& flight, cuda::KernelProto proto, unsigned threads,
              unsigned shared_bytes, uint64_t capture, bool& begun);
   Status keep(CudaFlight& flight, const std::optional<gpu::CudaCapture>& capture);
 
   std::vector<TeamDevice>& devices_;
+  const bool waits_for_others_;
   gpu::PinnedMemory control_memory_;
   cuda::CudaControl* control_ = nullptr;
   std::vector<Tail> tails_;             // by device

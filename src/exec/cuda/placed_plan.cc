@@ -59,6 +59,7 @@ Result<PlacedPlan> place_collective(const Plan& plan, ScheduleArgs args, const s
                                     CudaEnds& ends, ScratchMemory& scratch) {
   PlacedPlan placed = begin(plan, stores.size());
   for (args.me = 0; args.me < args.n; ++args.me) {
+    if (stores[static_cast<size_t>(args.me)] == nullptr) continue;  // another process'
     DeviceStore& store = *stores[static_cast<size_t>(args.me)];
     std::vector<CudaBlock> blocks;
     for (args.channel = 0; args.channel < plan.channels; ++args.channel) {

@@ -43,7 +43,7 @@ class ScratchMemory {
   std::vector<Held> held_;
 };
 
-// For all ranks. `args`: what is alike on them. The stores have not finished yet.
+// For all ranks of this process, which have stores. `args`: what is alike on them. The stores have not finished yet.
 Result<PlacedPlan> place_collective(const Plan& plan, ScheduleArgs args, const std::vector<DeviceStore*>& stores,
                                     CudaEnds& ends, ScratchMemory& scratch);
 // A send to, or a receive from `args.root`, for rank args.me alone; args.part: 0 sends, 1 receives.
