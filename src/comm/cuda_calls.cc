@@ -143,9 +143,12 @@ Result<const cuda::PlacedPlan*> CudaTeam::plan_of(const Request& request) {
   const std::pair<uint64_t, uint64_t> key{request.kind(), request.bytes()};
   if (const auto known = plans_.find(key); known != plans_.end()) return &known->second;
   const Summary& summary = first_comm().summary();
-  TUTTI_ASSIGN_OR_RETURN(const Plan plan, make_plan(summary, shape_of(request)));
-  const ScheduleArgs args{.n = n(), .root = request.root, .hosts = summary.ranks().hosts, .user = plan.user};
-  TUTTI_ASSIGN_OR_RETURN(cuda::PlacedPlan placed, cuda::place_collective(plan, args, stores_, *ends_, *scratch_));
+  ScheduleArgs args{.n = n(), .root = request.root, .hosts = summary.ranks().hosts};
+  TUTTI_ASSIGN_OR_RETURN(const Plan plan, seats_.stepped() ? stepped_plan(summary, shape_of(request), args)
+                                                           : make_plan(summary, shape_of(request)));
+  args.user = plan.user;
+  TUTTI_ASSIGN_OR_RETURN(cuda::PlacedPlan placed,
+                         cuda::place_collective(plan, args, stores_, *ends_, *scratch_, seats_.stepped()));
   TUTTI_TRY(finish_stores());
   log_info(Subsystem::Plan, "{}: {} -> {}/{}, {} channel(s), slices of {} bytes, {} block(s) for each rank, on CUDA",
            first_comm().name(), describe(request), name(plan.algo), name(plan.proto), plan.channels,
@@ -167,12 +170,53 @@ Result<const cuda::PlacedPlan*> CudaTeam::plan_of_message(const Pending& pending
                           .root = request.root,
                           .part = request.is_send ? 0 : 1,
                           .hosts = summary.ranks().hosts};
-  TUTTI_ASSIGN_OR_RETURN(cuda::PlacedPlan placed, cuda::place_message(plan, args, stores_, *ends_));
+  TUTTI_ASSIGN_OR_RETURN(cuda::PlacedPlan placed, cuda::place_message(plan, args, stores_, *ends_, seats_.stepped()));
   TUTTI_TRY(finish_stores());
   return &message_plans_.emplace(key, std::move(placed)).first->second;
 }
 
+// The best plan whose steps the host can lay out beforehand. Alike on all ranks. What the user restricts the planner to
+// may have none: the call has to run all the same.
+Result<Plan> CudaTeam::stepped_plan(const Summary& summary, const Shape& shape, const ScheduleArgs& args) const {
+  Summary free = summary;
+  free.algorithms = "auto";
+  free.schedules.clear();
+  free.min_channels = 0;
+  free.max_channels = 1;
+  for (const Summary* const one : {&summary, static_cast<const Summary*>(&free)}) {
+    TUTTI_ASSIGN_OR_RETURN(const std::vector<Candidate> candidates, plan_candidates(*one, shape));
+    for (const Candidate& candidate : candidates) {
+      ScheduleArgs its = args;
+      its.user = candidate.plan.user;
+      if (candidate.fits && candidate.plan.proto == Proto::Simple && cuda::walks_alike(candidate.plan, its))
+        return candidate.plan;
+    }
+  }
+  return error(Code::InternalError, "no plan of {} ranks goes in steps", args.n);
+}
+
 // ---- launches ----
+
+void CudaTeam::add_walks(CudaStepGroup& group, CudaPart& part, const cuda::PlacedPlan& plan) const {
+  group.parts.push_back(&part);
+  for (const cuda::WalkedBlock& block : plan.walked)
+    group.walks.emplace_back(block, part.work.layout, part.rank, n());
+}
+
+Status CudaTeam::launch_in_steps(CudaFlight& flight, std::vector<CudaPart>& parts, std::vector<CudaStepGroup>& groups,
+                                 unsigned threads, unsigned shared_bytes) {
+  const auto goes_on = [&]() -> Status {
+    if (launcher_->stopped()) return remote_error("a call was ended while its steps were launched");
+    TUTTI_TRY(look_at_peers());
+    const auto waited = CudaFlight::Clock::now() - flight.since;
+    if (env().timeout < 0 || waited < std::chrono::milliseconds(env().timeout)) return {};
+    const cuda::StepWait* const step = launcher_->waiting(flight);
+    if (step == nullptr) return {};
+    return remote_error("rank {} waits for rank {} in step {} of a call on CUDA device {}, for longer than TUTTI_TIMEOUT",
+                        parts.front().rank, step->peer, step->step, device_of(parts.front().rank));
+  };
+  return launcher_->launch_stepped(flight, parts, groups, threads, shared_bytes, goes_on);
+}
 
 CudaPart CudaTeam::part_of(Pending& pending, const cuda::PlacedPlan& plan, CudaFlight& flight) {
   const Request& request = pending.call.request;
@@ -244,10 +288,16 @@ Status CudaTeam::launch_collective(Set& set, CudaFlight*& flight) {
                          launcher_->prepare(tables, set.size(), plan->block_count * static_cast<uint32_t>(set.size())));
   std::vector<CudaPart> parts;
   for (Pending* one : set) parts.push_back(part_of(*one, *plan, *prepared));
-  TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, launcher_->capture_of(parts));
   const unsigned threads =
       threads_for(plan->plan, request.tables == nullptr ? request.bytes() : plan->plan.slice_bytes);
-  TUTTI_TRY(launcher_->launch(*prepared, parts, plan->proto, threads, plan->shared_bytes, capture));
+  if (plan->stepped) {
+    std::vector<CudaStepGroup> group(1);
+    add_walks(group.front(), parts.front(), *plan);
+    TUTTI_TRY(launch_in_steps(*prepared, parts, group, threads, plan->shared_bytes));
+  } else {
+    TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, launcher_->capture_of(parts));
+    TUTTI_TRY(launcher_->launch(*prepared, parts, plan->proto, threads, plan->shared_bytes, capture));
+  }
   for (Pending* one : set) note(*one, plan->plan, *prepared, plan->block_count);
   flight = prepared;
   return {};
@@ -271,8 +321,20 @@ Status CudaTeam::launch_messages(std::vector<Message>& wave, CudaFlight*& flight
   for (const Message& one : wave) {
     one.for_halves([&](Pending& half, const cuda::PlacedPlan* plan) { parts.push_back(part_of(half, *plan, *prepared)); });
   }
-  TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, launcher_->capture_of(parts));
-  TUTTI_TRY(launcher_->launch(*prepared, parts, proto, threads, shared, capture));
+  if (seats_.stepped()) {
+    std::vector<CudaStepGroup> groups(2);  // sends, receives
+    auto part = parts.begin();
+    for (const Message& one : wave) {
+      one.for_halves([&](const Pending& half, const cuda::PlacedPlan* plan) {
+        add_walks(groups[half.call.request.is_send ? 0 : 1], *part++, *plan);
+      });
+    }
+    std::erase_if(groups, [](const CudaStepGroup& group) { return group.parts.empty(); });
+    TUTTI_TRY(launch_in_steps(*prepared, parts, groups, threads, shared));
+  } else {
+    TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, launcher_->capture_of(parts));
+    TUTTI_TRY(launcher_->launch(*prepared, parts, proto, threads, shared, capture));
+  }
   for (const Message& one : wave) {
     one.for_halves([&](Pending& half, const cuda::PlacedPlan* plan) {
       note(half, plan->plan, *prepared, plan->block_count);

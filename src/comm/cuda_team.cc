@@ -176,7 +176,12 @@ Status CudaTeam::create_links(const Options& options) {
 Status CudaTeam::connect(const std::vector<gpu::CudaIpcHandle>& handles, const Deadline& deadline) {
   if (links_ == nullptr) return {};
   TUTTI_TRY(links_->connect(handles, deadline));
-  ends_ = std::make_unique<cuda::CudaEnds>(stores_, sizes(), links_->shared());
+  cuda::CudaEnds::Shared shared = links_->shared();
+  if (seats_.stepped()) {
+    const int me = locals_.front();
+    launcher_->use_words(links_->words(me), links_->words_on_gpu(me), shared.arena);
+  }
+  ends_ = std::make_unique<cuda::CudaEnds>(stores_, sizes(), std::move(shared));
   return {};
 }
 
@@ -260,20 +265,31 @@ Status CudaTeam::look() {
     asked_ = now;
     launcher_->ask();
   }
-  // A launch that waits for other work of its stream is not ours to judge; one whose blocks say that they wait is.
+  // A launch that waits for other work of its stream is not ours to judge; one that waits for ranks is.
   if (env().timeout < 0 || now - oldest->since < std::chrono::milliseconds(env().timeout)) return {};
-  for (const CudaFlight::Note& note : oldest->notes) {
+  const std::optional<Waiting> found = waiting(*oldest);
+  if (!found) return {};
+  fail(remote_error("rank {} waits for rank {} in step {} of {}, on CUDA device {}, for longer than TUTTI_TIMEOUT: "
+                    "does other work of the application fill a device?",
+                    found->note->rank, found->report.peer, found->report.step, describe(found->note->call),
+                    device_of(found->note->rank)));
+  return failure_;
+}
+
+// Under mutex_. The first rank of the call that is known to wait for another.
+std::optional<CudaTeam::Waiting> CudaTeam::waiting(const CudaFlight& flight) const {
+  if (flight.notes.empty()) return std::nullopt;
+  if (const cuda::StepWait* const step = launcher_->waiting(flight); step != nullptr) {
+    const auto number = static_cast<uint32_t>(step->step);
+    return Waiting{&flight.notes.front(), {cuda::Ended::Waiting, step->side, step->peer, number}};
+  }
+  for (const CudaFlight::Note& note : flight.notes) {
     for (uint32_t i = 0; i < note.count; ++i) {
-      const auto report = cuda::Report::of(load_relaxed(oldest->reports[note.first + i]));
-      if (report.ended != cuda::Ended::Waiting) continue;
-      fail(
-          remote_error("rank {} waits for rank {} in step {} of {}, on CUDA device {}, for longer than TUTTI_TIMEOUT: "
-                       "does other work of the application fill a device?",
-                       note.rank, report.peer, report.step, describe(note.call), device_of(note.rank)));
-      return failure_;
+      const auto report = cuda::Report::of(load_relaxed(flight.reports[note.first + i]));
+      if (report.ended == cuda::Ended::Waiting) return Waiting{&note, report};
     }
   }
-  return {};
+  return std::nullopt;
 }
 
 // Under mutex_.
@@ -317,12 +333,11 @@ Status CudaTeam::look_at_peers() {
   stuck.call = note.call;
   stuck.message = note.message;
   // What waits for other work of its stream is not late.
-  cuda::Report waiting;
-  for (uint32_t i = 0; i < note.count && waiting.ended != cuda::Ended::Waiting; ++i)
-    waiting = cuda::Report::of(load_relaxed(oldest->reports[note.first + i]));
-  if (waiting.ended == cuda::Ended::Waiting)
-    stuck.idle_ms = std::chrono::duration_cast<std::chrono::milliseconds>(now - oldest->since).count();
-  return comm->look_at_stuck(stuck, [&] { return fmt::format("rank {}", waiting.peer); });
+  const std::optional<Waiting> found = waiting(*oldest);
+  if (found) stuck.idle_ms = std::chrono::duration_cast<std::chrono::milliseconds>(now - oldest->since).count();
+  return comm->look_at_stuck(stuck, [&] {
+    return found ? fmt::format("rank {}", found->report.peer) : std::string("other work of its stream");
+  });
 }
 
 void CudaTeam::watch() {
@@ -336,6 +351,8 @@ void CudaTeam::watch() {
     if (failure_.ok()) {
       const Status found = look_at_peers();
       if (!found.ok()) fail(found);
+    } else {
+      launcher_->stop();
     }
     watch_wakes_.wait_for(lock, kWatchEvery);
   }

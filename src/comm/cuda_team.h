@@ -21,6 +21,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <tuple>
@@ -161,6 +162,15 @@ class CudaTeam {
   void fail(const Status& why);
   void withdraw(CudaSubmission& submission);
   Status look_at_peers();
+  struct Waiting {
+    const CudaFlight::Note* note;
+    cuda::Report report;
+  };
+  std::optional<Waiting> waiting(const CudaFlight& flight) const;
+  Result<Plan> stepped_plan(const Summary& summary, const Shape& shape, const ScheduleArgs& args) const;
+  Status launch_in_steps(CudaFlight& flight, std::vector<CudaPart>& parts, std::vector<CudaStepGroup>& groups,
+                         unsigned threads, unsigned shared_bytes);
+  void add_walks(CudaStepGroup& group, CudaPart& part, const cuda::PlacedPlan& plan) const;
 
   void watch();  // in its thread
 

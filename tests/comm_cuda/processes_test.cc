@@ -161,18 +161,28 @@ TEST_P(Processes, MakeAndDestroyAgain) {
   });
 }
 
+// Each finds it by itself; who is slow may only see that the other has gone.
 TEST_P(Processes, WithoutSharedMemoryItIsRefused) {
   if (GetParam().gpus == 1) GTEST_SKIP() << "the same for all seatings";
+  const launcher::SharedPage found;
   api_test::in_children(
       2,
-      [](int rank, launcher::Page& page) {
-        const Member member(rank, 2, rank, api_test::shared_id(rank, page), TUTTI_INVALID_USAGE);
+      [&](int rank, launcher::Page& page) {
+        tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
+        config.device = rank;
+        tuttiComm_t comm = nullptr;
+        const tuttiUniqueId id = api_test::shared_id(rank, page);
+        const tuttiResult_t code = tuttiCommInitRankConfig(&comm, 2, id, rank, &config);
+        EXPECT_NE(code, TUTTI_SUCCESS);
+        if (code != TUTTI_INVALID_USAGE) return;
         EXPECT_THAT(last_text(), HasSubstr("need shared memory"));
+        found->member[0].entered.fetch_add(1);
       },
       {{"TUTTI_CUDA_LIBRARY", FAKE_CUDA}, {"TUTTI_TRANSPORTS", "tcp"}});
+  EXPECT_GT(found->member[0].entered.load(), 0u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Cuda, Processes, testing::Values(Seating{"GpusOfTheirOwn", 3}),
+INSTANTIATE_TEST_SUITE_P(Cuda, Processes, testing::Values(Seating{"GpusOfTheirOwn", 3}, Seating{"OneGpu", 1}, Seating{"TwoGpusForThree", 2}),
                          [](const auto& one) { return std::string(one.param.name); });
 
 }  // namespace

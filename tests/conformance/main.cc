@@ -462,7 +462,7 @@ int run(int argc, char** argv) {
     const Sample chosen = sample(seed, cases);
     const auto wanted = [&](const World& world) {
       if (gpus::used() && (world.proto == kRma || world.proto == kWindows)) return false;
-      if (gpus::used()) return processes ? world.transport == kShm : world.transport == kInproc;
+      if (gpus::used()) return processes ? world.mode == kProcesses && world.transport == kShm : world.transport == kInproc;
       return !rdma || world.transport == kTcp;
     };
     for (size_t i = shard; i < chosen.batches.size(); i += shards)
