@@ -51,7 +51,8 @@ class Member {
   }
   ~Member() { destroy(); }
   void destroy() {
-    if (comm != nullptr) EXPECT_EQ(tuttiCommDestroy(std::exchange(comm, nullptr)), TUTTI_SUCCESS) << last_text();
+    if (comm == nullptr) return;
+    EXPECT_EQ(tuttiCommDestroy(std::exchange(comm, nullptr)), TUTTI_SUCCESS) << last_text();
   }
 
   static float value(int rank, size_t i) { return static_cast<float>(rank + 1) * 2 + static_cast<float>(i % 1000); }

@@ -53,12 +53,12 @@ TEST_P(Processes, MessagesOfAGroupGoBothWays) {
 TEST_P(Processes, LoneMessagesGoRound) {
   in_processes([](Member& member, Meeting&) {
     const int next = (member.rank() + 1) % member.n(), previous = (member.rank() + member.n() - 1) % member.n();
+    const auto send = [&] { return tuttiSend(member.in(), 10, TUTTI_FLOAT32, next, member.comm, member.handle()); };
     const auto receive = [&] {
       return tuttiRecv(member.out(), 10, TUTTI_FLOAT32, previous, member.comm, member.handle());
     };
-    if (member.rank() > 0) EXPECT_EQ(receive(), TUTTI_SUCCESS);
-    EXPECT_EQ(tuttiSend(member.in(), 10, TUTTI_FLOAT32, next, member.comm, member.handle()), TUTTI_SUCCESS);
-    if (member.rank() == 0) EXPECT_EQ(receive(), TUTTI_SUCCESS);
+    EXPECT_EQ(member.rank() == 0 ? send() : receive(), TUTTI_SUCCESS) << last_text();
+    EXPECT_EQ(member.rank() == 0 ? receive() : send(), TUTTI_SUCCESS) << last_text();
     member.synchronize();
     EXPECT_EQ(member.out()[9], Member::value(previous, 9));
   });
