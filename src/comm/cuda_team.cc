@@ -40,8 +40,9 @@ constexpr uint64_t kLeastShare = 32 << 10;
 
 // Bytes of device memory that a byte moved through a slot touches: read, written, read, written.
 constexpr double kTouches = 4;
-// GB/s between GPUs, where nothing better is known: a PCIe slot of the fourth generation.
-constexpr double kBetweenGpus = 20;
+// GB/s between GPUs, where nothing better is known: a PCIe slot of the fourth generation. Through memory of the host
+// the kernel that reads a slot waits for each of its loads.
+constexpr double kBetweenGpus = 20, kThroughHost = 8;
 
 // Memory that a rank shares with other processes, at most, which bounds its channels: of its GPU; of the host, for all.
 constexpr uint64_t kMostArena = 128 << 20, kMostHostArenas = 256 << 20;
@@ -204,7 +205,7 @@ Status CudaTeam::open_peers() {
 void CudaTeam::make_fabric() {
   const double share = seats_.least_memory_gbps() / kTouches / static_cast<double>(seats_.most_ranks_on_a_gpu());
   const bool one_gpu = seats_.gpus() == 1;
-  const double link = one_gpu ? share : std::min(share, kBetweenGpus);
+  const double link = one_gpu ? share : std::min(share, seats_.through_host() ? kThroughHost : kBetweenGpus);
   fabric_ = {.ranks = n(),
              .domains = 1,
              .inside = one_gpu ? LinkClass::NvLink : LinkClass::Pcie,

@@ -39,8 +39,7 @@ Status open_peer(const CudaDevicePtr& from, const CudaDevicePtr& to) {
   if (can == 0)
     return invalid_usage(
         "CUDA devices {} and {} cannot reach each other's memory (nvidia-smi topo -p2p r shows why): use devices that "
-        "can; "
-        "going through host memory is not available in this version",
+        "can",
         from->ordinal(), to->ordinal());
   const CudaScope scope(*from);
   TUTTI_TRY(scope.status());

@@ -110,6 +110,7 @@ inline void expect_nothing_left() {
 struct Seating {
   const char* name;
   int gpus;  // rank r is on GPU r % gpus
+  bool peers = true;  // the GPUs reach each other's memory
 };
 
 class Processes : public testing::TestWithParam<Seating> {
@@ -140,6 +141,7 @@ class Processes : public testing::TestWithParam<Seating> {
     ::munmap(memory, sizeof(Meeting));
   }
   void in_processes(const std::function<void(Member& member, Meeting& meeting)>& body, Environment more = {}) {
+    if (!GetParam().peers) more.emplace_back("FAKE_CUDA_PEERS", "0");
     in_processes(kRanks, GetParam().gpus, body, std::move(more));
   }
 };

@@ -182,7 +182,8 @@ TEST_P(Processes, WithoutSharedMemoryItIsRefused) {
   EXPECT_GT(found->member[0].entered.load(), 0u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Cuda, Processes, testing::Values(Seating{"GpusOfTheirOwn", 3}, Seating{"OneGpu", 1}, Seating{"TwoGpusForThree", 2}),
+INSTANTIATE_TEST_SUITE_P(Cuda, Processes, testing::Values(Seating{"GpusOfTheirOwn", 3}, Seating{"OneGpu", 1}, Seating{"TwoGpusForThree", 2},
+                                         Seating{"ThroughTheHost", 3, false}),
                          [](const auto& one) { return std::string(one.param.name); });
 
 }  // namespace
