@@ -11,6 +11,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -141,6 +142,12 @@ class Communicator {
   void waits_no_longer();
   // A look around while `lanes` of this call cannot move: the peers' mismatch, deadlines, abort.
   Status look(const LaneSet& lanes, const Request& request, uint64_t number, const Waiter& waiter);
+  // For who carries calls on GPUs: the same of a call that cannot move there, and of no call in particular (whether a
+  // peer has failed or died).
+  Status look_at_stuck(const StuckCall& stuck, const std::function<std::string()>& waiting_for) {
+    return health_->look(stuck, waiting_for);
+  }
+  Status ask_peers() { return health_->explain({}); }
   // Moves what has to go through networks; an error is explained as well as this rank can.
   Result<bool> progress_network();
   // For a thread that waits for this communicator alone.

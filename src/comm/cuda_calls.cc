@@ -88,7 +88,7 @@ Result<const std::byte*> CudaTeam::reach(int rank, const void* buffer, const cha
         rank, which, describe(request), mine->ordinal());
   }
   if (kind->on_device && !kind->managed && kind->device != mine->ordinal()) {
-    const bool peer = std::any_of(devices_.begin(), devices_.end(),
+    const bool peer = !seats_.through_host() && std::any_of(devices_.begin(), devices_.end(),
                                   [&](const TeamDevice& one) { return one.gpu->ordinal() == kind->device; });
     if (!peer)
       return invalid_argument(
@@ -142,20 +142,25 @@ Status CudaTeam::resolve(Pending& pending) {
 Result<const cuda::PlacedPlan*> CudaTeam::plan_of(const Request& request) {
   const std::pair<uint64_t, uint64_t> key{request.kind(), request.bytes()};
   if (const auto known = plans_.find(key); known != plans_.end()) return &known->second;
-  const Summary& summary = comms_.front()->summary();
-  TUTTI_ASSIGN_OR_RETURN(const Plan plan, make_plan(summary, shape_of(request)));
-  const ScheduleArgs args{.n = n(), .root = request.root, .hosts = summary.ranks().hosts, .user = plan.user};
-  TUTTI_ASSIGN_OR_RETURN(cuda::PlacedPlan placed, cuda::place_collective(plan, args, stores_, *ends_, *scratch_));
+  const Summary& summary = first_comm().summary();
+  ScheduleArgs args{.n = n(), .root = request.root, .hosts = summary.ranks().hosts};
+  TUTTI_ASSIGN_OR_RETURN(const Plan plan, seats_.stepped() ? stepped_plan(summary, shape_of(request), args)
+                                                           : make_plan(summary, shape_of(request)));
+  args.user = plan.user;
+  TUTTI_ASSIGN_OR_RETURN(cuda::PlacedPlan placed,
+                         cuda::place_collective(plan, args, stores_, *ends_, *scratch_, seats_.stepped()));
   TUTTI_TRY(finish_stores());
   log_info(Subsystem::Plan, "{}: {} -> {}/{}, {} channel(s), slices of {} bytes, {} block(s) for each rank, on CUDA",
-           comms_.front()->name(), describe(request), name(plan.algo), name(plan.proto), plan.channels,
+           first_comm().name(), describe(request), name(plan.algo), name(plan.proto), plan.channels,
            plan.slice_bytes, placed.block_count);
   return &plans_.emplace(key, std::move(placed)).first->second;
 }
 
 Result<const cuda::PlacedPlan*> CudaTeam::plan_of_message(const Pending& pending) {
   const Request& request = pending.call.request;
-  const Summary& summary = comms_[index(pending.call.rank)]->summary();
+  // Between processes all messages go by one protocol: a group is then one launch, whatever its sizes.
+  const Summary& summary =
+      seats_.several_processes() ? message_summary_ : comms_[index(pending.call.rank)]->summary();
   TUTTI_ASSIGN_OR_RETURN(const Plan plan, make_plan(summary, shape_of(request)));
   const std::tuple key{pending.call.rank, request.root, request.is_send, plan.proto,
                        plan.slice_bytes * 64 + static_cast<uint64_t>(plan.channels)};
@@ -165,12 +170,53 @@ Result<const cuda::PlacedPlan*> CudaTeam::plan_of_message(const Pending& pending
                           .root = request.root,
                           .part = request.is_send ? 0 : 1,
                           .hosts = summary.ranks().hosts};
-  TUTTI_ASSIGN_OR_RETURN(cuda::PlacedPlan placed, cuda::place_message(plan, args, stores_, *ends_));
+  TUTTI_ASSIGN_OR_RETURN(cuda::PlacedPlan placed, cuda::place_message(plan, args, stores_, *ends_, seats_.stepped()));
   TUTTI_TRY(finish_stores());
   return &message_plans_.emplace(key, std::move(placed)).first->second;
 }
 
+// The best plan whose steps the host can lay out beforehand. Alike on all ranks. What the user restricts the planner to
+// may have none: the call has to run all the same.
+Result<Plan> CudaTeam::stepped_plan(const Summary& summary, const Shape& shape, const ScheduleArgs& args) const {
+  Summary free = summary;
+  free.algorithms = "auto";
+  free.schedules.clear();
+  free.min_channels = 0;
+  free.max_channels = 1;
+  for (const Summary* const one : {&summary, static_cast<const Summary*>(&free)}) {
+    TUTTI_ASSIGN_OR_RETURN(const std::vector<Candidate> candidates, plan_candidates(*one, shape));
+    for (const Candidate& candidate : candidates) {
+      ScheduleArgs its = args;
+      its.user = candidate.plan.user;
+      if (candidate.fits && candidate.plan.proto == Proto::Simple && cuda::walks_alike(candidate.plan, its))
+        return candidate.plan;
+    }
+  }
+  return error(Code::InternalError, "no plan of {} ranks goes in steps", args.n);
+}
+
 // ---- launches ----
+
+void CudaTeam::add_walks(CudaStepGroup& group, CudaPart& part, const cuda::PlacedPlan& plan) const {
+  group.parts.push_back(&part);
+  for (const cuda::WalkedBlock& block : plan.walked)
+    group.walks.emplace_back(block, part.work.layout, part.rank, n());
+}
+
+Status CudaTeam::launch_in_steps(CudaFlight& flight, std::vector<CudaPart>& parts, std::vector<CudaStepGroup>& groups,
+                                 unsigned threads, unsigned shared_bytes) {
+  const auto goes_on = [&]() -> Status {
+    if (launcher_->stopped()) return remote_error("a call was ended while its steps were launched");
+    TUTTI_TRY(look_at_peers());
+    const auto waited = CudaFlight::Clock::now() - flight.since;
+    if (env().timeout < 0 || waited < std::chrono::milliseconds(env().timeout)) return {};
+    const cuda::StepWait* const step = launcher_->waiting(flight);
+    if (step == nullptr) return {};
+    return remote_error("rank {} waits for rank {} in step {} of a call on CUDA device {}, for longer than TUTTI_TIMEOUT",
+                        parts.front().rank, step->peer, step->step, device_of(parts.front().rank));
+  };
+  return launcher_->launch_stepped(flight, parts, groups, threads, shared_bytes, goes_on);
+}
 
 CudaPart CudaTeam::part_of(Pending& pending, const cuda::PlacedPlan& plan, CudaFlight& flight) {
   const Request& request = pending.call.request;
@@ -242,10 +288,16 @@ Status CudaTeam::launch_collective(Set& set, CudaFlight*& flight) {
                          launcher_->prepare(tables, set.size(), plan->block_count * static_cast<uint32_t>(set.size())));
   std::vector<CudaPart> parts;
   for (Pending* one : set) parts.push_back(part_of(*one, *plan, *prepared));
-  TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, launcher_->capture_of(parts));
   const unsigned threads =
       threads_for(plan->plan, request.tables == nullptr ? request.bytes() : plan->plan.slice_bytes);
-  TUTTI_TRY(launcher_->launch(*prepared, parts, plan->proto, threads, plan->shared_bytes, capture));
+  if (plan->stepped) {
+    std::vector<CudaStepGroup> group(1);
+    add_walks(group.front(), parts.front(), *plan);
+    TUTTI_TRY(launch_in_steps(*prepared, parts, group, threads, plan->shared_bytes));
+  } else {
+    TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, launcher_->capture_of(parts));
+    TUTTI_TRY(launcher_->launch(*prepared, parts, plan->proto, threads, plan->shared_bytes, capture));
+  }
   for (Pending* one : set) note(*one, plan->plan, *prepared, plan->block_count);
   flight = prepared;
   return {};
@@ -255,22 +307,38 @@ Status CudaTeam::launch_collective(Set& set, CudaFlight*& flight) {
 Status CudaTeam::launch_messages(std::vector<Message>& wave, CudaFlight*& flight) {
   uint32_t blocks = 0, shared = 0;
   unsigned threads = cuda::kLeastThreads;
+  auto proto = cuda::KernelProto::Simple;
   for (const Message& one : wave) {
-    blocks += one.send_plan->block_count + one.receive_plan->block_count;
-    shared = std::max({shared, one.send_plan->shared_bytes, one.receive_plan->shared_bytes});
-    threads = std::max(threads, threads_for(one.send_plan->plan, one.send->call.request.bytes()));
+    blocks += one.blocks();
+    one.for_halves([&](const Pending& half, const cuda::PlacedPlan* plan) {
+      proto = plan->proto;
+      shared = std::max(shared, plan->shared_bytes);
+      threads = std::max(threads, threads_for(plan->plan, half.call.request.bytes()));
+    });
   }
   TUTTI_ASSIGN_OR_RETURN(CudaFlight* const prepared, launcher_->prepare(0, wave.size() * 2, blocks));
   std::vector<CudaPart> parts;
   for (const Message& one : wave) {
-    parts.push_back(part_of(*one.send, *one.send_plan, *prepared));
-    parts.push_back(part_of(*one.receive, *one.receive_plan, *prepared));
+    one.for_halves([&](Pending& half, const cuda::PlacedPlan* plan) { parts.push_back(part_of(half, *plan, *prepared)); });
   }
-  TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, launcher_->capture_of(parts));
-  TUTTI_TRY(launcher_->launch(*prepared, parts, wave.front().send_plan->proto, threads, shared, capture));
+  if (seats_.stepped()) {
+    std::vector<CudaStepGroup> groups(2);  // sends, receives
+    auto part = parts.begin();
+    for (const Message& one : wave) {
+      one.for_halves([&](const Pending& half, const cuda::PlacedPlan* plan) {
+        add_walks(groups[half.call.request.is_send ? 0 : 1], *part++, *plan);
+      });
+    }
+    std::erase_if(groups, [](const CudaStepGroup& group) { return group.parts.empty(); });
+    TUTTI_TRY(launch_in_steps(*prepared, parts, groups, threads, shared));
+  } else {
+    TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, launcher_->capture_of(parts));
+    TUTTI_TRY(launcher_->launch(*prepared, parts, proto, threads, shared, capture));
+  }
   for (const Message& one : wave) {
-    note(*one.send, one.send_plan->plan, *prepared, one.send_plan->block_count);
-    note(*one.receive, one.receive_plan->plan, *prepared, one.receive_plan->block_count);
+    one.for_halves([&](Pending& half, const cuda::PlacedPlan* plan) {
+      note(half, plan->plan, *prepared, plan->block_count);
+    });
   }
   flight = prepared;
   return {};
@@ -312,13 +380,13 @@ void CudaTeam::launched(Pending& pending, const CudaFlight* flight, const CudaSu
 
 void CudaTeam::match(CudaSubmission& mine) {
   const auto complete = [this] {
-    return std::all_of(queues_.begin(), queues_.end(), [](const auto& queue) { return !queue.empty(); });
+    return std::all_of(locals_.begin(), locals_.end(), [this](int rank) { return !queues_[index(rank)].empty(); });
   };
   while (failure_.ok() && complete()) {
     Set set;
-    for (auto& queue : queues_) {
-      set.push_back(queue.front());
-      queue.pop_front();
+    for (const int rank : locals_) {
+      set.push_back(queues_[index(rank)].front());
+      queues_[index(rank)].pop_front();
     }
     CudaFlight* flight = nullptr;
     Status status = check_alike(set);
@@ -330,6 +398,24 @@ void CudaTeam::match(CudaSubmission& mine) {
   if (failure_.ok()) match_messages(mine);
 }
 
+Status CudaTeam::check_alike(const Message& message) const {
+  if (message.send == nullptr || message.receive == nullptr) return {};
+  const Request &sent = message.send->call.request, &received = message.receive->call.request;
+  if (sent.bytes() == received.bytes() && sent.type == received.type) return {};
+  return remote_error("rank {} sends {} to rank {}, which receives {}: give both the same count and type",
+                      message.send->call.rank, describe(sent), message.receive->call.rank, describe(received));
+}
+
+Status CudaTeam::plan_message(Message& message) {
+  if (message.send != nullptr) {
+    TUTTI_ASSIGN_OR_RETURN(message.send_plan, plan_of_message(*message.send));
+  }
+  if (message.receive != nullptr) {
+    TUTTI_ASSIGN_OR_RETURN(message.receive_plan, plan_of_message(*message.receive));
+  }
+  return {};
+}
+
 void CudaTeam::match_messages(CudaSubmission& mine) {
   for (;;) {
     // One of each pair of ranks at a time: two would use the same ends.
@@ -338,39 +424,36 @@ void CudaTeam::match_messages(CudaSubmission& mine) {
     bool any = false;
     Status status;
     for (auto at = lanes_.begin(); at != lanes_.end();) {
+      const auto [from, to] = at->first;
       Lane& lane = at->second;
-      if (lane.sends.empty() || lane.receives.empty()) {
-        at = lane.sends.empty() && lane.receives.empty() ? lanes_.erase(at) : std::next(at);
+      const bool sends = !lane.sends.empty(), receives = !lane.receives.empty();
+      if ((!sends && is_here(from)) || (!receives && is_here(to)) || (!sends && !receives)) {
+        at = sends || receives ? std::next(at) : lanes_.erase(at);
         continue;
       }
       any = true;
-      Message message{lane.sends.front(), lane.receives.front()};
-      lane.sends.pop_front();
-      lane.receives.pop_front();
-      const Request &sent = message.send->call.request, &received = message.receive->call.request;
-      if (sent.bytes() != received.bytes() || sent.type != received.type) {
-        status = remote_error("rank {} sends {} to rank {}, which receives {}: give both the same count and type",
-                              message.send->call.rank, describe(sent), message.receive->call.rank, describe(received));
+      Message message;
+      if (sends) {
+        message.send = lane.sends.front();
+        lane.sends.pop_front();
       }
-      if (status.ok() && at->first.first != at->first.second && sent.count > 0) {
-        Result<const cuda::PlacedPlan*> plan = plan_of_message(*message.send);
-        if (plan.ok()) {
-          message.send_plan = *plan;
-          plan = plan_of_message(*message.receive);
-        }
-        if (plan.ok()) message.receive_plan = *plan;
-        status = plan.status();
+      if (receives) {
+        message.receive = lane.receives.front();
+        lane.receives.pop_front();
       }
-      (message.send_plan != nullptr ? waves[message.send_plan->proto] : own).push_back(message);
+      if (status.ok()) status = check_alike(message);
+      if (status.ok() && from != to && message.request().count > 0) status = plan_message(message);
+      const cuda::PlacedPlan* const plan = message.send_plan != nullptr ? message.send_plan : message.receive_plan;
+      (plan != nullptr ? waves[plan->proto] : own).push_back(message);
       ++at;
     }
     if (!any) return;
     const auto end = [&](Message& message, const CudaFlight* flight, const Status& how) {
-      launched(*message.send, flight, mine, how);
-      launched(*message.receive, flight, mine, how);
+      message.for_halves([&](Pending& half, const cuda::PlacedPlan*) { launched(half, flight, mine, how); });
     };
     for (Message& message : own) {
-      const bool to_self = message.send->call.rank == message.receive->call.rank;
+      const bool to_self = message.send != nullptr && message.receive != nullptr &&
+                           message.send->call.rank == message.receive->call.rank;
       if (status.ok() && to_self) status = copy_to_self(message);
       end(message, nullptr, status);
     }
@@ -379,7 +462,7 @@ void CudaTeam::match_messages(CudaSubmission& mine) {
         std::vector<Message> some;
         uint32_t blocks = 0;
         for (; begin < wave.size(); ++begin) {
-          const uint32_t more = wave[begin].send_plan->block_count + wave[begin].receive_plan->block_count;
+          const uint32_t more = wave[begin].blocks();
           if (!some.empty() && blocks + more > most_message_blocks_) break;
           blocks += more;
           some.push_back(wave[begin]);
@@ -422,6 +505,7 @@ Result<std::shared_ptr<CudaSubmission>> CudaTeam::enqueue(std::vector<Call> call
     }
   }
   match(*mine);
+  watch_wakes_.notify_all();
   if (mine->waiting == 0 || !failure_.ok()) return mine;
   const Status marked = mark_places(*mine);
   if (marked.ok()) return mine;
@@ -483,7 +567,7 @@ std::string CudaTeam::missing_for(const CudaSubmission& submission, bool& gone) 
     if (!queued(*one)) continue;
     const Request& request = one->call.request;
     std::string who;
-    for (int rank = 0; rank < n(); ++rank) {
+    for (const int rank : locals_) {
       const bool missing = request.point_to_point() ? rank == request.root : queues_[index(rank)].empty();
       if (!missing) continue;
       who += fmt::format("{}{}", who.empty() ? "" : ", ", rank);

@@ -2,6 +2,7 @@
 #include "comm/cuda_launcher.h"
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 
 #include "comm/cuda_gate.h"
@@ -20,8 +21,9 @@ void graph_is_gone(void* held) {
 
 }  // namespace
 
-Result<std::unique_ptr<CudaLauncher>> CudaLauncher::create(std::vector<TeamDevice>& devices) {
-  std::unique_ptr<CudaLauncher> launcher(new CudaLauncher(devices));
+Result<std::unique_ptr<CudaLauncher>> CudaLauncher::create(std::vector<TeamDevice>& devices,
+                                                           bool waits_for_others) {
+  std::unique_ptr<CudaLauncher> launcher(new CudaLauncher(devices, waits_for_others));
   TUTTI_ASSIGN_OR_RETURN(launcher->control_memory_,
                          gpu::allocate_pinned(devices.front().gpu, sizeof(cuda::CudaControl)));
   launcher->control_ = new (launcher->control_memory_.get()) cuda::CudaControl;
@@ -56,7 +58,7 @@ Result<std::optional<gpu::CudaCapture>> CudaLauncher::capture_of(const std::vect
 
 Result<CudaFlight*> CudaLauncher::prepare(uint64_t table_bytes, size_t works, uint32_t blocks) {
   uint64_t wanted = table_bytes + blocks * sizeof(uint64_t) + 16 * (devices_.size() + 2);
-  if (works > cuda::kFewWorks) wanted += works * sizeof(cuda::CudaWork);
+  if (works > cuda::kFewWorks) wanted += 2 * works * sizeof(cuda::CudaWork);  // fused, and once more in steps
   CudaFlight* flight = nullptr;
   for (CudaFlight*& one : resting_) {
     if (one->bytes < wanted) continue;
@@ -75,6 +77,7 @@ Result<CudaFlight*> CudaLauncher::prepare(uint64_t table_bytes, size_t works, ui
   flight->used = 0;
   flight->notes.clear();
   flight->devices.clear();
+  flight->waits.clear();
   flight->graph_gone.reset();
   flight->report_count = blocks;
   flight->reports = flight->take<uint64_t>(blocks);
@@ -173,7 +176,7 @@ Status CudaLauncher::put(Grid& grid, size_t device, CudaFlight& flight, cuda::Ke
   begun = true;
   TUTTI_TRY(on.record(flight.done[device]));
   tails_[device] = {&flight.done[device], capture};
-  if (flight.devices.size() > 1 && capture == 0) {
+  if (waits_beyond(flight) && capture == 0) {
     TUTTI_TRY(on.record(gates_[device]));
     CudaGate::of_process().note(this, devices_[device].gpu->ordinal(), &gates_[device]);
   }
@@ -205,7 +208,7 @@ Status CudaLauncher::launch(CudaFlight& flight, std::vector<CudaPart>& parts, cu
     TUTTI_ASSIGN_OR_RETURN(flight.done[device], gpu::make_event(devices_[device].gpu));
   }
   // All that may fail comes before the first kernel, which the others would leave waiting.
-  const bool several = flight.devices.size() > 1;
+  const bool several = waits_beyond(flight);
   const std::unique_lock<std::mutex> inside = several ? CudaGate::of_process().enter() : std::unique_lock<std::mutex>();
   for (const size_t device : flight.devices) {
     TUTTI_ASSIGN_OR_RETURN(const int places, places_for(grids[device], device, proto, threads, shared_bytes));
@@ -258,6 +261,124 @@ Status CudaLauncher::retire(const std::function<void(CudaFlight&)>& ended) {
 }
 
 void CudaLauncher::ask() { store_relaxed(control_->ask, control_->ask + 1); }
-void CudaLauncher::stop() { store_relaxed(control_->end, uint64_t{1}); }
+
+// Stepped: streams wait for words, which no kernel would write any more. Peers that have not ended yet may write lower
+// ones again; who stops does so until nothing flies.
+void CudaLauncher::stop() {
+  store_relaxed(control_->end, uint64_t{1});
+  constexpr uint64_t kLetGo = uint64_t{1} << 62;  // above all positions, also in the modular order of stream waits
+  for (uint64_t i = 0; words_ != nullptr && i < word_count_; ++i) {
+    auto& word = reinterpret_cast<cuda::PeerArena::Words*>(words_)[i];
+    store_release(word.head.value, kLetGo);
+    store_release(word.tail.value, kLetGo);
+  }
+}
+
+// ---- stepped ----
+
+const cuda::StepWait* CudaLauncher::waiting(const CudaFlight& flight) const {
+  if (flight.waits.empty()) return nullptr;
+  const Result<bool> begun = gpu::reached(devices_[flight.devices.front()].gpu, flight.begun);
+  if (!begun.ok() || !*begun) return nullptr;
+  const auto unmet = std::find_if(flight.waits.begin(), flight.waits.end(), [this](const cuda::StepWait& one) {
+    return load_relaxed(*reinterpret_cast<const uint64_t*>(words_ + one.at)) < one.least;
+  });
+  return unmet == flight.waits.end() ? nullptr : &*unmet;
+}
+
+// The parts of a group as one launch.
+void CudaLauncher::gather(CudaStepGroup& group, CudaFlight& flight) const {
+  cuda::CudaWork* at = group.launch.few;
+  if (group.parts.size() > static_cast<size_t>(cuda::kFewWorks))
+    group.launch.works = at = flight.take<cuda::CudaWork>(group.parts.size());
+  for (CudaPart* part : group.parts) {
+    part->work.first_block = group.blocks;
+    group.blocks += part->blocks;
+    *at++ = part->work;
+  }
+  group.launch.work_count = static_cast<uint32_t>(group.parts.size());
+  group.launch.begins = 1;
+}
+
+Status CudaLauncher::put_turn(CudaStepGroup& group, const cuda::StepTurn& turn, const gpu::CudaStream& on,
+                              size_t device, CudaFlight& flight, unsigned threads, unsigned shared_bytes) {
+  for (const cuda::StepWait& wait : turn.waits)
+    TUTTI_TRY(on.wait_value(reinterpret_cast<uintptr_t>(words_on_gpu_ + wait.at), wait.least));
+  flight.waits.insert(flight.waits.end(), turn.waits.begin(), turn.waits.end());
+  group.launch.moves = turn.moves;
+  TUTTI_TRY(cuda::launch(*devices_[device].kernels, cuda::KernelProto::Simple, on, group.blocks, threads, shared_bytes,
+                         group.launch));
+  group.launch.begins = 0;
+  return {};
+}
+
+// A stream holds about a thousand launches; one more would wait in the driver, where no failure could end it.
+Status CudaLauncher::pace(uint64_t turns, const gpu::CudaStream& on, const std::function<Status()>& goes_on) {
+  constexpr uint64_t kTurns = 128;
+  constexpr auto kPause = std::chrono::microseconds(50);
+  if (turns % kTurns != 0) return {};
+  gpu::OwnedEvent& pace = paces_[turns / kTurns % 2];
+  if (!pace) {
+    TUTTI_ASSIGN_OR_RETURN(pace, gpu::make_event(on.device()));
+  }
+  while (turns >= 2 * kTurns) {
+    TUTTI_ASSIGN_OR_RETURN(const bool there, gpu::reached(on.device(), pace));
+    if (there) break;
+    TUTTI_TRY(goes_on());
+    std::this_thread::sleep_for(kPause);
+  }
+  return on.record(pace);
+}
+
+Status CudaLauncher::put_steps(std::vector<CudaStepGroup>& groups, const gpu::CudaStream& on, size_t device,
+                               CudaFlight& flight, unsigned threads, unsigned shared_bytes,
+                               const std::function<Status()>& goes_on) {
+  uint64_t turns = 0;
+  for (bool more = true; more;) {
+    more = false;
+    for (CudaStepGroup& group : groups) {
+      const cuda::StepTurn turn = cuda::next_turn(group.walks, positions_);
+      if (turn.moves == 0) continue;
+      more = true;
+      TUTTI_TRY(put_turn(group, turn, on, device, flight, threads, shared_bytes));
+      TUTTI_TRY(pace(++turns, on, goes_on));
+    }
+  }
+  return {};
+}
+
+Status CudaLauncher::launch_stepped(CudaFlight& flight, std::vector<CudaPart>& parts,
+                                    std::vector<CudaStepGroup>& groups, unsigned threads, unsigned shared_bytes,
+                                    const std::function<Status()>& goes_on) {
+  const size_t device = parts.front().device;
+  TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, capture_of(parts));
+  if (capture)
+    return invalid_usage(
+        "calls on GPUs that several processes share cannot be captured: their streams wait for values that other "
+        "processes write; give each process a GPU of its own, or drive all ranks from one process");
+  Grid grid = std::move(cut(flight, parts)[device]);
+  for (CudaStepGroup& group : groups) gather(group, flight);
+  flight.devices.push_back(device);
+  for (gpu::OwnedEvent* const event : {&flight.done[device], &flight.begun}) {
+    if (*event) continue;
+    TUTTI_ASSIGN_OR_RETURN(*event, gpu::make_event(devices_[device].gpu));
+  }
+  const gpu::CudaStream on = stream(device, grid.stream);
+  TUTTI_TRY(wait_for_work_before(grid, device, 0));
+  TUTTI_TRY(on.record(flight.begun));
+  flight.since = CudaFlight::Clock::now();
+  Status status = put_steps(groups, on, device, flight, threads, shared_bytes, goes_on);
+  if (!status.ok()) stop();  // the positions are not those of the ends any more
+  Status marked = on.record(flight.done[device]);
+  if (marked.ok()) {
+    tails_[device] = {&flight.done[device], 0};
+    marked = order_after(grid, device, flight);
+  }
+  const Status kept = keep(flight, std::nullopt);
+  for (const Status& one : {marked, kept}) {
+    if (status.ok()) status = one;
+  }
+  return status;
+}
 
 }  // namespace tutti

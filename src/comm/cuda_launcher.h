@@ -19,6 +19,7 @@
 
 #include "exec/cuda/device_store.h"
 #include "exec/cuda/loaded_kernels.h"
+#include "exec/cuda/stepped.h"
 #include "exec/cuda/work.h"
 #include "gpu/cuda_stream.h"
 #include "health/board.h"
@@ -31,7 +32,6 @@ struct TeamDevice {
   std::unique_ptr<cuda::DeviceStore> store;
   std::shared_ptr<const cuda::LoadedKernels> kernels;
   gpu::OwnedStream side;  // for launches whose ranks' streams all belong to other threads
-  int multiprocessors = 1;
   std::vector<int> ranks;
 };
 
@@ -54,6 +54,8 @@ struct CudaFlight {
   uint64_t* reports = nullptr;
   uint32_t report_count = 0;
   std::vector<Note> notes;
+  gpu::OwnedEvent begun;               // stepped: the work before has ended; made when first needed
+  std::vector<cuda::StepWait> waits;   // stepped: all, in the stream's order
   std::shared_ptr<std::atomic<bool>> graph_gone;  // captured: set when the graph and all made of it are gone
   Clock::time_point since;
 
@@ -75,10 +77,18 @@ struct CudaPart {
   cuda::CudaWork work;  // without its place in the grid, control and reports
 };
 
+// Blocks of some parts of a call that make their steps together (stepped.h).
+struct CudaStepGroup {
+  std::vector<CudaPart*> parts;
+  std::vector<cuda::StepWalk> walks;  // of the parts' blocks
+  cuda::CudaLaunch launch;            // made by the launcher
+  uint32_t blocks = 0;
+};
+
 class CudaLauncher {
  public:
-  // `devices` outlive this. The control word is made here.
-  static Result<std::unique_ptr<CudaLauncher>> create(std::vector<TeamDevice>& devices);
+  // `devices` outlive this. The control word is made here. `waits_for_others`: for ranks of other processes.
+  static Result<std::unique_ptr<CudaLauncher>> create(std::vector<TeamDevice>& devices, bool waits_for_others);
   ~CudaLauncher();
 
   // The capture that `streams` are part of: all of the same, or none of any.
@@ -90,10 +100,26 @@ class CudaLauncher {
   Status launch(CudaFlight& flight, std::vector<CudaPart>& parts, cuda::KernelProto proto, unsigned threads,
                 unsigned shared_bytes, const std::optional<gpu::CudaCapture>& capture);
 
+  // Stepped: the words that streams wait for, in memory of the host, and as the GPU sees them.
+  void use_words(std::byte* words, std::byte* on_gpu, const cuda::PeerArena& arena) {
+    words_ = words;
+    words_on_gpu_ = on_gpu;
+    positions_ = cuda::StepPositions(arena);
+    word_count_ = arena.connections();
+  }
+  // One call of the only rank of this process, or the messages of a group; the groups take turns. While the stream has
+  // as much to do as is put there at once this waits, and asks `goes_on`.
+  Status launch_stepped(CudaFlight& flight, std::vector<CudaPart>& parts, std::vector<CudaStepGroup>& groups,
+                        unsigned threads, unsigned shared_bytes, const std::function<Status()>& goes_on);
+  // Stepped: what the flight's stream waits for, if it has come that far.
+  const cuda::StepWait* waiting(const CudaFlight& flight) const;
+
   // Flights that have ended are given to `ended` and used again. An error of the device ends all.
   Status retire(const std::function<void(CudaFlight&)>& ended);
   // On its way: its reports may be read. Null: all have ended.
   const CudaFlight* oldest() const { return flying_.empty() ? nullptr : flying_.front(); }
+  // Something is on its way, or may be replayed at any moment.
+  bool busy() const { return !flying_.empty() || !captured_.empty(); }
   // What waits in kernels says so in its reports.
   void ask();
   // All kernels of the communicator that wait end, now and later. Any thread.
@@ -116,8 +142,8 @@ class CudaLauncher {
     uint32_t blocks = 0;
   };
 
-  explicit CudaLauncher(std::vector<TeamDevice>& devices)
-      : devices_(devices), tails_(devices.size()), joins_(devices.size()), gates_(devices.size()) {}
+  CudaLauncher(std::vector<TeamDevice>& devices, bool waits_for_others)
+      : devices_(devices), waits_for_others_(waits_for_others), tails_(devices.size()), joins_(devices.size()), gates_(devices.size()) {}
   std::vector<Grid> cut(CudaFlight& flight, std::vector<CudaPart>& parts) const;
   gpu::CudaStream stream(size_t device, gpu::CudaStreamHandle handle) const { return {devices_[device].gpu, handle}; }
   // Blocks that the device holds at once; an error if the grid has more.
@@ -125,17 +151,29 @@ class CudaLauncher {
                          unsigned shared_bytes) const;
   Status wait_for_work_before(const Grid& grid, size_t device, uint64_t capture);
   Status order_after(const Grid& grid, size_t device, const CudaFlight& flight) const;
+  bool waits_beyond(const CudaFlight& flight) const { return waits_for_others_ || flight.devices.size() > 1; }
   Status pass_gate(const Grid& grid, size_t device, int places, bool captured);
   Status put(Grid& grid, size_t device, CudaFlight& flight, cuda::KernelProto proto, unsigned threads,
              unsigned shared_bytes, uint64_t capture, bool& begun);
+  void gather(CudaStepGroup& group, CudaFlight& flight) const;
+  Status put_turn(CudaStepGroup& group, const cuda::StepTurn& turn, const gpu::CudaStream& on, size_t device,
+                  CudaFlight& flight, unsigned threads, unsigned shared_bytes);
+  Status pace(uint64_t turns, const gpu::CudaStream& on, const std::function<Status()>& goes_on);
+  Status put_steps(std::vector<CudaStepGroup>& groups, const gpu::CudaStream& on, size_t device, CudaFlight& flight,
+                   unsigned threads, unsigned shared_bytes, const std::function<Status()>& goes_on);
   Status keep(CudaFlight& flight, const std::optional<gpu::CudaCapture>& capture);
 
   std::vector<TeamDevice>& devices_;
+  const bool waits_for_others_;
   gpu::PinnedMemory control_memory_;
   cuda::CudaControl* control_ = nullptr;
   std::vector<Tail> tails_;             // by device
   std::vector<gpu::OwnedEvent> joins_;  // by device: recorded on one stream, waited for by another, then free again
   std::vector<gpu::OwnedEvent> gates_;  // by device: what other communicators wait for (CudaGate)
+  std::byte *words_ = nullptr, *words_on_gpu_ = nullptr;
+  uint64_t word_count_ = 0;
+  cuda::StepPositions positions_;
+  gpu::OwnedEvent paces_[2];                          // stepped: how far a long call has come
   std::vector<std::unique_ptr<CudaFlight>> flights_;  // all there are
   std::deque<CudaFlight*> flying_;
   std::vector<CudaFlight*> captured_, resting_;

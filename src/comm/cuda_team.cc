@@ -8,6 +8,7 @@
 #include "base/env.h"
 #include "base/fork.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "comm/communicator.h"
 #include "gpu/cuda_peers.h"
 
@@ -39,75 +40,149 @@ constexpr uint64_t kLeastShare = 32 << 10;
 
 // Bytes of device memory that a byte moved through a slot touches: read, written, read, written.
 constexpr double kTouches = 4;
-// GB/s where nothing better is known: the slowest memory of a GPU that CUDA 12 runs on moves more. Between GPUs: a PCIe
-// slot of the fourth generation.
-constexpr double kUnknownMemory = 300, kBetweenGpus = 20;
+// GB/s between GPUs, where nothing better is known: a PCIe slot of the fourth generation. Through memory of the host
+// the kernel that reads a slot waits for each of its loads.
+constexpr double kBetweenGpus = 20, kThroughHost = 8;
 
-double memory_gbps(const gpu::CudaContextOwner& device) {
-  constexpr int kMemoryClockKhz = 36, kMemoryBusBits = 37;
-  const double peak = 2.0 * device.attribute(kMemoryClockKhz) * 1e3 * device.attribute(kMemoryBusBits) / 8 * 1e-9;
-  return peak > 0 ? peak : kUnknownMemory;
-}
+// Memory that a rank shares with other processes, at most, which bounds its channels: of its GPU; of the host, for all.
+constexpr uint64_t kMostArena = 128 << 20, kMostHostArenas = 256 << 20;
+
+// While calls are on their way to ranks of other processes: between two looks, and two questions to the kernel who is
+// alive (Health::kDeathMs).
+constexpr auto kWatchEvery = std::chrono::milliseconds(10), kAskPeersEvery = std::chrono::milliseconds(50);
 
 }  // namespace
 
-Result<std::shared_ptr<CudaTeam>> CudaTeam::join(const std::string& tag, const std::vector<int>& devices) {
+Result<std::shared_ptr<CudaTeam>> CudaTeam::join(const Options& options) {
+  const std::string tag(reinterpret_cast<const char*>(options.tag.bytes.data()), options.tag.bytes.size());
   Registry& all = registry();
   std::shared_ptr<CudaTeam> team;  // outlives the lock: its destructor takes it too
   const std::lock_guard lock(all.mutex);
   if (const auto known = all.teams.find(tag); known != all.teams.end()) team = known->second.lock();
   if (team == nullptr) {
-    team.reset(new CudaTeam(tag, static_cast<int>(devices.size())));
-    TUTTI_TRY(team->create(devices));
+    team.reset(new CudaTeam(tag, options));
+    TUTTI_TRY(team->create(options));
     all.teams[tag] = team;
   }
   return team;
 }
 
-void CudaTeam::enter(int rank, Communicator& comm) {
+Status CudaTeam::enter(int rank, Communicator& comm) {
   const std::lock_guard lock(mutex_);
   comms_[index(rank)] = &comm;
+  if (!seats_.several_processes() || watcher_.joinable()) return {};
+  message_summary_ = comm.summary();
+  message_summary_.protocols = "simple";
+  TUTTI_ASSIGN_OR_RETURN(watcher_, start_thread("tutti-cuda", "a thread that looks after GPU calls", [this] {
+                           watch();
+                         }));
+  return {};
 }
 
 CudaTeam::~CudaTeam() {
+  if (watcher_.joinable()) {
+    {
+      const std::lock_guard lock(mutex_);
+      watch_ends_ = true;
+      watch_wakes_.notify_all();
+    }
+    watcher_.join();
+  }
   Registry& all = registry();
   const std::lock_guard lock(all.mutex);
   const auto at = all.teams.find(tag_);
   if (at != all.teams.end() && at->second.expired()) all.teams.erase(at);
 }
 
-Status CudaTeam::create(const std::vector<int>& ordinals) {
+Status CudaTeam::create(const Options& options) {
   TUTTI_ASSIGN_OR_RETURN(const gpu::CudaRun* const cuda, gpu::load_cuda(env().cuda_library));
   const gpu::AllowedWhileCapturing allowed(*cuda);
+  device_index_.resize(comms_.size());
+  stores_.resize(comms_.size());
+  barrier_words_.resize(comms_.size());
   std::map<int, size_t> places;
-  for (size_t rank = 0; rank < ordinals.size(); ++rank) {
-    const auto [at, fresh] = places.emplace(ordinals[rank], devices_.size());
+  for (const int rank : locals_) {
+    const int ordinal = seats_.of(rank).ordinal;
+    const auto [at, fresh] = places.emplace(ordinal, devices_.size());
     if (fresh) {
       TeamDevice made;
-      TUTTI_ASSIGN_OR_RETURN(made.gpu, gpu::CudaContextOwner::retain(*cuda, ordinals[rank]));
+      TUTTI_ASSIGN_OR_RETURN(made.gpu, gpu::CudaContextOwner::retain(*cuda, ordinal));
       TUTTI_ASSIGN_OR_RETURN(made.kernels, cuda::LoadedKernels::on(made.gpu));
       TUTTI_ASSIGN_OR_RETURN(made.store, cuda::DeviceStore::create(made.gpu));
       TUTTI_ASSIGN_OR_RETURN(made.side, gpu::make_stream(made.gpu));
-      made.multiprocessors = std::max(made.gpu->attribute(gpu::kCudaMultiprocessors), 1);
       devices_.push_back(std::move(made));
     }
-    devices_[at->second].ranks.push_back(static_cast<int>(rank));
-    device_index_.push_back(at->second);
+    devices_[at->second].ranks.push_back(rank);
+    device_index_[index(rank)] = at->second;
   }
-  for (const size_t at : device_index_) stores_.push_back(devices_[at].store.get());
-  TUTTI_TRY(open_peers());
-  TUTTI_ASSIGN_OR_RETURN(launcher_, CudaLauncher::create(devices_));
-  const uint64_t n = ordinals.size();
-  simple_bytes_ = env().buffer_bytes > 0 ? env().buffer_bytes : std::clamp(kSlotsOfRank / n, kLeastSlots, kMostSlots);
-  ends_ = std::make_unique<cuda::CudaEnds>(stores_, cuda::CudaEnds::Sizes{simple_bytes_, kLLPayloadBytes, kLineSlots});
+  for (const int rank : locals_) stores_[index(rank)] = devices_[device_index_[index(rank)]].store.get();
+  if (!seats_.through_host()) TUTTI_TRY(open_peers());
+  TUTTI_ASSIGN_OR_RETURN(launcher_, CudaLauncher::create(devices_, seats_.several_processes()));
+  choose_sizes();
+  if (linked()) {
+    TUTTI_TRY(create_links(options));
+  } else {
+    ends_ = std::make_unique<cuda::CudaEnds>(stores_, sizes());
+  }
   scratch_ = std::make_unique<cuda::ScratchMemory>(stores_);
-  for (cuda::DeviceStore* store : stores_) {
+  for (const int rank : locals_) {
+    cuda::DeviceStore* const store = stores_[index(rank)];
     TUTTI_ASSIGN_OR_RETURN(std::byte* const word, store->take(sizeof(uint64_t)));
     TUTTI_TRY(store->zero(word, sizeof(uint64_t)));
-    barrier_words_.push_back(word);
+    barrier_words_[index(rank)] = word;
   }
   TUTTI_TRY(finish_stores());
   make_fabric();
+  return {};
+}
+
+// How many channels, and how much memory each connection has. Alike on all ranks.
+void CudaTeam::choose_sizes() {
+  constexpr int kParts = 2;  // of a channel, at most (a tree's ways)
+  const int blocks = seats_.fewest_multiprocessors() / 2 / seats_.most_ranks_on_a_gpu();
+  most_channels_ = std::clamp(blocks / kParts, 1, kMostChannels);
+  most_message_blocks_ = static_cast<uint32_t>(std::max(seats_.fewest_multiprocessors() / 2, 2 * most_channels_));
+  const auto ranks = static_cast<uint64_t>(n());
+  simple_bytes_ = env().buffer_bytes > 0 ? static_cast<uint64_t>(env().buffer_bytes)
+                                         : std::clamp(kSlotsOfRank / ranks, kLeastSlots, kMostSlots);
+  simple_bytes_ = (simple_bytes_ + cuda::DeviceStore::kAlign - 1) / cuda::DeviceStore::kAlign *
+                  cuda::DeviceStore::kAlign;
+  line_slots_ = seats_.stepped() ? 0 : kLineSlots;  // lines are waited for one by one
+  if (!linked()) return;
+  cuda::PeerArena of_channel{n(), 1, simple_bytes_, line_slots_ * ll_slot_bytes(kLLPayloadBytes)};
+  const uint64_t room = seats_.through_host() ? std::min(kMostArena, kMostHostArenas / ranks) : kMostArena;
+  most_channels_ =
+      std::clamp(static_cast<int>(room / of_channel.bytes()), 1, most_channels_);
+}
+
+Status CudaTeam::create_links(const Options& options) {
+  CudaLinks::Options links;
+  links.seats = &seats_;
+  links.process = options.process;
+  links.arena = {n(), most_channels_, simple_bytes_, line_slots_ * ll_slot_bytes(kLLPayloadBytes)};
+  links.secret = options.secret;
+  links.tag = options.tag;
+  for (const TeamDevice& one : devices_) {
+    if (seats_.stepped() && !gpu::stream_values(*one.gpu))
+      return invalid_usage(
+          "CUDA device {} is used by several processes, and its streams cannot wait for values: give each process a "
+          "GPU of its own, or drive all ranks from one process",
+          one.gpu->ordinal());
+    links.devices.push_back({one.gpu, one.store.get(), one.ranks});
+  }
+  TUTTI_ASSIGN_OR_RETURN(links_, CudaLinks::create(std::move(links)));
+  return {};
+}
+
+Status CudaTeam::connect(const std::vector<gpu::CudaIpcHandle>& handles, const Deadline& deadline) {
+  if (links_ == nullptr) return {};
+  TUTTI_TRY(links_->connect(handles, deadline));
+  cuda::CudaEnds::Shared shared = links_->shared();
+  if (seats_.stepped()) {
+    const int me = locals_.front();
+    launcher_->use_words(links_->words(me), links_->words_on_gpu(me), shared.arena);
+  }
+  ends_ = std::make_unique<cuda::CudaEnds>(stores_, sizes(), std::move(shared));
   return {};
 }
 
@@ -135,23 +210,12 @@ static std::string one_kind(const std::vector<TeamDevice>& devices) {
 }
 
 void CudaTeam::make_fabric() {
-  size_t most_ranks = 1;
-  int fewest_multiprocessors = devices_.front().multiprocessors;
-  double gbps = memory_gbps(*devices_.front().gpu);
-  for (const TeamDevice& one : devices_) {
-    most_ranks = std::max(most_ranks, one.ranks.size());
-    fewest_multiprocessors = std::min(fewest_multiprocessors, one.multiprocessors);
-    gbps = std::min(gbps, memory_gbps(*one.gpu));
-  }
-  constexpr int kParts = 2;  // of a channel, at most (a tree's ways)
-  const int blocks = fewest_multiprocessors / 2 / static_cast<int>(most_ranks);
-  most_channels_ = std::clamp(blocks / kParts, 1, kMostChannels);
-  most_message_blocks_ = static_cast<uint32_t>(std::max(fewest_multiprocessors / 2, 2 * most_channels_));
-  const double share = gbps / kTouches / static_cast<double>(most_ranks);
-  const double link = devices_.size() == 1 ? share : std::min(share, kBetweenGpus);
+  const double share = seats_.least_memory_gbps() / kTouches / static_cast<double>(seats_.most_ranks_on_a_gpu());
+  const bool one_gpu = seats_.gpus() == 1;
+  const double link = one_gpu ? share : std::min(share, seats_.through_host() ? kThroughHost : kBetweenGpus);
   fabric_ = {.ranks = n(),
              .domains = 1,
-             .inside = devices_.size() == 1 ? LinkClass::NvLink : LinkClass::Pcie,
+             .inside = one_gpu ? LinkClass::NvLink : LinkClass::Pcie,
              .ring_gbps = link,
              .tree_gbps = link / 2,
              .star_gbps = link,
@@ -168,7 +232,8 @@ void CudaTeam::describe_in(Summary& summary) const {
   summary.single_copy = false;
   summary.ranks_per_core = 1;  // of kernels, which do not share a core
   summary.slot_capacity = simple_bytes_;
-  summary.ll_slots = kLineSlots;
+  summary.ll_slots = line_slots_;
+  if (seats_.stepped()) summary.protocols = "simple";
   summary.most_channels = most_channels_;
   summary.cache_bytes = UINT64_MAX;
 }
@@ -183,6 +248,7 @@ void CudaTeam::stop(const Status& why) {
 void CudaTeam::fail(const Status& why) {
   launcher_->stop();
   if (failure_.ok()) failure_ = why;
+  watch_wakes_.notify_all();
   for (Communicator* comm : comms_) {
     if (comm != nullptr) comm->fail(why);
   }
@@ -209,20 +275,31 @@ Status CudaTeam::look() {
     asked_ = now;
     launcher_->ask();
   }
-  // A launch that waits for other work of its stream is not ours to judge; one whose blocks say that they wait is.
+  // A launch that waits for other work of its stream is not ours to judge; one that waits for ranks is.
   if (env().timeout < 0 || now - oldest->since < std::chrono::milliseconds(env().timeout)) return {};
-  for (const CudaFlight::Note& note : oldest->notes) {
+  const std::optional<Waiting> found = waiting(*oldest);
+  if (!found) return {};
+  fail(remote_error("rank {} waits for rank {} in step {} of {}, on CUDA device {}, for longer than TUTTI_TIMEOUT: "
+                    "does other work of the application fill a device?",
+                    found->note->rank, found->report.peer, found->report.step, describe(found->note->call),
+                    device_of(found->note->rank)));
+  return failure_;
+}
+
+// Under mutex_. The first rank of the call that is known to wait for another.
+std::optional<CudaTeam::Waiting> CudaTeam::waiting(const CudaFlight& flight) const {
+  if (flight.notes.empty()) return std::nullopt;
+  if (const cuda::StepWait* const step = launcher_->waiting(flight); step != nullptr) {
+    const auto number = static_cast<uint32_t>(step->step);
+    return Waiting{&flight.notes.front(), {cuda::Ended::Waiting, step->side, step->peer, number}};
+  }
+  for (const CudaFlight::Note& note : flight.notes) {
     for (uint32_t i = 0; i < note.count; ++i) {
-      const auto report = cuda::Report::of(load_relaxed(oldest->reports[note.first + i]));
-      if (report.ended != cuda::Ended::Waiting) continue;
-      fail(
-          remote_error("rank {} waits for rank {} in step {} of {}, on CUDA device {}, for longer than TUTTI_TIMEOUT: "
-                       "does other work of the application fill a device?",
-                       note.rank, report.peer, report.step, describe(note.call), device_of(note.rank)));
-      return failure_;
+      const auto report = cuda::Report::of(load_relaxed(flight.reports[note.first + i]));
+      if (report.ended == cuda::Ended::Waiting) return Waiting{&note, report};
     }
   }
-  return {};
+  return std::nullopt;
 }
 
 // Under mutex_.
@@ -245,6 +322,50 @@ void CudaTeam::ended(CudaFlight& flight) {
     }
   }
   if (!why.ok()) fail(why);
+}
+
+// Under mutex_. What the boards of ranks in other processes say, and the kernel of their processes.
+Status CudaTeam::look_at_peers() {
+  Communicator* comm = nullptr;
+  for (const int rank : locals_) comm = comms_[index(rank)] != nullptr ? comms_[index(rank)] : comm;
+  if (comm == nullptr) return {};
+  const auto now = CudaFlight::Clock::now();
+  if (now - peers_asked_ >= kAskPeersEvery) {
+    peers_asked_ = now;
+    TUTTI_TRY(comm->ask_peers());
+  }
+  const CudaFlight* const oldest = launcher_->oldest();
+  if (oldest == nullptr || oldest->notes.empty()) return {};
+  const CudaFlight::Note& note = oldest->notes.front();
+  comm = comms_[index(note.rank)];
+  if (comm == nullptr || note.number == 0) return {};
+  StuckCall stuck;
+  stuck.call = note.call;
+  stuck.message = note.message;
+  // What waits for other work of its stream is not late.
+  const std::optional<Waiting> found = waiting(*oldest);
+  if (found) stuck.idle_ms = std::chrono::duration_cast<std::chrono::milliseconds>(now - oldest->since).count();
+  return comm->look_at_stuck(stuck, [&] {
+    return found ? fmt::format("rank {}", found->report.peer) : std::string("other work of its stream");
+  });
+}
+
+void CudaTeam::watch() {
+  std::unique_lock lock(mutex_);
+  while (!watch_ends_) {
+    if (!launcher_->busy()) {
+      watch_wakes_.wait(lock);
+      continue;
+    }
+    (void)look().ok();  // a failure is the communicators'
+    if (failure_.ok()) {
+      const Status found = look_at_peers();
+      if (!found.ok()) fail(found);
+    } else {
+      launcher_->stop();
+    }
+    watch_wakes_.wait_for(lock, kWatchEvery);
+  }
 }
 
 void CudaTeam::drain() {

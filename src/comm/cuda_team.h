@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // CudaTeam: the ranks of one communicator that live in this process, each on a GPU. Brings their calls together and
-// launches each call of all ranks at once (CudaLauncher), so that no kernel waits for something that is still to be
-// launched.
+// launches each call of all of them at once (CudaLauncher), so that no kernel waits for something that is still to be
+// launched here. Of ranks in other processes it knows the memory (CudaLinks), and, while calls are on their way, what
+// their boards say (a thread looks).
 //
 // One object for all ranks, found by the communicator's tag. A thread brings the calls of one rank or of several (a
 // group). What is complete is launched by the thread that brings the last part; a thread whose calls lack those of
@@ -11,7 +12,7 @@
 //   thread of rank 1                                             enqueue: complete, launch both     |
 //
 // Collectives are matched in the order in which each rank calls them; sends and receives by peer and direction, beside
-// them. Calls that do not fit each other are seen here, before anything runs.
+// them. Calls of this process that do not fit each other are seen here, before anything runs.
 // Threads: any; each rank's calls from one thread at a time.
 #pragma once
 
@@ -20,12 +21,15 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <utility>
 #include <vector>
 
 #include "comm/cuda_launcher.h"
+#include "comm/cuda_links.h"
 #include "comm/request.h"
 #include "exec/cuda/placed_plan.h"
 #include "plan/fabric.h"
@@ -39,11 +43,23 @@ struct CudaSubmission;
 
 class CudaTeam {
  public:
-  // Local: every rank calls it, with the ordinals of all ranks' devices. Makes what all share when the first comes.
-  static Result<std::shared_ptr<CudaTeam>> join(const std::string& tag, const std::vector<int>& devices);
+  struct Options {
+    CudaSeats seats;
+    int process = 0;  // mine
+    Secret secret;
+    CommTag tag;
+  };
+  // Local: every rank calls it. Makes what all share when the first comes.
+  static Result<std::shared_ptr<CudaTeam>> join(const Options& options);
   ~CudaTeam();
+  // What ranks of other processes need of `rank`, and theirs by rank. One rank of the process connects, before any
+  // enters, and blocks until the other processes do.
+  gpu::CudaIpcHandle handle_of(int rank) const {
+    return links_ != nullptr ? links_->handle_of(rank) : gpu::CudaIpcHandle();
+  }
+  Status connect(const std::vector<gpu::CudaIpcHandle>& handles, const Deadline& deadline);
   // The rank can be called from now on, until it leaves.
-  void enter(int rank, Communicator& comm);
+  Status enter(int rank, Communicator& comm);
 
   int device_of(int rank) const { return devices_[device_index_[static_cast<size_t>(rank)]].gpu->ordinal(); }
   // What the planner has to know.
@@ -79,9 +95,19 @@ class CudaTeam {
   };
   friend struct CudaSubmission;
   using Set = std::vector<Pending*>;
-  struct Message {
-    Pending *send, *receive;
+  struct Message {  // one half is null where its rank is in another process
+    Pending *send = nullptr, *receive = nullptr;
     const cuda::PlacedPlan *send_plan = nullptr, *receive_plan = nullptr;
+    const Request& request() const { return (send != nullptr ? send : receive)->call.request; }
+    uint32_t blocks() const {
+      return (send_plan != nullptr ? send_plan->block_count : 0) +
+             (receive_plan != nullptr ? receive_plan->block_count : 0);
+    }
+    template <class Each>
+    void for_halves(Each each) const {
+      if (send != nullptr) each(*send, send_plan);
+      if (receive != nullptr) each(*receive, receive_plan);
+    }
   };
   struct Lane {  // messages of one ordered pair
     std::deque<Pending*> sends, receives;
@@ -91,10 +117,21 @@ class CudaTeam {
     int device;
   };
 
-  CudaTeam(std::string tag, int n) : tag_(std::move(tag)), comms_(static_cast<size_t>(n)), queues_(comms_.size()) {}
-  Status create(const std::vector<int>& devices);
+  CudaTeam(std::string tag, const Options& options)
+      : tag_(std::move(tag)),
+        seats_(options.seats),
+        locals_(seats_.ranks_of(options.process)),
+        comms_(static_cast<size_t>(seats_.n())),
+        queues_(comms_.size()) {}
+  Status create(const Options& options);
+  Status create_links(const Options& options);
   Status open_peers();
+  void choose_sizes();
   void make_fabric();
+  bool linked() const { return seats_.several_processes() || seats_.through_host(); }
+  bool is_here(int rank) const { return stores_[index(rank)] != nullptr; }
+  Communicator& first_comm() const { return *comms_[index(locals_.front())]; }
+  cuda::CudaEnds::Sizes sizes() const { return {simple_bytes_, kLLPayloadBytes, line_slots_}; }
   size_t index(int rank) const { return static_cast<size_t>(rank); }
   TeamDevice& device(int rank) { return devices_[device_index_[index(rank)]]; }
   int n() const { return static_cast<int>(comms_.size()); }
@@ -107,6 +144,8 @@ class CudaTeam {
   void launched(Pending& pending, const CudaFlight* flight, const CudaSubmission& mine, const Status& status);
   Status check_alike(const Set& set) const;
   void match_messages(CudaSubmission& mine);
+  Status check_alike(const Message& message) const;
+  Status plan_message(Message& message);
   Status launch_collective(Set& set, CudaFlight*& flight);
   Status launch_messages(std::vector<Message>& wave, CudaFlight*& flight);
   Status copy_to_self(Message& message);
@@ -122,16 +161,31 @@ class CudaTeam {
   std::string missing_for(const CudaSubmission& submission, bool& gone) const;
   void fail(const Status& why);
   void withdraw(CudaSubmission& submission);
+  Status look_at_peers();
+  struct Waiting {
+    const CudaFlight::Note* note;
+    cuda::Report report;
+  };
+  std::optional<Waiting> waiting(const CudaFlight& flight) const;
+  Result<Plan> stepped_plan(const Summary& summary, const Shape& shape, const ScheduleArgs& args) const;
+  Status launch_in_steps(CudaFlight& flight, std::vector<CudaPart>& parts, std::vector<CudaStepGroup>& groups,
+                         unsigned threads, unsigned shared_bytes);
+  void add_walks(CudaStepGroup& group, CudaPart& part, const cuda::PlacedPlan& plan) const;
+
+  void watch();  // in its thread
 
   const std::string tag_;
+  const CudaSeats seats_;
+  const std::vector<int> locals_;  // ranks of this process
   std::mutex mutex_;
   std::condition_variable changed_;
   Status failure_;
   std::vector<Communicator*> comms_;  // by rank; null: not there, or gone
   std::vector<bool> left_ = std::vector<bool>(comms_.size());
   std::vector<TeamDevice> devices_;
+  std::unique_ptr<CudaLinks> links_;        // null: all connections are in the stores
   std::vector<size_t> device_index_;        // by rank
-  std::vector<cuda::DeviceStore*> stores_;  // by rank
+  std::vector<cuda::DeviceStore*> stores_;  // by rank; null: of another process
   std::vector<std::byte*> barrier_words_;   // by rank
   std::unique_ptr<cuda::CudaEnds> ends_;
   std::unique_ptr<cuda::ScratchMemory> scratch_;
@@ -144,8 +198,13 @@ class CudaTeam {
   Fabric fabric_;
   int most_channels_ = 1;
   uint32_t most_message_blocks_ = 2;  // of one launch on one device
-  uint64_t simple_bytes_ = 0;
+  uint64_t simple_bytes_ = 0, line_slots_ = 0;
+  Summary message_summary_;  // where ranks are in several processes: all messages by one protocol
   CudaFlight::Clock::time_point asked_{};
+  std::thread watcher_;
+  std::condition_variable watch_wakes_;
+  bool watch_ends_ = false;
+  CudaFlight::Clock::time_point peers_asked_{};
 };
 
 }  // namespace tutti

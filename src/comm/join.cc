@@ -47,6 +47,7 @@ struct MachineFacts {
   std::string cpu_vendor;
   std::vector<LocalInterface> interfaces;  // by which others may reach it
   int32_t device = kCpuDevice;
+  CudaSeat seat;  // of a rank on a GPU
 
   static MachineFacts read(int device) {
     MachineFacts facts;
@@ -54,6 +55,7 @@ struct MachineFacts {
     if (auto found = usable_interfaces(); found.ok()) facts.interfaces = std::move(*found);
     if (facts.interfaces.size() > kMaxAddresses) facts.interfaces.resize(kMaxAddresses);  // no more are offered
     facts.device = device;
+    if (device >= 0) facts.seat = find_seat(device);
     facts.cpu_vendor = tutti::cpu_vendor();
     const long l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
     facts.cache_bytes = l2 > 0 ? static_cast<uint64_t>(l2) : 1 << 20;
@@ -81,6 +83,10 @@ struct MachineFacts {
       one.address.encode(writer);
     }
     writer.number(device);
+    if (device >= 0) {
+      writer.sized(std::as_bytes(std::span(&seat.gpu, 1)));
+      writer.sized(std::as_bytes(std::span(seat.unreachable)));
+    }
     return writer.take();
   }
   static Result<MachineFacts> decode(std::span<const std::byte> bytes) {
@@ -96,9 +102,22 @@ struct MachineFacts {
       facts.interfaces.push_back({std::move(name), SocketAddress::decode(reader)});
     }
     facts.device = reader.number<int32_t>();
-    if (!reader.finished()) return error(Code::InternalError, "a rank's machine facts are malformed");
+    if (facts.device >= 0 && !decode_seat(reader, facts)) return malformed();
+    if (!reader.finished()) return malformed();
     for (const std::byte byte : mask) facts.cpu_mask.push_back(static_cast<uint8_t>(byte));
     return facts;
+  }
+  static Status malformed() { return error(Code::InternalError, "a rank's machine facts are malformed"); }
+  static bool decode_seat(ByteReader& reader, MachineFacts& facts) {
+    facts.seat.ordinal = facts.device;
+    const std::span<const std::byte> gpu = reader.sized(sizeof facts.seat.gpu);
+    constexpr size_t kMostGpus = 1024;
+    const std::span<const std::byte> others = reader.sized(kMostGpus * sizeof(CudaUuidBytes));
+    if (gpu.size() != sizeof facts.seat.gpu || others.size() % sizeof(CudaUuidBytes) != 0) return false;
+    std::memcpy(&facts.seat.gpu, gpu.data(), gpu.size());
+    facts.seat.unreachable.resize(others.size() / sizeof(CudaUuidBytes));
+    std::memcpy(facts.seat.unreachable.data(), others.data(), others.size());
+    return true;
   }
   // The interface that has the address, whatever its port; empty: not one of these.
   std::string_view interface_of(const SocketAddress& address) const {
@@ -403,10 +422,11 @@ struct Preparation {
 };
 
 // What each rank said in the exchange of step 3: an offer of memory and a graph, empty but from the leaders of hosts;
-// and its RDMA ports.
+// its RDMA ports; and the handle of its GPU's memory.
 Status read_words(const std::vector<Bytes>& words, std::vector<Offer>& offers, std::vector<Bytes>& graphs,
-                  std::vector<Bytes>& ports) {
+                  std::vector<Bytes>& ports, std::vector<gpu::CudaIpcHandle>& handles) {
   offers.resize(words.size());
+  handles.resize(words.size());
   for (size_t rank = 0; rank < words.size(); ++rank) {
     ByteReader reader(words[rank]);
     const std::span<const std::byte> offer = reader.sized(sizeof(Offer));
@@ -415,34 +435,47 @@ Status read_words(const std::vector<Bytes>& words, std::vector<Offer>& offers, s
     const std::span<const std::byte> its_ports = reader.sized(kMostWord);
     ports.emplace_back(its_ports.begin(), its_ports.end());
     if (offer.size() == sizeof(Offer)) std::memcpy(&offers[rank], offer.data(), sizeof(Offer));
-    if (!reader.finished() || offer.size() != sizeof(Offer))
+    const std::span<const std::byte> handle = reader.sized(sizeof(gpu::CudaIpcHandle));
+    if (handle.size() == sizeof(gpu::CudaIpcHandle)) std::memcpy(&handles[rank], handle.data(), handle.size());
+    if (!reader.finished() || offer.size() != sizeof(Offer) || handle.size() != sizeof(gpu::CudaIpcHandle))
       return error(Code::InternalError, "rank {} sent a malformed offer during initialisation", rank);
   }
   return {};
 }
 
-// The devices of the ranks: empty if all are on the CPU.
-Result<std::vector<int>> devices_of(const Bootstrap& bootstrap, const std::vector<MachineFacts>& machines) {
+// Where the ranks sit: empty if all are on the CPU.
+Result<CudaSeats> seats_of(const Bootstrap& bootstrap, const std::vector<MachineFacts>& machines, const Hosts& hosts) {
   const std::vector<Member>& members = bootstrap.members();
   const auto me = static_cast<size_t>(bootstrap.rank());
   const int mine = machines[me].device;
-  std::vector<int> devices;
+  std::vector<CudaSeat> found;
   for (size_t rank = 0; rank < machines.size(); ++rank) {
     const int device = machines[rank].device;
     if ((device < 0) != (mine < 0))
       return invalid_usage("{} is on {} but {} on {}: put all ranks of a communicator on CUDA devices, or none",
                            members[me].text(), mine < 0 ? "the CPU" : "a CUDA device", members[rank].text(),
                            device < 0 ? "the CPU" : "a CUDA device");
-    devices.push_back(device);
+    found.push_back(machines[rank].seat);
   }
-  if (mine < 0) return std::vector<int>();
-  for (const Member& member : members) {
-    if (!member.same_process(members[me]))
-      return invalid_usage("{} and {} are on CUDA devices in different processes, which this version does not connect: "
-                           "drive all ranks from one process (tuttiCommInitAll, or a thread for each)",
-                           members[me].text(), member.text());
+  if (mine < 0) return CudaSeats();
+  CudaSeats seats(std::move(found), members);
+  if (!seats.several_processes()) return seats;
+  if (hosts.all().size() > 1)
+    return invalid_usage("the ranks are on CUDA devices of {} hosts, which this version does not connect: keep the GPUs "
+                         "of a communicator on one host",
+                         hosts.all().size());
+  if (!hosts.share_memory(hosts.of(bootstrap.rank())))
+    return invalid_usage(
+        "ranks on CUDA devices in different processes need shared memory: TUTTI_TRANSPORTS (or the configuration) "
+        "excludes shm");
+  for (const int process : seats.processes()) {
+    if (seats.stepped() && seats.ranks_of(process).size() > 1)
+      return invalid_usage(
+          "{} and others are driven by one process, while several processes share a GPU: where processes share GPUs, "
+          "each drives one rank; or drive all ranks from one process",
+          members[static_cast<size_t>(process)].text());
   }
-  return devices;
+  return seats;
 }
 
 // All ranks have to derive the same view of the job, or they would plan differently.
@@ -574,15 +607,15 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
     machines.push_back(std::move(decoded));
   }
   // What one rank finds wrong here all find; of its GPU each learns for itself.
-  TUTTI_ASSIGN_OR_RETURN(const std::vector<int> devices, devices_of(bootstrap, machines));
+  const Hosts hosts(bootstrap.members(), allowed);
+  TUTTI_ASSIGN_OR_RETURN(const CudaSeats seats, seats_of(bootstrap, machines, hosts));
   Status on_device;
-  if (!devices.empty()) {
-    const std::string team(reinterpret_cast<const char*>(tag.data()), tag.size());
-    Result<std::shared_ptr<CudaTeam>> joined = CudaTeam::join(team, devices);
+  if (!seats.empty()) {
+    Result<std::shared_ptr<CudaTeam>> joined =
+        CudaTeam::join({seats, seats.of(rank_).process, bootstrap.secret(), bootstrap.tag()});
     on_device = joined.status();
     if (joined.ok()) cuda_ = std::move(*joined);
   }
-  const Hosts hosts(bootstrap.members(), allowed);
   const std::vector<int>& here = hosts.of(rank_);
   summary.hosts = static_cast<int>(hosts.all().size());
   summary.mapped = n_ == 1 || (summary.hosts == 1 && hosts.share_memory(here));
@@ -612,11 +645,14 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
     const Result<const Bytes*> graph = rank_ == here.front() ? JobGraph::this_host() : nullptr;
     word.sized(graph.ok() && *graph != nullptr ? **graph : Bytes());
     word.sized(preparation.ports());
+    const gpu::CudaIpcHandle handle = cuda_ != nullptr ? cuda_->handle_of(rank_) : gpu::CudaIpcHandle();
+    word.sized(std::as_bytes(std::span(&handle, 1)));
     const Status prepared = begun.ok() ? graph.status() : begun;
     TUTTI_ASSIGN_OR_RETURN(const std::vector<Bytes> words, exchange(bootstrap, prepared, word.bytes()));
     std::vector<Offer> offers;
     std::vector<Bytes> graphs, ports;
-    TUTTI_TRY(read_words(words, offers, graphs, ports));
+    std::vector<gpu::CudaIpcHandle> handles;
+    TUTTI_TRY(read_words(words, offers, graphs, ports, handles));
     // All ranks plan alike, whoever of them is reached over RDMA in the end.
     if (std::any_of(ports.begin(), ports.end(), [](const Bytes& one) { return !one.empty(); })) {
       TUTTI_ASSIGN_OR_RETURN(const TransportLimits limits, RdmaTransport::limits_for(n_, env().buffer_bytes));
@@ -630,6 +666,9 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
     Status finished = preparation.reach(bootstrap, hosts, allowed, ports);
     if (finished.ok()) finished = preparation.finish(offers, here.front(), deadline);
     if (finished.ok()) finished = preparation.check_nics(bootstrap, nics);
+    // The first rank of each process, for all of them.
+    if (finished.ok() && cuda_ != nullptr && seats.of(rank_).process == rank_)
+      finished = cuda_->connect(handles, deadline);
     Outcome outcome{summary_digest(summary)};
     if (finished.ok() && summary.mapped) outcome.reads_all = reads_all_peers(bootstrap, offers, memory_);
     TUTTI_ASSIGN_OR_RETURN(const std::vector<Outcome> outcomes, exchange_words(bootstrap, finished, outcome));
@@ -660,7 +699,7 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
   TUTTI_TRY(begin_observation(std::move(id)));
   TUTTI_TRY(start_health(std::move(pages), [shared](int rank) { return shared->alive(rank); }));
   cores_ = connections_.core_map();
-  if (cuda_ != nullptr) cuda_->enter(rank_, *this);
+  if (cuda_ != nullptr) TUTTI_TRY(cuda_->enter(rank_, *this));
   log_info(Subsystem::Init, "{}: {} of {}, {} host(s), {} rank(s) here, {} rank(s) per core, {}{}", name_,
            bootstrap.members()[static_cast<size_t>(rank_)].text(), n_, summary.hosts, here.size(),
            summary.ranks_per_core, summary.mapped ? "all slots mapped" : "over a network",

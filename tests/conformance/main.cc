@@ -9,6 +9,7 @@
 //   conformance --rdma LIBRARY ...     only worlds of tcp, over rdma instead, with this libibverbs (before --transport)
 //   conformance --cuda LIBRARY --devices D ...   only worlds in one process, on D CUDA devices of this driver in turn
 //                                      (--n N: only those of N ranks)
+//   conformance --cuda LIBRARY --devices D --processes ...   only worlds of processes, with their ranks on these in turn
 //   conformance --on-hosts R           the sample's worlds of processes over TCP, spread over the hosts in HOSTS
 //                                      (tools/hosts), with R ranks on each: shared memory on a host, TCP between
 //   conformance --large elements|bytes one call above 2^31 elements, or 2^32 bytes (ends with 77 where memory is short)
@@ -358,7 +359,7 @@ int usage(const char* program) {
                "       %s --on-hosts RANKS_PER_HOST\n"
                "       %s --world W --case C\n"
                "       %s --large elements|bytes\n"
-               "       %s --cuda LIBRARY --devices D [--n N] [--seed S] [--cases C] [--shard I/K]\n",
+                "       %s --cuda LIBRARY --devices D [--processes] [--n N] [--seed S] [--cases C] [--shard I/K]\n",
                program, program, program, program, program, program, program);
   return 2;
 }
@@ -368,7 +369,7 @@ int run(int argc, char** argv) {
   size_t cases = 200, shard = 0, shards = 1;
   double stall = 60;
   int n = 0, transport = -1, hosts = 0, on_hosts = 0, devices = 1;
-  bool full = false, list = false, rdma = false;
+  bool full = false, list = false, rdma = false, processes = false;
   std::string world_text, case_text, large, cuda;
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i];
@@ -376,6 +377,8 @@ int run(int argc, char** argv) {
       full = true;
     else if (option == "--list")
       list = true;
+    else if (option == "--processes")
+      processes = true;
     else if (i + 1 == argc)
       return usage(argv[0]);
     else if (option == "--rdma") {
@@ -459,7 +462,8 @@ int run(int argc, char** argv) {
   } else {
     const Sample chosen = sample(seed, cases);
     const auto wanted = [&](const World& world) {
-      if (gpus::used()) return world.transport == kInproc && world.proto != kRma && world.proto != kWindows;
+      if (gpus::used() && (world.proto == kRma || world.proto == kWindows)) return false;
+      if (gpus::used()) return processes ? world.mode == kProcesses && world.transport == kShm : world.transport == kInproc;
       return !rdma || world.transport == kTcp;
     };
     for (size_t i = shard; i < chosen.batches.size(); i += shards)

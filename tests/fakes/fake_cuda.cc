@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A look-alike of the CUDA driver whose devices are this host's memory and threads. Here: contexts, memory of all
 // kinds, IPC and VMM between processes, pointer attributes, injected and sticky errors. FAKE_CUDA_DEVICES says how many
-// devices there are (2 without it).
+// devices there are (2 without it); with FAKE_CUDA_PEERS=0 they do not reach each other's memory, nor open it.
 #include "tests/fakes/fake_cuda.h"
 
 #include <fcntl.h>
@@ -59,6 +59,10 @@ struct SharedName {  // in a CudaIpcHandle
 };
 constexpr uint64_t kMagic = 0x74757474692d6970;
 
+bool peers() {
+  const char* const text = std::getenv("FAKE_CUDA_PEERS");
+  return text == nullptr || std::atoi(text) != 0;
+}
 bool known(CudaDevice device) { return device >= 0 && static_cast<size_t>(device) < driver().contexts.size(); }
 
 uint64_t map_new(int fd, size_t bytes) {
@@ -180,9 +184,9 @@ int cuDeviceGetAttribute(int* value, int which, CudaDevice device) {
     if (which == has) *value = 1;
   return kCudaSuccess;
 }
-int cuDeviceCanAccessPeer(int* can, CudaDevice, CudaDevice) { return *can = 1, kCudaSuccess; }
+int cuDeviceCanAccessPeer(int* can, CudaDevice, CudaDevice) { return *can = peers(), kCudaSuccess; }
 int cuDeviceGetP2PAttribute(int* value, int which, CudaDevice, CudaDevice) {
-  return *value = which != kCudaPeerRank, kCudaSuccess;
+  return *value = which != kCudaPeerRank && peers(), kCudaSuccess;
 }
 
 int cuGetErrorName(int code, const char** name) {
@@ -259,7 +263,7 @@ int cuCtxGetStreamPriorityRange(int* last, int* first) {
 }
 int cuCtxEnablePeerAccess(CudaContext, unsigned) {
   ENTER();
-  return kCudaSuccess;
+  return peers() ? +kCudaSuccess : +kCudaNotSupported;
 }
 
 int cuMemAlloc_v2(CudaAddress* at, size_t bytes) {
@@ -381,6 +385,7 @@ int cuIpcOpenMemHandle_v2(CudaAddress* at, CudaIpcHandle handle, unsigned) {
   SharedName name;
   std::memcpy(&name, &handle, sizeof name);
   if (name.magic != kMagic) return kCudaInvalidValue;
+  if (!peers()) return kCudaNotSupported;
   if (name.pid == ::getpid()) return kCudaInvalidContext;  // as the driver: not in the process that exported it
   const std::string path = "/proc/" + std::to_string(name.pid) + "/fd/" + std::to_string(name.fd);
   const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);

@@ -39,4 +39,10 @@ bool LifeLock::held_by(int local) const {
   return ::fcntl(own_.get(), F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
 }
 
+void LifeLock::release(int local) {
+  struct flock lock = lock_of(local);
+  lock.l_type = F_UNLCK;
+  (void)::fcntl(own_.get(), F_OFD_SETLK, &lock);
+}
+
 }  // namespace tutti

@@ -22,6 +22,8 @@ class LifeLock {
   static Result<LifeLock> take(int object, int local);
   // False: nobody holds the lock of that local rank. Ask only for ranks that are known to have taken theirs.
   bool held_by(int local) const;
+  // Lets go of mine, and can still ask for the others'.
+  void release(int local);
 
  private:
   UniqueFd own_;

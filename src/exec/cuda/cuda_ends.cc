@@ -16,11 +16,14 @@ Status CudaEnds::provide(const AnySchedule& schedule, int me, int channel, Use u
     channels.push_back({std::vector<Ports>(n()), std::vector<uint8_t>(n() * n())});
   Channel& here = channels[static_cast<size_t>(channel)];
   TUTTI_TRY(reserve(here, me));
+  const bool shared = !shared_.places.empty();
+  const auto connect = [&](int from, int to) {
+    return shared ? join_shared(here, from, to, channel, use, proto) : join(here, from, to, proto);
+  };
   for (int k = 0; k < schedule.steps(); ++k) {
     const Step step = schedule.at(k);
-    for (int i = 0; i < step.from.size(static_cast<int>(n())); ++i)
-      TUTTI_TRY(join(here, step.from.at(i, me), me, proto));
-    for (int i = 0; i < step.to.size(static_cast<int>(n())); ++i) TUTTI_TRY(join(here, me, step.to.at(i, me), proto));
+    for (int i = 0; i < step.from.size(static_cast<int>(n())); ++i) TUTTI_TRY(connect(step.from.at(i, me), me));
+    for (int i = 0; i < step.to.size(static_cast<int>(n())); ++i) TUTTI_TRY(connect(me, step.to.at(i, me)));
   }
   return {};
 }
@@ -83,6 +86,62 @@ Status CudaEnds::join_lines(CudaSendEnd& send, CudaReceiveEnd& receive, DeviceSt
   const LineReceiver theirs(memory, 0);
   TUTTI_TRY(sender.write(&send.ll, &mine, sizeof mine));
   return receiver.write(&receive.ll, &theirs, sizeof theirs);
+}
+
+// ---- between processes ----
+
+SimpleMemory CudaEnds::shared_simple(int viewer, int from, int to, int channel, Use use) const {
+  const PeerArena& arena = shared_.arena;
+  const std::vector<PeerPlace>& seen = shared_.places[static_cast<size_t>(viewer)];
+  const PeerPlace &sender = seen[static_cast<size_t>(from)], &receiver = seen[static_cast<size_t>(to)];
+  const uint64_t at_sender = arena.index(use, channel, to), at_receiver = arena.index(use, channel, from);
+  auto* const control = reinterpret_cast<PeerArena::Control*>(receiver.arena + arena.control_at(at_receiver));
+  SimpleMemory memory;
+  memory.readers = 1;
+  memory.descriptors = control->descriptors;
+  memory.slots = receiver.arena + arena.slot_at(at_receiver);
+  memory.capacity = arena.simple_bytes;
+  if (receiver.words != nullptr) {
+    memory.tail = &reinterpret_cast<PeerArena::Words*>(receiver.words)[at_receiver].tail;
+    memory.heads = &reinterpret_cast<PeerArena::Words*>(sender.words)[at_sender].head;
+  } else {
+    memory.tail = &control->tail;
+    memory.heads = &reinterpret_cast<PeerArena::Control*>(sender.arena + arena.control_at(at_sender))->head;
+  }
+  return memory;
+}
+
+LineMemory CudaEnds::shared_lines(int viewer, int from, int to, int channel, Use use) const {
+  const PeerArena& arena = shared_.arena;
+  const std::vector<PeerPlace>& seen = shared_.places[static_cast<size_t>(viewer)];
+  std::byte* const control = seen[static_cast<size_t>(from)].arena + arena.control_at(arena.index(use, channel, to));
+  std::byte* const slots = seen[static_cast<size_t>(to)].arena + arena.line_at(arena.index(use, channel, from));
+  return {&reinterpret_cast<PeerArena::Control*>(control)->line_head, 1, slots, ll_slot_bytes(sizes_.line_payload),
+          sizes_.line_slots};
+}
+
+Status CudaEnds::join_shared(Channel& channel, int from, int to, int number, Use use, KernelProto proto) {
+  uint8_t& joined = channel.joined[static_cast<size_t>(from) * n() + static_cast<size_t>(to)];
+  const uint8_t bit = static_cast<uint8_t>(1u << static_cast<int>(proto));
+  if (joined & bit) return {};
+  const bool lines = proto == KernelProto::LL;
+  const auto write = [](DeviceStore& store, auto* to, const auto& end) { return store.write(to, &end, sizeof end); };
+  if (local(from)) {
+    TUTTI_TRY(reserve(channel, from));
+    DeviceStore& store = *stores_[static_cast<size_t>(from)];
+    CudaSendEnd* const end = channel.ports[static_cast<size_t>(from)].send + to;
+    TUTTI_TRY(lines ? write(store, &end->ll, LineSender(shared_lines(from, from, to, number, use)))
+                    : write(store, &end->simple, SimpleSender(shared_simple(from, from, to, number, use))));
+  }
+  if (local(to)) {
+    TUTTI_TRY(reserve(channel, to));
+    DeviceStore& store = *stores_[static_cast<size_t>(to)];
+    CudaReceiveEnd* const end = channel.ports[static_cast<size_t>(to)].receive + from;
+    TUTTI_TRY(lines ? write(store, &end->ll, LineReceiver(shared_lines(to, from, to, number, use), 0))
+                    : write(store, &end->simple, SimpleReceiver(shared_simple(to, from, to, number, use), 0)));
+  }
+  joined |= bit;
+  return {};
 }
 
 }  // namespace tutti::cuda

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// CudaEnds: the connections between the ranks of one process, each on a GPU, and their two ends in device memory.
+// CudaEnds: the connections between ranks on GPUs, and the ends of this process' ranks in device memory.
 //
 //   part of a connection                memory of      because
 //   tail, descriptors, slots, lines     the receiver   it polls them; the sender's stores cross the link once
@@ -9,6 +9,9 @@
 // Made when a plan first needs them, the parts of each protocol by themselves, and kept until the communicator ends. A
 // connection that is made while kernels run is written into places of the arrays of ends that no running kernel looks
 // at: no step of theirs names the peer by this protocol.
+//
+// Between processes the memory of all connections is there from the start (peer_arena.h), and each process makes the
+// ends of its own ranks.
 // Threads: one at a time.
 #pragma once
 
@@ -18,6 +21,7 @@
 
 #include "algo/catalog.h"
 #include "exec/cuda/device_store.h"
+#include "exec/cuda/peer_arena.h"
 #include "exec/cuda/work.h"
 #include "transports/transport.h"
 
@@ -30,8 +34,16 @@ class CudaEnds {
     uint64_t line_payload = 0;  // of one slot of LL
     uint64_t line_slots = 0;    // a power of two
   };
-  // `stores` by rank; they outlive this.
+  // By viewer and rank: what kernels of the first rank's GPU find of the second rank. Viewers are ranks of this process.
+  struct Shared {
+    PeerArena arena;
+    std::vector<std::vector<PeerPlace>> places;
+  };
+  // `stores` by rank, null for ranks of other processes; they outlive this.
   CudaEnds(std::vector<DeviceStore*> stores, Sizes sizes) : stores_(std::move(stores)), sizes_(sizes) {}
+  // Ranks of several processes.
+  CudaEnds(std::vector<DeviceStore*> stores, Sizes sizes, Shared shared)
+      : stores_(std::move(stores)), sizes_(sizes), shared_(std::move(shared)) {}
 
   // Makes what the steps of rank `me` use on this channel, at both sides, where it is missing. In place once the stores
   // have finished.
@@ -55,12 +67,18 @@ class CudaEnds {
   }
   size_t n() const { return stores_.size(); }
   Status reserve(Channel& channel, int rank);
+  bool local(int rank) const { return stores_[static_cast<size_t>(rank)] != nullptr; }
   Status join(Channel& channel, int from, int to, KernelProto proto);
   Status join_simple(CudaSendEnd& send, CudaReceiveEnd& receive, DeviceStore& sender, DeviceStore& receiver);
   Status join_lines(CudaSendEnd& send, CudaReceiveEnd& receive, DeviceStore& sender, DeviceStore& receiver);
+  // The ends of this process' ranks.
+  Status join_shared(Channel& channel, int from, int to, int number, Use use, KernelProto proto);
+  SimpleMemory shared_simple(int viewer, int from, int to, int channel, Use use) const;
+  LineMemory shared_lines(int viewer, int from, int to, int channel, Use use) const;
 
   std::vector<DeviceStore*> stores_;
   Sizes sizes_;
+  Shared shared_;              // empty: all ranks are here
   std::vector<Channel> channels_[2];  // by Use
 };
 

@@ -119,13 +119,8 @@ class LaneBase {
     return fans_out(step) ? *block_.fan_send : block_.send[to_peer(step, i)];
   }
 
-  // The slice on the wire: of the source block where there is one, else of the block it is kept in. Packed: counted in
-  // the row of the step's blocks.
   TUTTI_DEVICE Piece piece(const Step& step, const Cursor& cursor) const {
-    if (step.packed()) return work_.layout.output.packed_slice(block_.tiling, step, cursor.slice);
-    if (step.src == Buffer::Input)
-      return work_.layout.input.piece(block_.tiling, step.src_block, step.blocks, cursor.round, cursor.slice);
-    return piece_of_output(step, step.src != Buffer::None ? step.src_block : step.dst_block, cursor);
+    return piece_on_wire(work_.layout, block_.tiling, step, cursor);
   }
   TUTTI_DEVICE Piece piece_of_output(const Step& step, int block, const Cursor& cursor) const {
     return work_.layout.output.piece(block_.tiling, block, step.blocks, cursor.round, cursor.slice);

@@ -48,16 +48,18 @@ TUTTI_DEVICE void run_block(const CudaLaunch& launch) {
   const CudaBlock& block = work.blocks[block_index() - work.first_block];
   if (block.step_count == 0) return;
   const bool stepped = launch.moves > 0;
+  // Ended: the streams no longer wait for what the steps need.
+  if (stepped && load_relaxed(work.control->end) != 0) return;
   typename LaneOf<proto>::Lane lane(work, block, !stepped);
   const StepView schedule{block.steps, block.step_count};
-  Cursor cursor = stepped ? *block.cursor : Cursor{};
+  Cursor cursor = stepped && launch.begins == 0 ? *block.cursor : Cursor{};
   // Blocked: in a stepped launch nothing more can be done now; otherwise the lane has ended, and reported why.
   Advance result = Advance::Progressed;
   for (uint32_t moves = 0; result == Advance::Progressed && (!stepped || moves < launch.moves); ++moves)
     result = advance(schedule, lane, cursor);
   if (!stepped) return;
   block_barrier();  // every thread has read the cursor
-  if (thread_index() == 0) *block.cursor = result == Advance::Done ? Cursor{} : cursor;
+  if (thread_index() == 0) *block.cursor = cursor;
 }
 
 }  // namespace tutti::cuda

@@ -30,15 +30,20 @@ Result<CudaBlock> place_block(PlacedPlan& placed, const ScheduleArgs& args, Use 
   block.most_to = table.most_to;
   block.send = ends.send(args.me, args.channel, use);
   block.receive = ends.receive(args.me, args.channel, use);
+  if (!placed.stepped) return block;
+  const Cursor beginning;
+  TUTTI_ASSIGN_OR_RETURN(block.cursor, store.place(std::span(&beginning, 1)));
+  placed.walked.push_back({schedule, block.tiling, block.cut, use});
   return block;
 }
 
-PlacedPlan begin(const Plan& plan, size_t n) {
+PlacedPlan begin(const Plan& plan, size_t n, bool stepped) {
   PlacedPlan placed;
   placed.plan = plan;
   placed.proto = kernel_proto(plan.proto);
   placed.block_count = static_cast<uint32_t>(plan.channels * plan.parts);
   placed.ranks.resize(n);
+  placed.stepped = stepped;
   return placed;
 }
 
@@ -56,9 +61,10 @@ Result<std::byte*> ScratchMemory::of(int rank, uint64_t bytes) {
 }
 
 Result<PlacedPlan> place_collective(const Plan& plan, ScheduleArgs args, const std::vector<DeviceStore*>& stores,
-                                    CudaEnds& ends, ScratchMemory& scratch) {
-  PlacedPlan placed = begin(plan, stores.size());
+                                    CudaEnds& ends, ScratchMemory& scratch, bool stepped) {
+  PlacedPlan placed = begin(plan, stores.size(), stepped);
   for (args.me = 0; args.me < args.n; ++args.me) {
+    if (stores[static_cast<size_t>(args.me)] == nullptr) continue;  // another process'
     DeviceStore& store = *stores[static_cast<size_t>(args.me)];
     std::vector<CudaBlock> blocks;
     for (args.channel = 0; args.channel < plan.channels; ++args.channel) {
@@ -75,8 +81,8 @@ Result<PlacedPlan> place_collective(const Plan& plan, ScheduleArgs args, const s
 }
 
 Result<PlacedPlan> place_message(const Plan& plan, ScheduleArgs args, const std::vector<DeviceStore*>& stores,
-                                 CudaEnds& ends) {
-  PlacedPlan placed = begin(plan, stores.size());
+                                 CudaEnds& ends, bool stepped) {
+  PlacedPlan placed = begin(plan, stores.size(), stepped);
   placed.block_count = static_cast<uint32_t>(plan.channels);
   DeviceStore& store = *stores[static_cast<size_t>(args.me)];
   std::vector<CudaBlock> blocks;

@@ -8,6 +8,7 @@
 
 #include "exec/cuda/cuda_ends.h"
 #include "exec/cuda/device_store.h"
+#include "exec/cuda/stepped.h"
 #include "exec/cuda/work.h"
 #include "plan/plan.h"
 
@@ -23,6 +24,8 @@ struct PlacedPlan {
   uint32_t block_count = 0;  // of each rank
   uint32_t shared_bytes = 0;
   std::vector<OfRank> ranks;  // by rank; of a send or receive only the caller's is there
+  bool stepped = false;
+  std::vector<WalkedBlock> walked;  // stepped: the blocks of the only rank of this process
 };
 
 // The kernels' protocol for a plan. Remote access is planned for nobody yet (planner: no single copies, no windows).
@@ -43,11 +46,11 @@ class ScratchMemory {
   std::vector<Held> held_;
 };
 
-// For all ranks. `args`: what is alike on them. The stores have not finished yet.
+// For all ranks of this process, which have stores. `args`: what is alike on them. The stores have not finished yet.
 Result<PlacedPlan> place_collective(const Plan& plan, ScheduleArgs args, const std::vector<DeviceStore*>& stores,
-                                    CudaEnds& ends, ScratchMemory& scratch);
+                                    CudaEnds& ends, ScratchMemory& scratch, bool stepped);
 // A send to, or a receive from `args.root`, for rank args.me alone; args.part: 0 sends, 1 receives.
 Result<PlacedPlan> place_message(const Plan& plan, ScheduleArgs args, const std::vector<DeviceStore*>& stores,
-                                 CudaEnds& ends);
+                                 CudaEnds& ends, bool stepped);
 
 }  // namespace tutti::cuda

@@ -33,11 +33,10 @@
 // by its streams. All blocks of all ranks of a launch must be resident at once, because they wait for each other,
 // unless `moves` is set: then no block ever waits.
 //
-// Stepped (moves > 0): each block makes at most so many moves (calls of advance(), empty slices included), stops early
-// where it would have to wait, and keeps its place in `cursor`. The host puts stream waits on tails and heads between
-// launches such that nothing would have to wait; a block that finds itself blocked has reported Ended::Blocked and can
-// be launched again. The launch in which the schedule ends puts the cursor back to its beginning. Simple and Remote
-// only: lines are waited for one by one.
+// Stepped (moves > 0): each block makes at most so many moves (calls of advance(), empty slices included) and keeps its
+// place in `cursor`; the first launch of a call (`begins`) starts at the beginning, and what has ended stays so. The
+// host puts stream waits on tails and heads between launches such that nothing has to wait (stepped.h); a block that
+// finds itself blocked has reported Ended::Blocked. Simple and Remote only: lines are waited for one by one.
 //
 // Alignment: slots 128 bytes (Simple slots 64 will do), everything else as its type; user buffers as their elements.
 #pragma once
@@ -155,10 +154,22 @@ inline constexpr int kFewWorks = 8;  // in the parameter itself, which must stay
 struct CudaLaunch {
   const CudaWork* works = nullptr;  // null: `few`
   uint32_t work_count = 0;
-  uint32_t moves = 0;  // 0: run to the end
+  uint32_t moves = 0;   // 0: run to the end
+  uint32_t begins = 0;  // stepped: 1 for the first launch of a call
   CudaWork few[kFewWorks];
 };
 static_assert(sizeof(CudaLaunch) <= 4096 && std::is_trivially_copyable_v<CudaLaunch>);
+
+// The slice on the wire: of the source block where there is one, else of the block it is kept in. Packed: counted in
+// the row of the step's blocks.
+TUTTI_HD constexpr Piece piece_on_wire(const CollLayout& layout, const Tiling& tiling, const Step& step,
+                                       const Cursor& cursor) {
+  if (step.packed()) return layout.output.packed_slice(tiling, step, cursor.slice);
+  if (step.src == Buffer::Input)
+    return layout.input.piece(tiling, step.src_block, step.blocks, cursor.round, cursor.slice);
+  const int block = step.src != Buffer::None ? step.src_block : step.dst_block;
+  return layout.output.piece(tiling, block, step.blocks, cursor.round, cursor.slice);
+}
 
 // Where the slice of one peer is, in shared memory of the block; `flag` is for lines.
 struct Place {

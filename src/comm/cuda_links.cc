@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "comm/cuda_links.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <mutex>
+#include <thread>
+
+#include "base/fork.h"
+#include "base/log.h"
+#include "base/thread.h"
+#include "transports/shm/shm_transport.h"
+
+namespace tutti {
+
+// Arenas whose owner has gone before those that have them open. A thread looks while there are any; it ends with the
+// last. One lock, under which nothing waits.
+struct CudaLinks::Departed {
+  std::mutex mutex;
+  std::vector<std::unique_ptr<Lent>> lent;
+
+  static Departed& of_process() {
+    static Departed& only = *[] {
+      auto* const made = new Departed;  // never destroyed: peers may outlive static destruction
+      guard_at_fork(made->mutex);
+      return made;
+    }();
+    return only;
+  }
+
+  void keep(std::unique_ptr<Lent> one) {
+    const std::lock_guard lock(mutex);
+    lent.push_back(std::move(one));
+    if (lent.size() > 1) return;
+    Result<std::thread> thread = start_thread("tutti-departed", "a thread that waits for peers", [this] { watch(); });
+    if (thread.ok()) {
+      thread->detach();
+    } else {
+      log_warn(Subsystem::Transport, "memory that other processes use is freed when this process ends: {}",
+               thread.status().message());
+    }
+  }
+
+  void watch() {
+    constexpr auto kLookEvery = std::chrono::milliseconds(5);
+    for (;;) {
+      std::this_thread::sleep_for(kLookEvery);
+      std::vector<std::unique_ptr<Lent>> free;  // freed without the lock: the driver may wait for the device
+      const std::lock_guard lock(mutex);
+      const auto first = std::partition(lent.begin(), lent.end(), [](const auto& one) { return one->in_use(); });
+      free.assign(std::make_move_iterator(first), std::make_move_iterator(lent.end()));
+      lent.erase(first, lent.end());
+      if (lent.empty()) return;
+    }
+  }
+};
+
+bool CudaLinks::Lent::in_use() const {
+  return std::any_of(others.begin(), others.end(), [this](int other) { return lock.held_by(other); });
+}
+
+CudaLinks::CudaLinks(Options options)
+    : options_(std::move(options)),
+      handles_(n()),
+      own_(n()),
+      places_(n(), std::vector<cuda::PeerPlace>(n())) {}
+
+int CudaLinks::number_of(int process) const {
+  const std::vector<int>& all = options_.seats->processes();
+  return static_cast<int>(std::find(all.begin(), all.end(), process) - all.begin());
+}
+
+uint64_t CudaLinks::words_bytes() const {
+  return options_.seats->stepped() ? n() * options_.arena.words_bytes() : cuda::PeerArena::kAlign;
+}
+uint64_t CudaLinks::object_bytes() const {
+  return words_bytes() + (options_.seats->through_host() ? n() * options_.arena.bytes() : 0);
+}
+std::byte* CudaLinks::words(int rank) const {
+  if (!options_.seats->stepped()) return nullptr;
+  return object_ + static_cast<uint64_t>(rank) * options_.arena.words_bytes();
+}
+
+shm::DescriptorPassing CudaLinks::passing() const {
+  shm::DescriptorPassing passing;
+  std::memcpy(passing.key.secret.data(), options_.secret.bytes.data(), passing.key.secret.size());
+  std::memcpy(passing.key.tag.data(), options_.tag.bytes.data(), passing.key.tag.size());
+  constexpr uint64_t kPurpose = 0x63756461'6c696e6bull;  // "cudalink": no other passing has it
+  for (size_t i = 0; i < sizeof kPurpose; ++i) passing.key.tag[i] ^= static_cast<std::byte>(kPurpose >> 8 * i);
+  passing.ranks = options_.seats->processes();
+  passing.owner_local = 0;
+  passing.local = number_of(options_.process);
+  passing.what = "the memory of GPU connections";
+  return passing;
+}
+
+Result<std::unique_ptr<CudaLinks>> CudaLinks::create(Options options) {
+  std::unique_ptr<CudaLinks> links(new CudaLinks(std::move(options)));
+  const Options& chosen = links->options_;
+  if (!chosen.seats->through_host()) {
+    for (const Device& device : chosen.devices) {
+      for (const int rank : device.ranks) {
+        TUTTI_ASSIGN_OR_RETURN(gpu::DeviceMemory arena, gpu::allocate_device(device.gpu, chosen.arena.bytes()));
+        TUTTI_TRY(device.store->zero(reinterpret_cast<void*>(arena.get()), chosen.arena.zeroed()));
+        if (chosen.seats->several_processes()) {
+          TUTTI_ASSIGN_OR_RETURN(links->handles_[static_cast<size_t>(rank)],
+                                 gpu::share_device(device.gpu, arena.get()));
+        }
+        links->own_[static_cast<size_t>(rank)] = arena.get();
+        links->lent_.arenas.push_back(std::move(arena));
+      }
+    }
+  }
+  if (links->number_of(chosen.process) == 0) {
+    TUTTI_ASSIGN_OR_RETURN(links->lent_.object, SharedMemory::create(links->object_bytes()));
+    if (chosen.seats->several_processes()) {
+      TUTTI_ASSIGN_OR_RETURN(links->listener_, links->passing().listen());
+    }
+  }
+  return links;
+}
+
+Status CudaLinks::share_object(const Deadline& deadline) {
+  const int me = number_of(options_.process);
+  int object = -1;
+  UniqueFd fetched;
+  if (me == 0) {
+    object_ = lent_.object->base();
+    object = lent_.object->descriptor();
+  } else {
+    shm::Grant grant{};
+    TUTTI_ASSIGN_OR_RETURN(fetched, passing().fetch(deadline, grant));
+    object = fetched.get();
+    // Huge pages round it up on the owner's side.
+    if (grant.bytes < object_bytes())
+      return remote_error("rank {} shares {} bytes for GPU connections, this rank computed {}: please report it",
+                          options_.seats->processes().front(), grant.bytes, object_bytes());
+    TUTTI_TRY(check_shared_object(object, grant.bytes, grant.is_file != 0));
+    TUTTI_ASSIGN_OR_RETURN(mapping_, Mapping::shared(object, grant.bytes, "the memory of GPU connections"));
+    mapping_.populate();
+    object_ = mapping_.base();
+  }
+  TUTTI_ASSIGN_OR_RETURN(lent_.lock, LifeLock::take(object, me));
+  locked_ = true;
+  for (int other = 0; other < static_cast<int>(options_.seats->processes().size()); ++other) {
+    if (other != me) lent_.others.push_back(other);
+  }
+  if (me != 0 || lent_.others.empty()) return {};
+  return passing().serve(std::move(listener_), object, {lent_.object->bytes(), lent_.object->is_file()}, deadline);
+}
+
+Status CudaLinks::open_arenas(const Device& device, const std::vector<gpu::CudaIpcHandle>& handles) {
+  const bool stepped = options_.seats->stepped(), through_host = options_.seats->through_host();
+  std::byte* object = nullptr;
+  if (registered_) {
+    TUTTI_ASSIGN_OR_RETURN(object, gpu::host_address(device.gpu, object_));
+  }
+  std::vector<cuda::PeerPlace> seen(n());
+  for (int rank = 0; rank < options_.seats->n(); ++rank) {
+    const auto r = static_cast<uint64_t>(rank);
+    cuda::PeerPlace& place = seen[r];
+    if (stepped) place.words = object + r * options_.arena.words_bytes();
+    if (through_host) {
+      place.arena = object + words_bytes() + r * options_.arena.bytes();
+    } else if (here(rank)) {
+      place.arena = reinterpret_cast<std::byte*>(own_[r]);
+    } else {
+      Result<gpu::OpenedMemory> opened = gpu::open_device(device.gpu, handles[r]);
+      if (!opened.ok())
+        return error(Code::CudaError,
+                     "CUDA device {} cannot use memory of rank {}'s GPU, which another process shares with it: {}; the "
+                     "GPUs have to reach each other (nvidia-smi topo -p2p r), and containers to share their IPC "
+                     "namespace (--ipc=host)",
+                     device.gpu->ordinal(), rank, opened.status().message());
+      place.arena = reinterpret_cast<std::byte*>(opened->get());
+      opened_.push_back(std::move(*opened));
+    }
+  }
+  for (const int viewer : device.ranks) places_[static_cast<size_t>(viewer)] = seen;
+  return {};
+}
+
+Status CudaLinks::connect(const std::vector<gpu::CudaIpcHandle>& handles, const Deadline& deadline) {
+  TUTTI_TRY(share_object(deadline));
+  if (options_.seats->stepped() || options_.seats->through_host()) {
+    TUTTI_ASSIGN_OR_RETURN(registered_,
+                           gpu::register_host(options_.devices.front().gpu, object_, object_bytes()));
+  }
+  for (const Device& device : options_.devices) TUTTI_TRY(open_arenas(device, handles));
+  return {};
+}
+
+CudaLinks::~CudaLinks() {
+  opened_.clear();
+  registered_ = {};
+  if (!locked_) return;  // nobody has anything of ours
+  lent_.lock.release(number_of(options_.process));
+  if (lent_.in_use()) Departed::of_process().keep(std::make_unique<Lent>(std::move(lent_)));
+}
+
+}  // namespace tutti

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// CudaLinks: the memory of a team's connections that other processes use too, and theirs that it uses.
+//
+//   create()    every process: the arena of each of its ranks, and its handle; the first process makes the object of
+//               host memory (the words that streams wait for, slots for GPUs that cannot reach each other) and listens
+//   exchange    out of band: all handles
+//   connect()   every process: maps the object, takes its lock there, and opens the others' arenas on each of its GPUs
+//   end         closes what it has opened, lets the lock go; what others still have open is kept until they let go
+//               of theirs, or die: the kernel says so (LifeLock)
+//
+// Nothing is opened, closed or pinned in between. Threads: one at a time.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "bootstrap/bootstrap.h"
+#include "comm/cuda_seats.h"
+#include "exec/cuda/cuda_ends.h"
+#include "transports/remote/shared_memory.h"
+#include "transports/shm/descriptor_passing.h"
+#include "transports/shm/life_lock.h"
+
+namespace tutti {
+
+class CudaLinks {
+ public:
+  struct Device {
+    gpu::CudaDevicePtr gpu;
+    cuda::DeviceStore* store = nullptr;
+    std::vector<int> ranks;  // of this process
+  };
+  struct Options {
+    const CudaSeats* seats = nullptr;
+    int process = 0;  // mine
+    cuda::PeerArena arena;
+    Secret secret;
+    CommTag tag;
+    std::vector<Device> devices;
+  };
+  // All that has a handle in it is zeroed when the stores have finished.
+  static Result<std::unique_ptr<CudaLinks>> create(Options options);
+  ~CudaLinks();
+
+  // What other processes open; zero where they need not.
+  gpu::CudaIpcHandle handle_of(int rank) const { return handles_[static_cast<size_t>(rank)]; }
+  // `handles` by rank. Blocks until the first process has served all, or until the deadline.
+  Status connect(const std::vector<gpu::CudaIpcHandle>& handles, const Deadline& deadline);
+
+  // After connect().
+  cuda::CudaEnds::Shared shared() const { return {options_.arena, places_}; }
+  // The words of a rank of this process, as the host and as its GPU see them; null: there are none.
+  std::byte* words(int rank) const;
+  std::byte* words_on_gpu(int rank) const { return places_[static_cast<size_t>(rank)][static_cast<size_t>(rank)].words; }
+
+ private:
+  // What peers may still use when this ends.
+  struct Lent {
+    std::vector<gpu::DeviceMemory> arenas;
+    std::shared_ptr<SharedMemory> object;
+    LifeLock lock;
+    std::vector<int> others;  // numbers of the other processes in the lock
+    bool in_use() const;
+  };
+  struct Departed;  // of the whole process: Lent of links that have ended
+
+  explicit CudaLinks(Options options);
+  bool here(int rank) const { return options_.seats->of(rank).process == options_.process; }
+  int number_of(int process) const;
+  uint64_t n() const { return static_cast<uint64_t>(options_.seats->n()); }
+  uint64_t words_bytes() const;
+  uint64_t object_bytes() const;
+  shm::DescriptorPassing passing() const;
+  Status share_object(const Deadline& deadline);
+  Status open_arenas(const Device& device, const std::vector<gpu::CudaIpcHandle>& handles);
+
+  Options options_;
+  std::vector<gpu::CudaIpcHandle> handles_;           // by rank
+  std::vector<gpu::CudaAddress> own_;                 // by rank: arenas of this process
+  std::vector<std::vector<cuda::PeerPlace>> places_;  // by viewer and rank
+  UniqueFd listener_;
+  Mapping mapping_;  // of the object, where another process made it
+  std::byte* object_ = nullptr;
+  gpu::RegisteredMemory registered_;
+  std::vector<gpu::OpenedMemory> opened_;
+  Lent lent_;
+  bool locked_ = false;
+};
+
+}  // namespace tutti

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+// Members: ranks as forked processes on the fake driver's GPUs, each with a stream and buffers of floats. The process of
+// the test never touches the library or the driver: neither survives fork().
+#pragma once
+
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "api/harness.h"
+#include "gpu/cuda_stream.h"
+#include "tests/gpu/fake_control.h"
+
+namespace tutti {
+
+using api_test::Environment;
+
+inline std::string last_text() { return tuttiGetLastError(nullptr); }
+
+// Counters that all processes of a test share.
+struct Meeting {
+  std::atomic<int> arrived{0};
+  void arrive() { ++arrived; }
+  void await(int all) const {
+    while (arrived.load() < all) usleep(200);
+  }
+};
+
+class Member {
+ public:
+  static constexpr size_t kCount = 5000;
+
+  Member(int rank, int n, int device, const tuttiUniqueId& id) : rank_(rank), n_(n) {
+    tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
+    config.device = device;
+    EXPECT_EQ(tuttiCommInitRankConfig(&comm, n, id, rank, &config), TUTTI_SUCCESS) << last_text();
+    if (comm == nullptr) return;
+    gpu = gpu::device(device);
+    owned_ = *gpu::make_stream(gpu);
+    in_ = *gpu::allocate_device(gpu, static_cast<size_t>(n) * kCount * sizeof(float));
+    out_ = *gpu::allocate_device(gpu, static_cast<size_t>(n) * kCount * sizeof(float));
+    for (size_t i = 0; i < static_cast<size_t>(n) * kCount; ++i) in()[i] = value(rank, i);
+  }
+  ~Member() { destroy(); }
+  void destroy() {
+    if (comm == nullptr) return;
+    EXPECT_EQ(tuttiCommDestroy(std::exchange(comm, nullptr)), TUTTI_SUCCESS) << last_text();
+  }
+
+  static float value(int rank, size_t i) { return static_cast<float>(rank + 1) * 2 + static_cast<float>(i % 1000); }
+  float sum(size_t i) const {
+    return static_cast<float>(n_ * (n_ + 1)) + static_cast<float>(n_) * static_cast<float>(i % 1000);
+  }
+  // The fake's memory is the host's.
+  float* in() const { return reinterpret_cast<float*>(in_.get()); }
+  float* out() const { return reinterpret_cast<float*>(out_.get()); }
+  gpu::CudaStream stream() const { return {gpu, owned_.get()}; }
+  tuttiStream_t handle() const { return reinterpret_cast<tuttiStream_t>(owned_.get()); }
+
+  tuttiResult_t all_reduce(size_t count = kCount) const {
+    return tuttiAllReduce(in(), out(), count, TUTTI_FLOAT32, TUTTI_SUM, comm, handle());
+  }
+  void expect_sums(size_t count = kCount) const {
+    for (size_t i = 0; i < count; ++i) ASSERT_EQ(out()[i], sum(i)) << "rank " << rank_ << " at " << i;
+  }
+  void synchronize() const { EXPECT_TRUE(stream().synchronize().ok()); }
+  tuttiResult_t condition() const {
+    tuttiResult_t result = TUTTI_SUCCESS;
+    EXPECT_EQ(tuttiCommGetAsyncError(comm, &result), TUTTI_SUCCESS);
+    return result;
+  }
+  // Until the communicator has failed, which the launcher's limit bounds.
+  tuttiResult_t await_failure() const {
+    tuttiResult_t result = TUTTI_SUCCESS;
+    while ((result = condition()) == TUTTI_SUCCESS) usleep(500);
+    return result;
+  }
+  // What a later call says.
+  std::string failure_text() const {
+    EXPECT_NE(all_reduce(), TUTTI_SUCCESS);
+    return last_text();
+  }
+  int rank() const { return rank_; }
+  int n() const { return n_; }
+
+ private:
+  int rank_, n_;
+  gpu::OwnedStream owned_;
+  gpu::DeviceMemory in_, out_;
+
+ public:
+  tuttiComm_t comm = nullptr;
+  gpu::CudaDevicePtr gpu;
+};
+
+// Nothing is left once the others have let go too.
+inline void expect_nothing_left() {
+  while (gpu::alive() != 0) usleep(500);
+}
+
+// Which GPUs the processes have.
+struct Seating {
+  const char* name;
+  int gpus;  // rank r is on GPU r % gpus
+  bool peers = true;  // the GPUs reach each other's memory
+};
+
+class Processes : public testing::TestWithParam<Seating> {
+ protected:
+  static constexpr int kRanks = 3;
+
+  // body(member) in a process for each rank; then the communicator is destroyed, and nothing may be left.
+  static void in_processes(int n, int gpus, const std::function<void(Member& member, Meeting& meeting)>& body,
+                           Environment more = {}) {
+    more.emplace_back("TUTTI_CUDA_LIBRARY", FAKE_CUDA);
+    more.emplace_back("FAKE_CUDA_DEVICES", "4");
+    void* const memory =
+        ::mmap(nullptr, sizeof(Meeting), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ASSERT_NE(memory, MAP_FAILED);
+    auto* const meeting = new (memory) Meeting;
+    api_test::in_children(
+        n,
+        [&](int rank, launcher::Page& page) {
+          const tuttiUniqueId id = api_test::shared_id(rank, page);
+          {
+            Member member(rank, n, rank % gpus, id);
+            ASSERT_NE(member.comm, nullptr);
+            body(member, *meeting);
+          }
+          expect_nothing_left();
+        },
+        more);
+    ::munmap(memory, sizeof(Meeting));
+  }
+  void in_processes(const std::function<void(Member& member, Meeting& meeting)>& body, Environment more = {}) {
+    if (!GetParam().peers) more.emplace_back("FAKE_CUDA_PEERS", "0");
+    in_processes(kRanks, GetParam().gpus, body, std::move(more));
+  }
+};
+
+}  // namespace tutti

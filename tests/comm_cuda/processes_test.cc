@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ranks in several processes: what they send each other, how failures come across, and that nothing is left. Values of
+// all collectives: conformance --cuda --processes.
+#include <gmock/gmock.h>
+
+#include "comm_cuda/members.h"
+
+namespace tutti {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+TEST_P(Processes, ReduceOverAndOver) {
+  in_processes([](Member& member, Meeting&) {
+    for (const size_t count : {size_t{1}, size_t{100}, Member::kCount, size_t{7}}) {
+      for (int i = 0; i < 3; ++i) ASSERT_EQ(member.all_reduce(count), TUTTI_SUCCESS) << last_text();
+      member.synchronize();
+      member.expect_sums(count);
+      ASSERT_EQ(tuttiBarrier(member.comm, member.handle()), TUTTI_SUCCESS) << last_text();
+    }
+    member.synchronize();
+    EXPECT_EQ(member.condition(), TUTTI_SUCCESS);
+  });
+}
+
+// More than the slots hold, so that sends need their receives.
+TEST_P(Processes, MessagesOfAGroupGoBothWays) {
+  in_processes(
+      [](Member& member, Meeting&) {
+        constexpr size_t kEach = Member::kCount;
+        for (int turn = 0; turn < 3; ++turn) {
+          ASSERT_EQ(tuttiGroupStart(), TUTTI_SUCCESS);
+          for (int peer = 0; peer < member.n(); ++peer) {
+            const size_t at = static_cast<size_t>(peer) * kEach;
+            EXPECT_EQ(tuttiSend(member.in() + at, kEach, TUTTI_FLOAT32, peer, member.comm, member.handle()),
+                      TUTTI_SUCCESS);
+            EXPECT_EQ(tuttiRecv(member.out() + at, kEach, TUTTI_FLOAT32, peer, member.comm, member.handle()),
+                      TUTTI_SUCCESS);
+          }
+          ASSERT_EQ(tuttiGroupEnd(), TUTTI_SUCCESS) << last_text();
+          member.synchronize();
+          for (int peer = 0; peer < member.n(); ++peer) {
+            for (size_t i = 0; i < kEach; ++i)
+              ASSERT_EQ(member.out()[static_cast<size_t>(peer) * kEach + i],
+                        Member::value(peer, static_cast<size_t>(member.rank()) * kEach + i));
+          }
+        }
+      },
+      {{"TUTTI_BUFFER_BYTES", "8192"}, {"TUTTI_SLICE_BYTES", "2048"}});
+}
+
+TEST_P(Processes, LoneMessagesGoRound) {
+  in_processes([](Member& member, Meeting&) {
+    const int next = (member.rank() + 1) % member.n(), previous = (member.rank() + member.n() - 1) % member.n();
+    const auto send = [&] { return tuttiSend(member.in(), 10, TUTTI_FLOAT32, next, member.comm, member.handle()); };
+    const auto receive = [&] {
+      return tuttiRecv(member.out(), 10, TUTTI_FLOAT32, previous, member.comm, member.handle());
+    };
+    EXPECT_EQ(member.rank() == 0 ? send() : receive(), TUTTI_SUCCESS) << last_text();
+    EXPECT_EQ(member.rank() == 0 ? receive() : send(), TUTTI_SUCCESS) << last_text();
+    member.synchronize();
+    EXPECT_EQ(member.out()[9], Member::value(previous, 9));
+  });
+}
+
+TEST_P(Processes, AnAbortEndsTheCallsOfTheOthers) {
+  in_processes([](Member& member, Meeting& meeting) {
+    if (member.rank() == 0) {
+      meeting.await(2);
+      EXPECT_EQ(tuttiCommAbort(std::exchange(member.comm, nullptr)), TUTTI_SUCCESS) << last_text();
+      return;
+    }
+    EXPECT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
+    meeting.arrive();
+    EXPECT_EQ(member.await_failure(), TUTTI_INVALID_USAGE);  // as on the rank itself
+    EXPECT_TRUE(member.stream().synchronize().ok());         // the kernel has ended
+    EXPECT_THAT(member.failure_text(), HasSubstr("rank 0 was aborted"));
+  });
+}
+
+TEST_P(Processes, AKilledProcessIsNamed) {
+  void* const memory = ::mmap(nullptr, sizeof(Meeting), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  auto* const told = new (memory) Meeting;
+  const launcher::SharedPage page;
+  const launcher::Outcome outcome = launcher::run(
+      kRanks, *page, 60,
+      [&](int rank) {
+        setenv("TUTTI_CUDA_LIBRARY", FAKE_CUDA, 1);
+        setenv("FAKE_CUDA_DEVICES", "4", 1);
+        const tuttiUniqueId id = api_test::shared_id(rank, *page);
+        {
+          Member member(rank, kRanks, rank % GetParam().gpus, id);
+          EXPECT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
+          member.synchronize();
+          if (rank == 2) {
+            told->await(2);
+            raise(SIGKILL);
+          }
+          EXPECT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
+          told->arrive();
+          EXPECT_EQ(member.await_failure(), TUTTI_REMOTE_ERROR);
+          EXPECT_TRUE(member.stream().synchronize().ok());
+          EXPECT_THAT(member.failure_text(), AllOf(HasSubstr("rank 2"), HasSubstr("has died")));
+        }
+        expect_nothing_left();
+        if (!testing::Test::HasFailure()) told->arrive();
+        return 0;
+      },
+      {}, 30);
+  EXPECT_EQ(outcome.failed, 2) << outcome.text;  // by the signal
+  EXPECT_FALSE(outcome.stalled);
+  EXPECT_EQ(told->arrived.load(), 4);  // both others found what they should
+  ::munmap(memory, sizeof(Meeting));
+}
+
+TEST_P(Processes, CallsThatDoNotFitEndOnAll) {
+  in_processes([](Member& member, Meeting&) {
+    EXPECT_EQ(member.all_reduce(member.rank() == 1 ? 50 : 60), TUTTI_SUCCESS) << last_text();
+    EXPECT_NE(member.await_failure(), TUTTI_SUCCESS);
+    EXPECT_TRUE(member.stream().synchronize().ok());
+  });
+}
+
+TEST_P(Processes, ARankThatDoesNotCallIsNamed) {
+  in_processes(
+      [](Member& member, Meeting& meeting) {
+        if (member.rank() == 1) return meeting.await(2);
+        EXPECT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
+        EXPECT_EQ(member.await_failure(), TUTTI_REMOTE_ERROR);
+        EXPECT_TRUE(member.stream().synchronize().ok());
+        EXPECT_THAT(member.failure_text(), HasSubstr("TUTTI_TIMEOUT"));
+        meeting.arrive();
+      },
+      {{"TUTTI_TIMEOUT", "1500ms"}});
+}
+
+// Whoever goes first leaves its memory to those that still have it open.
+TEST_P(Processes, LeaveInAnyOrder) {
+  in_processes([](Member& member, Meeting& meeting) {
+    EXPECT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
+    member.synchronize();
+    meeting.await(member.rank());  // rank 0 first
+    member.destroy();
+    meeting.arrive();
+  });
+}
+
+TEST_P(Processes, MakeAndDestroyAgain) {
+  in_processes([](Member& member, Meeting&) {
+    for (int i = 0; i < 3; ++i) {
+      tuttiComm_t child = nullptr;
+      ASSERT_EQ(tuttiCommSplit(member.comm, 0, -member.rank(), &child, nullptr), TUTTI_SUCCESS) << last_text();
+      EXPECT_EQ(tuttiAllReduce(member.in(), member.out(), 64, TUTTI_FLOAT32, TUTTI_SUM, child, member.handle()),
+                TUTTI_SUCCESS)
+          << last_text();
+      member.synchronize();
+      member.expect_sums(64);
+      EXPECT_EQ(tuttiCommDestroy(child), TUTTI_SUCCESS) << last_text();
+    }
+  });
+}
+
+// Each finds it by itself; who is slow may only see that the other has gone.
+TEST_P(Processes, WithoutSharedMemoryItIsRefused) {
+  if (GetParam().gpus == 1) GTEST_SKIP() << "the same for all seatings";
+  const launcher::SharedPage found;
+  api_test::in_children(
+      2,
+      [&](int rank, launcher::Page& page) {
+        tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
+        config.device = rank;
+        tuttiComm_t comm = nullptr;
+        const tuttiUniqueId id = api_test::shared_id(rank, page);
+        const tuttiResult_t code = tuttiCommInitRankConfig(&comm, 2, id, rank, &config);
+        EXPECT_NE(code, TUTTI_SUCCESS);
+        if (code != TUTTI_INVALID_USAGE) return;
+        EXPECT_THAT(last_text(), HasSubstr("need shared memory"));
+        found->member[0].entered.fetch_add(1);
+      },
+      {{"TUTTI_CUDA_LIBRARY", FAKE_CUDA}, {"TUTTI_TRANSPORTS", "tcp"}});
+  EXPECT_GT(found->member[0].entered.load(), 0u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Cuda, Processes, testing::Values(Seating{"GpusOfTheirOwn", 3}, Seating{"OneGpu", 1}, Seating{"TwoGpusForThree", 2},
+                                         Seating{"ThroughTheHost", 3, false}),
+                         [](const auto& one) { return std::string(one.param.name); });
+
+}  // namespace
+}  // namespace tutti
