@@ -126,13 +126,13 @@ hosts() {
   ! grep -q SKIPPED /tmp/hosts.out || fail "a test was skipped"
 }
 
-# Both ranks use rxe0 and rxe1, so that each has two ways to the other.
+# Both ranks use rxe0 and rxe1, so that each has two ways to the other; slices land in memory of the library.
 two_devices() {
   local rank status=0 ranks=()
   port=$((port + 1))
   for rank in 0 1; do
     RANK=$rank WORLD_SIZE=2 MASTER_ADDR=10.78.0.1 MASTER_PORT=$port TUTTI_RDMA_HCA="rxe0,rxe1" \
-      on-node "$rank" "$programs/sendrecv_perf" -b 64K -e 64K -n "$1" -w 0 -c 1 &
+      on-node "$rank" "$programs/sendrecv_perf" -b 64K -e 64K -n "$1" -w 0 -c 1 --local_register 2 &
     ranks+=($!)
   done
   for rank in "${ranks[@]}"; do wait "$rank" || status=$?; done
