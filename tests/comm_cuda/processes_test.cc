@@ -203,12 +203,12 @@ TEST_P(Processes, LongCallsComeToTheirEnd) {
   in_processes(
       [](Member& member, Meeting&) {
         for (int i = 0; i < 2; ++i) {
-          ASSERT_EQ(member.all_reduce(3 * Member::kCount), TUTTI_SUCCESS) << last_text();
+          ASSERT_EQ(member.all_reduce(2 * Member::kCount), TUTTI_SUCCESS) << last_text();
           member.synchronize();
-          member.expect_sums(3 * Member::kCount);
+          member.expect_sums(2 * Member::kCount);
         }
       },
-      {{"TUTTI_SLICE_BYTES", "128"}, {"TUTTI_ALGO", "ring"}, {"TUTTI_MAX_CHANNELS", "1"}});
+      {{"TUTTI_SLICE_BYTES", "192"}, {"TUTTI_ALGO", "ring"}, {"TUTTI_MAX_CHANNELS", "1"}});
 }
 
 // The first process drives two ranks, each on a GPU of its own, in groups.
@@ -258,25 +258,24 @@ TEST(ProcessesOfSeveralRanks, CallTogether) {
 
 TEST(ProcessesOfSeveralRanks, AreRefusedWhereGpusAreShared) {
   const launcher::SharedPage found;
-  api_test::in_children(
-      2,
-      [&](int process, launcher::Page& page) {
-        const tuttiUniqueId id = api_test::shared_id(process, page);
-        const std::vector<int> mine = process == 0 ? std::vector<int>{0, 1} : std::vector<int>{2};
-        std::vector<tuttiComm_t> comms(mine.size());
-        ASSERT_EQ(tuttiGroupStart(), TUTTI_SUCCESS);
-        for (size_t i = 0; i < mine.size(); ++i) {
-          tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
-          config.device = 0;
-          (void)tuttiCommInitRankConfig(&comms[i], 3, id, mine[i], &config);
-        }
-        const tuttiResult_t code = tuttiGroupEnd();
-        EXPECT_NE(code, TUTTI_SUCCESS);
-        if (code != TUTTI_INVALID_USAGE) return;
-        EXPECT_THAT(last_text(), HasSubstr("several processes share a GPU"));
-        found->member[0].entered.fetch_add(1);
-      },
-      {{"TUTTI_CUDA_LIBRARY", FAKE_CUDA}});
+  api_test::in_children(2,
+                        [&](int process, launcher::Page& page) {
+                          const tuttiUniqueId id = api_test::shared_id(process, page);
+                          const std::vector<int> mine = process == 0 ? std::vector<int>{0, 1} : std::vector<int>{2};
+                          std::vector<tuttiComm_t> comms(mine.size());
+                          ASSERT_EQ(tuttiGroupStart(), TUTTI_SUCCESS);
+                          for (size_t i = 0; i < mine.size(); ++i) {
+                            tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
+                            config.device = 0;
+                            (void)tuttiCommInitRankConfig(&comms[i], 3, id, mine[i], &config);
+                          }
+                          const tuttiResult_t code = tuttiGroupEnd();
+                          EXPECT_NE(code, TUTTI_SUCCESS);
+                          if (code != TUTTI_INVALID_USAGE) return;
+                          EXPECT_THAT(last_text(), HasSubstr("several processes share a GPU"));
+                          found->member[0].entered.fetch_add(1);
+                        },
+                        {{"TUTTI_CUDA_LIBRARY", FAKE_CUDA}});
   EXPECT_GT(found->member[0].entered.load(), 0u);
 }
 
@@ -284,25 +283,25 @@ TEST(ProcessesOfSeveralRanks, AreRefusedWhereGpusAreShared) {
 TEST_P(Processes, WithoutSharedMemoryItIsRefused) {
   if (GetParam().gpus == 1) GTEST_SKIP() << "the same for all seatings";
   const launcher::SharedPage found;
-  api_test::in_children(
-      2,
-      [&](int rank, launcher::Page& page) {
-        tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
-        config.device = rank;
-        tuttiComm_t comm = nullptr;
-        const tuttiUniqueId id = api_test::shared_id(rank, page);
-        const tuttiResult_t code = tuttiCommInitRankConfig(&comm, 2, id, rank, &config);
-        EXPECT_NE(code, TUTTI_SUCCESS);
-        if (code != TUTTI_INVALID_USAGE) return;
-        EXPECT_THAT(last_text(), HasSubstr("need shared memory"));
-        found->member[0].entered.fetch_add(1);
-      },
-      {{"TUTTI_CUDA_LIBRARY", FAKE_CUDA}, {"TUTTI_TRANSPORTS", "tcp"}});
+  api_test::in_children(2,
+                        [&](int rank, launcher::Page& page) {
+                          tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
+                          config.device = rank;
+                          tuttiComm_t comm = nullptr;
+                          const tuttiUniqueId id = api_test::shared_id(rank, page);
+                          const tuttiResult_t code = tuttiCommInitRankConfig(&comm, 2, id, rank, &config);
+                          EXPECT_NE(code, TUTTI_SUCCESS);
+                          if (code != TUTTI_INVALID_USAGE) return;
+                          EXPECT_THAT(last_text(), HasSubstr("need shared memory"));
+                          found->member[0].entered.fetch_add(1);
+                        },
+                        {{"TUTTI_CUDA_LIBRARY", FAKE_CUDA}, {"TUTTI_TRANSPORTS", "tcp"}});
   EXPECT_GT(found->member[0].entered.load(), 0u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Cuda, Processes, testing::Values(Seating{"GpusOfTheirOwn", 3}, Seating{"OneGpu", 1}, Seating{"TwoGpusForThree", 2},
-                                         Seating{"ThroughTheHost", 3, false}),
+INSTANTIATE_TEST_SUITE_P(Cuda, Processes,
+                         testing::Values(Seating{"GpusOfTheirOwn", 3}, Seating{"OneGpu", 1},
+                                         Seating{"TwoGpusForThree", 2}, Seating{"ThroughTheHost", 3, false}),
                          [](const auto& one) { return std::string(one.param.name); });
 
 }  // namespace
