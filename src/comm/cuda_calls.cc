@@ -88,7 +88,8 @@ Result<const std::byte*> CudaTeam::reach(int rank, const void* buffer, const cha
         rank, which, describe(request), mine->ordinal());
   }
   if (kind->on_device && !kind->managed && kind->device != mine->ordinal()) {
-    const bool peer = !seats_.through_host() && std::any_of(devices_.begin(), devices_.end(),
+    const bool peer = !seats_.through_host() &&
+                      std::any_of(devices_.begin(), devices_.end(),
                                   [&](const TeamDevice& one) { return one.gpu->ordinal() == kind->device; });
     if (!peer)
       return invalid_argument(
@@ -151,16 +152,15 @@ Result<const cuda::PlacedPlan*> CudaTeam::plan_of(const Request& request) {
                          cuda::place_collective(plan, args, stores_, *ends_, *scratch_, seats_.stepped()));
   TUTTI_TRY(finish_stores());
   log_info(Subsystem::Plan, "{}: {} -> {}/{}, {} channel(s), slices of {} bytes, {} block(s) for each rank, on CUDA",
-           first_comm().name(), describe(request), name(plan.algo), name(plan.proto), plan.channels,
-           plan.slice_bytes, placed.block_count);
+           first_comm().name(), describe(request), name(plan.algo), name(plan.proto), plan.channels, plan.slice_bytes,
+           placed.block_count);
   return &plans_.emplace(key, std::move(placed)).first->second;
 }
 
 Result<const cuda::PlacedPlan*> CudaTeam::plan_of_message(const Pending& pending) {
   const Request& request = pending.call.request;
   // Between processes all messages go by one protocol: a group is then one launch, whatever its sizes.
-  const Summary& summary =
-      seats_.several_processes() ? message_summary_ : comms_[index(pending.call.rank)]->summary();
+  const Summary& summary = seats_.several_processes() ? message_summary_ : comms_[index(pending.call.rank)]->summary();
   TUTTI_ASSIGN_OR_RETURN(const Plan plan, make_plan(summary, shape_of(request)));
   const std::tuple key{pending.call.rank, request.root, request.is_send, plan.proto,
                        plan.slice_bytes * 64 + static_cast<uint64_t>(plan.channels)};
@@ -199,8 +199,7 @@ Result<Plan> CudaTeam::stepped_plan(const Summary& summary, const Shape& shape, 
 
 void CudaTeam::add_walks(CudaStepGroup& group, CudaPart& part, const cuda::PlacedPlan& plan) const {
   group.parts.push_back(&part);
-  for (const cuda::WalkedBlock& block : plan.walked)
-    group.walks.emplace_back(block, part.work.layout, part.rank, n());
+  for (const cuda::WalkedBlock& block : plan.walked) group.walks.emplace_back(block, part.work.layout, part.rank, n());
 }
 
 Status CudaTeam::launch_in_steps(CudaFlight& flight, std::vector<CudaPart>& parts, std::vector<CudaStepGroup>& groups,
@@ -212,8 +211,9 @@ Status CudaTeam::launch_in_steps(CudaFlight& flight, std::vector<CudaPart>& part
     if (env().timeout < 0 || waited < std::chrono::milliseconds(env().timeout)) return {};
     const cuda::StepWait* const step = launcher_->waiting(flight);
     if (step == nullptr) return {};
-    return remote_error("rank {} waits for rank {} in step {} of a call on CUDA device {}, for longer than TUTTI_TIMEOUT",
-                        parts.front().rank, step->peer, step->step, device_of(parts.front().rank));
+    return remote_error(
+        "rank {} waits for rank {} in step {} of a call on CUDA device {}, for longer than TUTTI_TIMEOUT",
+        parts.front().rank, step->peer, step->step, device_of(parts.front().rank));
   };
   return launcher_->launch_stepped(flight, parts, groups, threads, shared_bytes, goes_on);
 }
@@ -319,7 +319,8 @@ Status CudaTeam::launch_messages(std::vector<Message>& wave, CudaFlight*& flight
   TUTTI_ASSIGN_OR_RETURN(CudaFlight* const prepared, launcher_->prepare(0, wave.size() * 2, blocks));
   std::vector<CudaPart> parts;
   for (const Message& one : wave) {
-    one.for_halves([&](Pending& half, const cuda::PlacedPlan* plan) { parts.push_back(part_of(half, *plan, *prepared)); });
+    one.for_halves(
+        [&](Pending& half, const cuda::PlacedPlan* plan) { parts.push_back(part_of(half, *plan, *prepared)); });
   }
   if (seats_.stepped()) {
     std::vector<CudaStepGroup> groups(2);  // sends, receives
@@ -336,9 +337,8 @@ Status CudaTeam::launch_messages(std::vector<Message>& wave, CudaFlight*& flight
     TUTTI_TRY(launcher_->launch(*prepared, parts, proto, threads, shared, capture));
   }
   for (const Message& one : wave) {
-    one.for_halves([&](Pending& half, const cuda::PlacedPlan* plan) {
-      note(half, plan->plan, *prepared, plan->block_count);
-    });
+    one.for_halves(
+        [&](Pending& half, const cuda::PlacedPlan* plan) { note(half, plan->plan, *prepared, plan->block_count); });
   }
   flight = prepared;
   return {};

@@ -21,8 +21,7 @@ void graph_is_gone(void* held) {
 
 }  // namespace
 
-Result<std::unique_ptr<CudaLauncher>> CudaLauncher::create(std::vector<TeamDevice>& devices,
-                                                           bool waits_for_others) {
+Result<std::unique_ptr<CudaLauncher>> CudaLauncher::create(std::vector<TeamDevice>& devices, bool waits_for_others) {
   std::unique_ptr<CudaLauncher> launcher(new CudaLauncher(devices, waits_for_others));
   TUTTI_ASSIGN_OR_RETURN(launcher->control_memory_,
                          gpu::allocate_pinned(devices.front().gpu, sizeof(cuda::CudaControl)));

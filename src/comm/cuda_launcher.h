@@ -54,8 +54,8 @@ struct CudaFlight {
   uint64_t* reports = nullptr;
   uint32_t report_count = 0;
   std::vector<Note> notes;
-  gpu::OwnedEvent begun;               // stepped: the work before has ended; made when first needed
-  std::vector<cuda::StepWait> waits;   // stepped: all, in the stream's order
+  gpu::OwnedEvent begun;                          // stepped: the work before has ended; made when first needed
+  std::vector<cuda::StepWait> waits;              // stepped: all, in the stream's order
   std::shared_ptr<std::atomic<bool>> graph_gone;  // captured: set when the graph and all made of it are gone
   Clock::time_point since;
 
@@ -143,7 +143,11 @@ class CudaLauncher {
   };
 
   CudaLauncher(std::vector<TeamDevice>& devices, bool waits_for_others)
-      : devices_(devices), waits_for_others_(waits_for_others), tails_(devices.size()), joins_(devices.size()), gates_(devices.size()) {}
+      : devices_(devices),
+        waits_for_others_(waits_for_others),
+        tails_(devices.size()),
+        joins_(devices.size()),
+        gates_(devices.size()) {}
   std::vector<Grid> cut(CudaFlight& flight, std::vector<CudaPart>& parts) const;
   gpu::CudaStream stream(size_t device, gpu::CudaStreamHandle handle) const { return {devices_[device].gpu, handle}; }
   // Blocks that the device holds at once; an error if the grid has more.

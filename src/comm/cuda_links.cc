@@ -61,10 +61,7 @@ bool CudaLinks::Lent::in_use() const {
 }
 
 CudaLinks::CudaLinks(Options options)
-    : options_(std::move(options)),
-      handles_(n()),
-      own_(n()),
-      places_(n(), std::vector<cuda::PeerPlace>(n())) {}
+    : options_(std::move(options)), handles_(n()), own_(n()), places_(n(), std::vector<cuda::PeerPlace>(n())) {}
 
 int CudaLinks::number_of(int process) const {
   const std::vector<int>& all = options_.seats->processes();
@@ -184,8 +181,7 @@ Status CudaLinks::open_arenas(const Device& device, const std::vector<gpu::CudaI
 Status CudaLinks::connect(const std::vector<gpu::CudaIpcHandle>& handles, const Deadline& deadline) {
   TUTTI_TRY(share_object(deadline));
   if (options_.seats->stepped() || options_.seats->through_host()) {
-    TUTTI_ASSIGN_OR_RETURN(registered_,
-                           gpu::register_host(options_.devices.front().gpu, object_, object_bytes()));
+    TUTTI_ASSIGN_OR_RETURN(registered_, gpu::register_host(options_.devices.front().gpu, object_, object_bytes()));
   }
   for (const Device& device : options_.devices) TUTTI_TRY(open_arenas(device, handles));
   return {};

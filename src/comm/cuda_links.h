@@ -51,7 +51,9 @@ class CudaLinks {
   cuda::CudaEnds::Shared shared() const { return {options_.arena, places_}; }
   // The words of a rank of this process, as the host and as its GPU see them; null: there are none.
   std::byte* words(int rank) const;
-  std::byte* words_on_gpu(int rank) const { return places_[static_cast<size_t>(rank)][static_cast<size_t>(rank)].words; }
+  std::byte* words_on_gpu(int rank) const {
+    return places_[static_cast<size_t>(rank)][static_cast<size_t>(rank)].words;
+  }
 
  private:
   // What peers may still use when this ends.

@@ -73,9 +73,8 @@ Status CudaTeam::enter(int rank, Communicator& comm) {
   if (!seats_.several_processes() || watcher_.joinable()) return {};
   message_summary_ = comm.summary();
   message_summary_.protocols = "simple";
-  TUTTI_ASSIGN_OR_RETURN(watcher_, start_thread("tutti-cuda", "a thread that looks after GPU calls", [this] {
-                           watch();
-                         }));
+  TUTTI_ASSIGN_OR_RETURN(watcher_,
+                         start_thread("tutti-cuda", "a thread that looks after GPU calls", [this] { watch(); }));
   return {};
 }
 
@@ -145,14 +144,13 @@ void CudaTeam::choose_sizes() {
   const auto ranks = static_cast<uint64_t>(n());
   simple_bytes_ = env().buffer_bytes > 0 ? static_cast<uint64_t>(env().buffer_bytes)
                                          : std::clamp(kSlotsOfRank / ranks, kLeastSlots, kMostSlots);
-  simple_bytes_ = (simple_bytes_ + cuda::DeviceStore::kAlign - 1) / cuda::DeviceStore::kAlign *
-                  cuda::DeviceStore::kAlign;
+  simple_bytes_ =
+      (simple_bytes_ + cuda::DeviceStore::kAlign - 1) / cuda::DeviceStore::kAlign * cuda::DeviceStore::kAlign;
   line_slots_ = seats_.stepped() ? 0 : kLineSlots;  // lines are waited for one by one
   if (!linked()) return;
   cuda::PeerArena of_channel{n(), 1, simple_bytes_, line_slots_ * ll_slot_bytes(kLLPayloadBytes)};
   const uint64_t room = seats_.through_host() ? std::min(kMostArena, kMostHostArenas / ranks) : kMostArena;
-  most_channels_ =
-      std::clamp(static_cast<int>(room / of_channel.bytes()), 1, most_channels_);
+  most_channels_ = std::clamp(static_cast<int>(room / of_channel.bytes()), 1, most_channels_);
 }
 
 Status CudaTeam::create_links(const Options& options) {
@@ -279,10 +277,11 @@ Status CudaTeam::look() {
   if (env().timeout < 0 || now - oldest->since < std::chrono::milliseconds(env().timeout)) return {};
   const std::optional<Waiting> found = waiting(*oldest);
   if (!found) return {};
-  fail(remote_error("rank {} waits for rank {} in step {} of {}, on CUDA device {}, for longer than TUTTI_TIMEOUT: "
-                    "does other work of the application fill a device?",
-                    found->note->rank, found->report.peer, found->report.step, describe(found->note->call),
-                    device_of(found->note->rank)));
+  fail(
+      remote_error("rank {} waits for rank {} in step {} of {}, on CUDA device {}, for longer than TUTTI_TIMEOUT: "
+                   "does other work of the application fill a device?",
+                   found->note->rank, found->report.peer, found->report.step, describe(found->note->call),
+                   device_of(found->note->rank)));
   return failure_;
 }
 

@@ -461,9 +461,10 @@ Result<CudaSeats> seats_of(const Bootstrap& bootstrap, const std::vector<Machine
   CudaSeats seats(std::move(found), members);
   if (!seats.several_processes()) return seats;
   if (hosts.all().size() > 1)
-    return invalid_usage("the ranks are on CUDA devices of {} hosts, which this version does not connect: keep the GPUs "
-                         "of a communicator on one host",
-                         hosts.all().size());
+    return invalid_usage(
+        "the ranks are on CUDA devices of {} hosts, which this version does not connect: keep the GPUs of a "
+        "communicator on one host",
+        hosts.all().size());
   if (!hosts.share_memory(hosts.of(bootstrap.rank())))
     return invalid_usage(
         "ranks on CUDA devices in different processes need shared memory: TUTTI_TRANSPORTS (or the configuration) "

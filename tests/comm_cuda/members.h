@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Members: ranks as forked processes on the fake driver's GPUs, each with a stream and buffers of floats. The process of
-// the test never touches the library or the driver: neither survives fork().
+// Members: ranks as forked processes on the fake driver's GPUs, each with a stream and buffers of floats. The process
+// of the test never touches the library or the driver: neither survives fork().
 #pragma once
 
 #include <signal.h>
@@ -109,7 +109,7 @@ inline void expect_nothing_left() {
 // Which GPUs the processes have.
 struct Seating {
   const char* name;
-  int gpus;  // rank r is on GPU r % gpus
+  int gpus;           // rank r is on GPU r % gpus
   bool peers = true;  // the GPUs reach each other's memory
 };
 
@@ -122,8 +122,7 @@ class Processes : public testing::TestWithParam<Seating> {
                            Environment more = {}) {
     more.emplace_back("TUTTI_CUDA_LIBRARY", FAKE_CUDA);
     more.emplace_back("FAKE_CUDA_DEVICES", "4");
-    void* const memory =
-        ::mmap(nullptr, sizeof(Meeting), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void* const memory = ::mmap(nullptr, sizeof(Meeting), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     ASSERT_NE(memory, MAP_FAILED);
     auto* const meeting = new (memory) Meeting;
     api_test::in_children(

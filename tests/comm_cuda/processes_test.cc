@@ -161,29 +161,147 @@ TEST_P(Processes, MakeAndDestroyAgain) {
   });
 }
 
+// Each process replays its own graph; where GPUs are shared, capture is refused and ordinary calls go on.
+TEST_P(Processes, CaptureIsReplayedOrRefused) {
+  const bool stepped = GetParam().gpus < kRanks;
+  in_processes([&](Member& member, Meeting&) {
+    EXPECT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
+    member.synchronize();
+    const gpu::CudaRun& cuda = member.gpu->cuda();
+    gpu::CudaGraph graph = nullptr;
+    {
+      const gpu::CudaScope scope(*member.gpu);
+      ASSERT_EQ(cuda.capture_begin(member.stream().handle(), gpu::kCudaCaptureGlobal), 0);
+      EXPECT_EQ(member.all_reduce(), stepped ? TUTTI_INVALID_USAGE : TUTTI_SUCCESS) << last_text();
+      if (stepped) EXPECT_THAT(last_text(), HasSubstr("cannot be captured"));
+      ASSERT_EQ(cuda.capture_end(member.stream().handle(), &graph), 0);
+    }
+    if (!stepped) {
+      const gpu::CudaScope scope(*member.gpu);
+      gpu::CudaGraphExec exec = nullptr;
+      ASSERT_EQ(cuda.graph_instantiate(&exec, graph, 0), 0);
+      for (int i = 0; i < 3; ++i) {
+        member.out()[7] = 0;
+        ASSERT_EQ(cuda.graph_launch(exec, member.stream().handle()), 0);
+        member.synchronize();
+        member.expect_sums();
+      }
+      EXPECT_EQ(cuda.graph_exec_destroy(exec), 0);
+    }
+    {
+      const gpu::CudaScope scope(*member.gpu);
+      EXPECT_EQ(cuda.graph_destroy(graph), 0);
+    }
+    EXPECT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
+    member.synchronize();
+    member.expect_sums();
+  });
+}
+
+// More launches than are put on a stream at once, where calls go in steps.
+TEST_P(Processes, LongCallsComeToTheirEnd) {
+  in_processes(
+      [](Member& member, Meeting&) {
+        for (int i = 0; i < 2; ++i) {
+          ASSERT_EQ(member.all_reduce(2 * Member::kCount), TUTTI_SUCCESS) << last_text();
+          member.synchronize();
+          member.expect_sums(2 * Member::kCount);
+        }
+      },
+      {{"TUTTI_SLICE_BYTES", "192"}, {"TUTTI_ALGO", "ring"}, {"TUTTI_MAX_CHANNELS", "1"}});
+}
+
+// The first process drives two ranks, each on a GPU of its own, in groups.
+TEST(ProcessesOfSeveralRanks, CallTogether) {
+  constexpr int kAll = 3;
+  api_test::in_children(
+      2,
+      [](int process, launcher::Page& page) {
+        const tuttiUniqueId id = api_test::shared_id(process, page);
+        const std::vector<int> mine = process == 0 ? std::vector<int>{0, 1} : std::vector<int>{2};
+        {
+          std::vector<tuttiComm_t> comms(mine.size());
+          ASSERT_EQ(tuttiGroupStart(), TUTTI_SUCCESS);
+          for (size_t i = 0; i < mine.size(); ++i) {
+            tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
+            config.device = mine[i];
+            EXPECT_EQ(tuttiCommInitRankConfig(&comms[i], kAll, id, mine[i], &config), TUTTI_SUCCESS) << last_text();
+          }
+          ASSERT_EQ(tuttiGroupEnd(), TUTTI_SUCCESS) << last_text();
+          std::vector<gpu::OwnedStream> streams;
+          std::vector<gpu::DeviceMemory> words;
+          for (const int rank : mine) {
+            streams.push_back(*gpu::make_stream(gpu::device(rank)));
+            words.push_back(*gpu::allocate_device(gpu::device(rank), sizeof(float)));
+            *reinterpret_cast<float*>(words.back().get()) = static_cast<float>(rank + 1);
+          }
+          for (int turn = 0; turn < 3; ++turn) {
+            ASSERT_EQ(tuttiGroupStart(), TUTTI_SUCCESS);
+            for (size_t i = 0; i < mine.size(); ++i) {
+              auto* const word = reinterpret_cast<float*>(words[i].get());
+              EXPECT_EQ(tuttiAllReduce(word, word, 1, TUTTI_FLOAT32, TUTTI_SUM, comms[i],
+                                       reinterpret_cast<tuttiStream_t>(streams[i].get())),
+                        TUTTI_SUCCESS);
+            }
+            ASSERT_EQ(tuttiGroupEnd(), TUTTI_SUCCESS) << last_text();
+          }
+          for (size_t i = 0; i < mine.size(); ++i) {
+            EXPECT_TRUE(gpu::CudaStream(gpu::device(mine[i]), streams[i].get()).synchronize().ok());
+            EXPECT_EQ(*reinterpret_cast<float*>(words[i].get()), 54.0F);  // 1 + 2 + 3, then three times as much, twice
+            EXPECT_EQ(tuttiCommDestroy(comms[i]), TUTTI_SUCCESS) << last_text();
+          }
+        }
+        expect_nothing_left();
+      },
+      {{"TUTTI_CUDA_LIBRARY", FAKE_CUDA}, {"FAKE_CUDA_DEVICES", "4"}});
+}
+
+TEST(ProcessesOfSeveralRanks, AreRefusedWhereGpusAreShared) {
+  const launcher::SharedPage found;
+  api_test::in_children(2,
+                        [&](int process, launcher::Page& page) {
+                          const tuttiUniqueId id = api_test::shared_id(process, page);
+                          const std::vector<int> mine = process == 0 ? std::vector<int>{0, 1} : std::vector<int>{2};
+                          std::vector<tuttiComm_t> comms(mine.size());
+                          ASSERT_EQ(tuttiGroupStart(), TUTTI_SUCCESS);
+                          for (size_t i = 0; i < mine.size(); ++i) {
+                            tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
+                            config.device = 0;
+                            (void)tuttiCommInitRankConfig(&comms[i], 3, id, mine[i], &config);
+                          }
+                          const tuttiResult_t code = tuttiGroupEnd();
+                          EXPECT_NE(code, TUTTI_SUCCESS);
+                          if (code != TUTTI_INVALID_USAGE) return;
+                          EXPECT_THAT(last_text(), HasSubstr("several processes share a GPU"));
+                          found->member[0].entered.fetch_add(1);
+                        },
+                        {{"TUTTI_CUDA_LIBRARY", FAKE_CUDA}});
+  EXPECT_GT(found->member[0].entered.load(), 0u);
+}
+
 // Each finds it by itself; who is slow may only see that the other has gone.
 TEST_P(Processes, WithoutSharedMemoryItIsRefused) {
   if (GetParam().gpus == 1) GTEST_SKIP() << "the same for all seatings";
   const launcher::SharedPage found;
-  api_test::in_children(
-      2,
-      [&](int rank, launcher::Page& page) {
-        tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
-        config.device = rank;
-        tuttiComm_t comm = nullptr;
-        const tuttiUniqueId id = api_test::shared_id(rank, page);
-        const tuttiResult_t code = tuttiCommInitRankConfig(&comm, 2, id, rank, &config);
-        EXPECT_NE(code, TUTTI_SUCCESS);
-        if (code != TUTTI_INVALID_USAGE) return;
-        EXPECT_THAT(last_text(), HasSubstr("need shared memory"));
-        found->member[0].entered.fetch_add(1);
-      },
-      {{"TUTTI_CUDA_LIBRARY", FAKE_CUDA}, {"TUTTI_TRANSPORTS", "tcp"}});
+  api_test::in_children(2,
+                        [&](int rank, launcher::Page& page) {
+                          tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
+                          config.device = rank;
+                          tuttiComm_t comm = nullptr;
+                          const tuttiUniqueId id = api_test::shared_id(rank, page);
+                          const tuttiResult_t code = tuttiCommInitRankConfig(&comm, 2, id, rank, &config);
+                          EXPECT_NE(code, TUTTI_SUCCESS);
+                          if (code != TUTTI_INVALID_USAGE) return;
+                          EXPECT_THAT(last_text(), HasSubstr("need shared memory"));
+                          found->member[0].entered.fetch_add(1);
+                        },
+                        {{"TUTTI_CUDA_LIBRARY", FAKE_CUDA}, {"TUTTI_TRANSPORTS", "tcp"}});
   EXPECT_GT(found->member[0].entered.load(), 0u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Cuda, Processes, testing::Values(Seating{"GpusOfTheirOwn", 3}, Seating{"OneGpu", 1}, Seating{"TwoGpusForThree", 2},
-                                         Seating{"ThroughTheHost", 3, false}),
+INSTANTIATE_TEST_SUITE_P(Cuda, Processes,
+                         testing::Values(Seating{"GpusOfTheirOwn", 3}, Seating{"OneGpu", 1},
+                                         Seating{"TwoGpusForThree", 2}, Seating{"ThroughTheHost", 3, false}),
                          [](const auto& one) { return std::string(one.param.name); });
 
 }  // namespace

@@ -9,7 +9,7 @@
 //   conformance --rdma LIBRARY ...     only worlds of tcp, over rdma instead, with this libibverbs (before --transport)
 //   conformance --cuda LIBRARY --devices D ...   only worlds in one process, on D CUDA devices of this driver in turn
 //                                      (--n N: only those of N ranks)
-//   conformance --cuda LIBRARY --devices D --processes ...   only worlds of processes, with their ranks on these in turn
+//   conformance --cuda LIBRARY --devices D --processes ...   only worlds of processes, their ranks on these in turn
 //   conformance --on-hosts R           the sample's worlds of processes over TCP, spread over the hosts in HOSTS
 //                                      (tools/hosts), with R ranks on each: shared memory on a host, TCP between
 //   conformance --large elements|bytes one call above 2^31 elements, or 2^32 bytes (ends with 77 where memory is short)
@@ -463,7 +463,8 @@ int run(int argc, char** argv) {
     const Sample chosen = sample(seed, cases);
     const auto wanted = [&](const World& world) {
       if (gpus::used() && (world.proto == kRma || world.proto == kWindows)) return false;
-      if (gpus::used()) return processes ? world.mode == kProcesses && world.transport == kShm : world.transport == kInproc;
+      if (gpus::used() && processes) return world.mode == kProcesses && world.transport == kShm;
+      if (gpus::used()) return world.transport == kInproc;
       return !rdma || world.transport == kTcp;
     };
     for (size_t i = shard; i < chosen.batches.size(); i += shards)

@@ -34,7 +34,8 @@ class CudaEnds {
     uint64_t line_payload = 0;  // of one slot of LL
     uint64_t line_slots = 0;    // a power of two
   };
-  // By viewer and rank: what kernels of the first rank's GPU find of the second rank. Viewers are ranks of this process.
+  // By viewer and rank: what kernels of the first rank's GPU find of the second rank. Viewers are ranks of this
+  // process.
   struct Shared {
     PeerArena arena;
     std::vector<std::vector<PeerPlace>> places;
@@ -78,7 +79,7 @@ class CudaEnds {
 
   std::vector<DeviceStore*> stores_;
   Sizes sizes_;
-  Shared shared_;              // empty: all ranks are here
+  Shared shared_;                     // empty: all ranks are here
   std::vector<Channel> channels_[2];  // by Use
 };
 

@@ -26,8 +26,8 @@ void StepPositions::send(Use use, int channel, int peer, SlotCut cut, int step, 
   link.cut = cut;
   ++link.sent;
   if (least > 0)
-    waits.push_back({index * sizeof(PeerArena::Words) + offsetof(PeerArena::Words, head), least, peer, step,
-                     Side::Send});
+    waits.push_back(
+        {index * sizeof(PeerArena::Words) + offsetof(PeerArena::Words, head), least, peer, step, Side::Send});
 }
 
 void StepPositions::receive(Use use, int channel, int peer, int step, std::vector<StepWait>& waits) {

@@ -4,12 +4,13 @@
 //
 //   stream   wait head, tail ... | kernel: one slice | wait ... | kernel: the next slice | ...
 //
-// Why nothing waits for itself. The blocks of a launch carry the same schedule in different channels, so that all are at
-// the same {round, step, slice}: a launch is one move of the schedule, in as many channels. Before it the stream waits
-// for just what this move needs, as a lane of a CPU does. So the ranks' streams do what the prover's lanes do (exec/sim),
-// and come to the end as these do. Parts of a channel (the two ways of a tree) are at different places, and are not
-// planned. The messages of a group are carried slice by slice: number k of all sends, then number k of all receives.
-// A send's slice k needs the peer's receive of slice k - slots; a receive's slice k needs the peer's send of slice k.
+// Why nothing waits for itself. The blocks of a launch carry the same schedule in different channels, so that all are
+// at the same {round, step, slice}: a launch is one move of the schedule, in as many channels. Before it the stream
+// waits for just what this move needs, as a lane of a CPU does. So the ranks' streams do what the prover's lanes do
+// (exec/sim), and come to the end as these do. Parts of a channel (the two ways of a tree) are at different places, and
+// are not planned. The messages of a group are carried slice by slice: number k of all sends, then number k of all
+// receives. A send's slice k needs the peer's receive of slice k - slots; a receive's slice k needs the peer's send of
+// slice k.
 //
 // Positions are those of the ends (proto/slots.h), counted along on the host: nothing else tells them.
 #pragma once
