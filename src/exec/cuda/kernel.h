@@ -48,8 +48,9 @@ TUTTI_DEVICE void run_block(const CudaLaunch& launch) {
   const CudaBlock& block = work.blocks[block_index() - work.first_block];
   if (block.step_count == 0) return;
   const bool stepped = launch.moves > 0;
-  // Ended: the streams no longer wait for what the steps need.
-  if (stepped && load_relaxed(work.control->end) != 0) return;
+  // Ended: the streams no longer wait for what the steps need. The host may say so while threads look: all or none go on,
+  // as those who did would wait at a barrier for the others.
+  if (stepped && !block_all(load_relaxed(work.control->end) == 0)) return;
   typename LaneOf<proto>::Lane lane(work, block, !stepped);
   const StepView schedule{block.steps, block.step_count};
   Cursor cursor = stepped && launch.begins == 0 ? *block.cursor : Cursor{};
