@@ -50,11 +50,13 @@ CudaSeats::CudaSeats(std::vector<CudaSeat> seats, const std::vector<Member>& mem
   }
   gpus_ = static_cast<int>(by_gpu.size());
   fewest_multiprocessors_ = std::max(seats_.front().gpu.multiprocessors, 1);
+  kind_ = seats_.front().gpu.name.data();
   least_gbps_ = kUnknownMemory;
   bool known = false;
   for (const auto& [uuid, ranks] : by_gpu) {
     most_ranks_ = std::max(most_ranks_, static_cast<int>(ranks.size()));
     const CudaSeat& seat = of(ranks.front());
+    if (kind_ != seat.gpu.name.data()) kind_.clear();
     fewest_multiprocessors_ = std::min(fewest_multiprocessors_, std::max(seat.gpu.multiprocessors, 1));
     const double gbps = seat.gpu.memory_gbps > 0 ? seat.gpu.memory_gbps : kUnknownMemory;
     least_gbps_ = known ? std::min(least_gbps_, gbps) : gbps;

@@ -39,6 +39,8 @@ class CudaSeats {
   // Some GPU cannot reach another's memory: slots are in the host's.
   bool through_host() const { return through_host_; }
   int gpus() const { return gpus_; }
+  // The GPUs' name; empty: they have several.
+  const std::string& kind() const { return kind_; }
   int most_ranks_on_a_gpu() const { return most_ranks_; }
   int fewest_multiprocessors() const { return fewest_multiprocessors_; }
   double least_memory_gbps() const { return least_gbps_; }
@@ -47,6 +49,7 @@ class CudaSeats {
   std::vector<CudaSeat> seats_;
   std::vector<int> processes_;
   bool stepped_ = false, through_host_ = false;
+  std::string kind_;
   int gpus_ = 0, most_ranks_ = 1, fewest_multiprocessors_ = 1;
   double least_gbps_ = 0;
 };

@@ -200,13 +200,7 @@ Status CudaTeam::open_peers() {
   return {};
 }
 
-// The devices' name; empty: they have several.
-static std::string one_kind(const std::vector<TeamDevice>& devices) {
-  const std::string first = devices.front().gpu->name();
-  const auto same = [&](const TeamDevice& one) { return one.gpu->name() == first; };
-  return std::all_of(devices.begin(), devices.end(), same) ? first : std::string();
-}
-
+// Alike on all ranks, as plans follow from it.
 void CudaTeam::make_fabric() {
   const double share = seats_.least_memory_gbps() / kTouches / static_cast<double>(seats_.most_ranks_on_a_gpu());
   const bool one_gpu = seats_.gpus() == 1;
@@ -219,8 +213,8 @@ void CudaTeam::make_fabric() {
              .star_gbps = link,
              .rings = most_channels_,
              .trees = most_channels_,
-             .gpu = one_kind(devices_),
-             .gpus = static_cast<int>(devices_.size()),
+             .gpu = seats_.kind(),
+             .gpus = seats_.gpus(),
              .least_share = kLeastShare};
 }
 

@@ -131,10 +131,6 @@ Result<CudaDevicePtr> CudaContextOwner::retain(const CudaRun& cuda, int ordinal)
   known = owner;
   return owner;
 }
-std::string CudaContextOwner::name() const {
-  char text[256] = {};
-  return cuda_->device_name(text, sizeof text - 1, device_) == kCudaSuccess ? text : "";
-}
 int CudaContextOwner::attribute(int which) const {
   int value = 0;
   return cuda_->attribute(&value, which, device_) == kCudaSuccess ? value : 0;

@@ -12,7 +12,6 @@
 #include <cstddef>
 #include <memory>
 #include <optional>
-#include <string>
 #include <string_view>
 #include <utility>
 
@@ -54,8 +53,6 @@ class CudaContextOwner {
 
   const CudaRun& cuda() const { return *cuda_; }
   int ordinal() const { return ordinal_; }
-  // As the driver says it, "NVIDIA H200"; empty where it does not.
-  std::string name() const;
   CudaContext handle() const { return context_; }
   // A sticky error may be ours once one of our kernels was launched here.
   Status status(int code, std::string_view call) const {

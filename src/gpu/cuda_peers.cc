@@ -26,6 +26,8 @@ Result<CudaIdentity> identify(const CudaRun& cuda, int ordinal) {
   constexpr int kMemoryClockKhz = 36, kMemoryBusBits = 37;
   identity.multiprocessors = std::max(attribute(kCudaMultiprocessors), 1);
   identity.memory_gbps = 2.0 * attribute(kMemoryClockKhz) * 1e3 * attribute(kMemoryBusBits) / 8 * 1e-9;
+  TUTTI_TRY(check(cuda.device_name(identity.name.data(), static_cast<int>(identity.name.size()) - 1, device),
+                  "cuDeviceGetName"));
   return identity;
 }
 

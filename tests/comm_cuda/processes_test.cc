@@ -3,7 +3,11 @@
 // all collectives: conformance --cuda --processes.
 #include <gmock/gmock.h>
 
+#include <cstdio>
+#include <fstream>
+
 #include "comm_cuda/members.h"
+#include "plan/profile.h"
 
 namespace tutti {
 namespace {
@@ -211,23 +215,32 @@ TEST_P(Processes, LongCallsComeToTheirEnd) {
       {{"TUTTI_SLICE_BYTES", "192"}, {"TUTTI_ALGO", "ring"}, {"TUTTI_MAX_CHANNELS", "1"}});
 }
 
-// The first process drives two ranks, each on a GPU of its own, in groups.
-TEST(ProcessesOfSeveralRanks, CallTogether) {
-  constexpr int kAll = 3;
+// Of three ranks the first process drives two, the second one.
+std::vector<int> ranks_of(int process) { return process == 0 ? std::vector<int>{0, 1} : std::vector<int>{2}; }
+// Of this process, in a group; rank r on GPU r % gpus.
+tuttiResult_t join(const std::vector<int>& mine, int gpus, const tuttiUniqueId& id, std::vector<tuttiComm_t>& comms) {
+  comms.resize(mine.size());
+  EXPECT_EQ(tuttiGroupStart(), TUTTI_SUCCESS);
+  for (size_t i = 0; i < mine.size(); ++i) {
+    tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
+    config.device = mine[i] % gpus;
+    (void)tuttiCommInitRankConfig(&comms[i], 3, id, mine[i], &config);
+  }
+  return tuttiGroupEnd();
+}
+
+// Each on a GPU of its own, in groups.
+void call_together(Environment more = {}) {
+  more.emplace_back("TUTTI_CUDA_LIBRARY", FAKE_CUDA);
+  more.emplace_back("FAKE_CUDA_DEVICES", "4");
   api_test::in_children(
       2,
       [](int process, launcher::Page& page) {
         const tuttiUniqueId id = api_test::shared_id(process, page);
-        const std::vector<int> mine = process == 0 ? std::vector<int>{0, 1} : std::vector<int>{2};
+        const std::vector<int> mine = ranks_of(process);
         {
-          std::vector<tuttiComm_t> comms(mine.size());
-          ASSERT_EQ(tuttiGroupStart(), TUTTI_SUCCESS);
-          for (size_t i = 0; i < mine.size(); ++i) {
-            tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
-            config.device = mine[i];
-            EXPECT_EQ(tuttiCommInitRankConfig(&comms[i], kAll, id, mine[i], &config), TUTTI_SUCCESS) << last_text();
-          }
-          ASSERT_EQ(tuttiGroupEnd(), TUTTI_SUCCESS) << last_text();
+          std::vector<tuttiComm_t> comms;
+          ASSERT_EQ(join(mine, 3, id, comms), TUTTI_SUCCESS) << last_text();
           std::vector<gpu::OwnedStream> streams;
           std::vector<gpu::DeviceMemory> words;
           for (const int rank : mine) {
@@ -253,7 +266,21 @@ TEST(ProcessesOfSeveralRanks, CallTogether) {
         }
         expect_nothing_left();
       },
-      {{"TUTTI_CUDA_LIBRARY", FAKE_CUDA}, {"FAKE_CUDA_DEVICES", "4"}});
+      more);
+}
+TEST(ProcessesOfSeveralRanks, CallTogether) { call_together(); }
+
+// One process has two GPUs, the other one: what was measured on so many counts for both or for none.
+TEST(ProcessesOfSeveralRanks, PlanAlikeByAProfileOfSoManyGpus) {
+  for (const int gpus : {1, 2, 3}) {
+    Profile profile = built_in_profile({});
+    profile.gpu = {"Fake GPU", gpus, {1, 1},
+                   {1, 1},     1,    {{Coll::AllReduce, Algo::Ring, Proto::Simple, 3, false, {4}, {0.001}}}};
+    const std::string path = testing::TempDir() + "gpu_profile." + std::to_string(getpid()) + ".json";
+    std::ofstream(path) << format_profile(profile);
+    call_together({{"TUTTI_PROFILE", path}});
+    std::remove(path.c_str());
+  }
 }
 
 TEST(ProcessesOfSeveralRanks, AreRefusedWhereGpusAreShared) {
@@ -261,15 +288,8 @@ TEST(ProcessesOfSeveralRanks, AreRefusedWhereGpusAreShared) {
   api_test::in_children(2,
                         [&](int process, launcher::Page& page) {
                           const tuttiUniqueId id = api_test::shared_id(process, page);
-                          const std::vector<int> mine = process == 0 ? std::vector<int>{0, 1} : std::vector<int>{2};
-                          std::vector<tuttiComm_t> comms(mine.size());
-                          ASSERT_EQ(tuttiGroupStart(), TUTTI_SUCCESS);
-                          for (size_t i = 0; i < mine.size(); ++i) {
-                            tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
-                            config.device = 0;
-                            (void)tuttiCommInitRankConfig(&comms[i], 3, id, mine[i], &config);
-                          }
-                          const tuttiResult_t code = tuttiGroupEnd();
+                          std::vector<tuttiComm_t> comms;
+                          const tuttiResult_t code = join(ranks_of(process), 1, id, comms);
                           EXPECT_NE(code, TUTTI_SUCCESS);
                           if (code != TUTTI_INVALID_USAGE) return;
                           EXPECT_THAT(last_text(), HasSubstr("several processes share a GPU"));

@@ -7,6 +7,7 @@
 #include <chrono>
 
 #include "base/env.h"
+#include "gpu/cuda_peers.h"
 #include "gpu/cuda_stream.h"
 #include "tools/tutti/tune/issue.h"
 
@@ -144,9 +145,11 @@ Result<std::unique_ptr<GpuBench>> GpuBench::open() {
   TUTTI_TRY(gpu::cuda_status(*cuda, cuda->count(&count), "cuDeviceGetCount", -1));
   std::unique_ptr<GpuBench> bench(new GpuBench);
   for (int ordinal = 0; ordinal < count; ++ordinal) {
+    TUTTI_ASSIGN_OR_RETURN(const gpu::CudaIdentity identity, gpu::identify(*cuda, ordinal));
+    if (ordinal == 0) bench->gpu_ = identity.name.data();
+    if (identity.name.data() != bench->gpu_) continue;
     TUTTI_ASSIGN_OR_RETURN(gpu::CudaDevicePtr device, gpu::CudaContextOwner::retain(*cuda, ordinal));
-    if (ordinal == 0) bench->gpu_ = device->name();
-    if (device->name() == bench->gpu_) bench->devices_.push_back(std::move(device));
+    bench->devices_.push_back(std::move(device));
   }
   if (bench->devices_.empty()) return system_error("no GPU is visible");
   return bench;
