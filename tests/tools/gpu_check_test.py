@@ -64,6 +64,11 @@ class GpuCheck(unittest.TestCase):
         self.assertEqual(results["tutti: all_gather, 2 ranks, graph"], "failed")
         self.assertEqual(results["floor: copies of a device, stream"], "passed")
 
+    def test_without_a_sanitizer_not_all_was_run(self):
+        ran, report = self.check(*TESTS, "--only", "sanitizer", "--sanitizer", str(self.out / "nowhere"))
+        self.assertEqual(ran.returncode, 3, ran.stdout + ran.stderr)
+        self.assertEqual([step["status"] for step in report["steps"]], ["not run", "not run"])
+
     def test_what_a_sanitizer_finds_fails(self):
         ran, report = self.check(*TESTS, "--only", "sanitizer", "--sanitizer", self.sanitizer("echo Error: race; exit 99"))
         self.assertEqual(ran.returncode, 1)
