@@ -13,7 +13,7 @@ namespace tutti::gpu {
 struct CudaIdentity {
   std::array<unsigned char, 16> uuid{};  // of the instance, where a GPU is cut into some
   int multiprocessors = 0;
-  double memory_gbps = 0;  // 0: not known
+  double memory_gbps = 0;       // 0: not known
   std::array<char, 64> name{};  // as the driver says it, "NVIDIA H200"; ends with a zero
 };
 // Makes no context.

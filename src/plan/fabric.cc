@@ -137,8 +137,8 @@ std::shared_ptr<const ChannelTable> make_channel_table(const topology::ChannelPl
   return std::make_shared<const ChannelTable>(n, shapes);
 }
 
-double predict_fabric_us(const Fabric& fabric, Ranks ranks, const Shape& shape, const CatalogRow& row,
-                         const Plan& plan, const GpuProfile* measured, bool as_timed) {
+double predict_fabric_us(const Fabric& fabric, Ranks ranks, const Shape& shape, const CatalogRow& row, const Plan& plan,
+                         const GpuProfile* measured, bool as_timed) {
   const int n = fabric.ranks;
   const double whole = static_cast<double>(shape.bytes) * (writes_blocks(shape.coll) ? n : 1);
   if (measured != nullptr && as_timed && measured->gpus == fabric.gpus) {

@@ -235,8 +235,7 @@ uint64_t Profile::digest() const {
   add_timed(timed);
   all += gpu.gpu;
   add(gpu.gpus);
-  for (const double number :
-       {gpu.ll.launch_us, gpu.ll.hop_us, gpu.simple.launch_us, gpu.simple.hop_us, gpu.share_ll})
+  for (const double number : {gpu.ll.launch_us, gpu.ll.hop_us, gpu.simple.launch_us, gpu.simple.hop_us, gpu.share_ll})
     add(number);
   add_timed(gpu.timed);
   return fnv1a(all);
@@ -323,8 +322,8 @@ std::string format_profile(const Profile& profile) {
     const auto latency = [](const GpuProfile::Latency& of) {
       return ordered_json{{"launch_us", of.launch_us}, {"hop_us", of.hop_us}};
     };
-    file["gpu"] = {{"name", gpu.gpu},        {"gpus", gpu.gpus},
-                   {"ll", latency(gpu.ll)},  {"simple", latency(gpu.simple)},
+    file["gpu"] = {{"name", gpu.gpu},          {"gpus", gpu.gpus},
+                   {"ll", latency(gpu.ll)},    {"simple", latency(gpu.simple)},
                    {"share_ll", gpu.share_ll}, {"timed", format_all_timed(gpu.timed)}};
   }
   return file.dump(2) + "\n";

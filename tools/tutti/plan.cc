@@ -174,11 +174,12 @@ void choose(const Options& options, PlanReport* report) {
   if (on_gpus(report->graph, report->ranks)) {
     summary.fabric = &fabric;
     summary.channels = make_channel_table(report->channels, report->ranks, report->coll, options.root);
-    report->costs = !fabric.gpu.empty() && profile.gpu.gpu == fabric.gpu
-                        ? fmt::format("the profile \"{}\", ranks on {} of {}; bandwidths of the channels", profile.name,
-                                      profile.gpu.gpus, fabric.gpu)
-                        : fmt::format("the tuning model that NCCL publishes ({}), no measurement; bandwidths of the channels",
-                                      to_string(fabric.inside));
+    report->costs =
+        !fabric.gpu.empty() && profile.gpu.gpu == fabric.gpu
+            ? fmt::format("the profile \"{}\", ranks on {} of {}; bandwidths of the channels", profile.name,
+                          profile.gpu.gpus, fabric.gpu)
+            : fmt::format("the tuning model that NCCL publishes ({}), no measurement; bandwidths of the channels",
+                          to_string(fabric.inside));
   } else {
     summary.single_copy = summary.mapped;
     summary.ranks_per_core =
@@ -188,9 +189,8 @@ void choose(const Options& options, PlanReport* report) {
   const auto n = static_cast<uint64_t>(summary.n);
   for (const uint64_t bytes : parse_sizes(options.bytes)) {
     // The planner counts one block of what is cut into blocks.
-    const Shape shape{.coll = report->coll,
-                      .bytes = writes_blocks(report->coll) ? (bytes + n - 1) / n : bytes,
-                      .root = options.root};
+    const Shape shape{
+        .coll = report->coll, .bytes = writes_blocks(report->coll) ? (bytes + n - 1) / n : bytes, .root = options.root};
     report->sizes.push_back({bytes, take(plan_candidates(summary, shape))});
   }
 }

@@ -15,7 +15,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
 
 #include "tools/tutti/tune/issue.h"
 
@@ -83,7 +82,8 @@ class Rank {
         if (!way.asked.empty() && !way.asked[i]) continue;
         double& best = bests[way.windows];
         Buffers& buffers = way.windows ? shared : ordinary;
-        if (buffers.in == nullptr) buffers = {allocate(whole_of(bytes), way.windows), allocate(whole_of(bytes), way.windows)};
+        if (buffers.in == nullptr)
+          buffers = {allocate(whole_of(bytes), way.windows), allocate(whole_of(bytes), way.windows)};
         const double us = time_way(w, bytes, buffers, best, budget_ms);
         if (rank_ == 0) page_.us[w][i] = us;
         if (us > 0 && (best == 0 || us < best)) best = us;
@@ -194,7 +194,8 @@ class Rank {
     return inside / calls;
   }
   void check(const float* out, size_t count, float value) {
-    const bool sums = calls_.coll == Coll::AllReduce || calls_.coll == Coll::Reduce || calls_.coll == Coll::ReduceScatter;
+    const bool sums =
+        calls_.coll == Coll::AllReduce || calls_.coll == Coll::Reduce || calls_.coll == Coll::ReduceScatter;
     const float expected = sums ? value * static_cast<float>(calls_.ranks) : value;
     if (std::count(out, out + count, expected) == static_cast<std::ptrdiff_t>(count)) return;
     std::snprintf(page_.error, sizeof page_.error, "a value is wrong");
@@ -263,7 +264,8 @@ void set_environment(const Calls& calls) {
 
 }  // namespace
 
-Result<std::vector<std::vector<double>>> time_calls(const Calls& calls, const std::vector<int>& cpus, double budget_ms) {
+Result<std::vector<std::vector<double>>> time_calls(const Calls& calls, const std::vector<int>& cpus,
+                                                    double budget_ms) {
   if (calls.ranks > kMostRanks || calls.sizes.size() > kMostSizes || calls.ways.size() > kMostWays)
     return invalid_argument("at most {} ranks, {} sizes and {} ways can be timed", kMostRanks, kMostSizes, kMostWays);
   void* memory = mmap(nullptr, sizeof(Page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

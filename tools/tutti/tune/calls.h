@@ -15,7 +15,7 @@ namespace tutti::tool {
 struct Way {
   Algo algo = Algo::Direct;
   Proto proto = Proto::Simple;
-  bool windows = false;     // buffers of the library, registered
+  bool windows = false;          // buffers of the library, registered
   std::vector<bool> asked = {};  // by size; empty: all
 };
 struct Calls {
@@ -23,16 +23,16 @@ struct Calls {
   int ranks = 2;
   std::vector<Way> ways = {};  // measured at each size in this order, so what disturbs for longer disturbs all alike
   std::vector<uint64_t> sizes = {};  // bytes of the whole buffer, rising
-  std::string profile = {};  // TUTTI_PROFILE; empty: built in
-  uint64_t slice_bytes = 0;  // TUTTI_SLICE_BYTES; 0: the planner's
+  std::string profile = {};          // TUTTI_PROFILE; empty: built in
+  uint64_t slice_bytes = 0;          // TUTTI_SLICE_BYTES; 0: the planner's
 };
 
 // Microseconds of a call by way and size; 0 where it was not asked, or the way does not serve the size. Each call's
 // input is written and its output read, as programs do, outside the time; a batch of calls counts with its slowest
 // rank, a size with the lower quartile of its batches. Rank r runs on the r-th of `cpus`, and round again.
 //
-// A way that takes more than three times as long as the best of its kind (of buffers) before it, at two sizes in a row, of 64 KiB or more, is
-// taken to keep its rate from there on.
+// A way that takes more than three times as long as the best of its kind (of buffers) before it, at two sizes in a row,
+// of 64 KiB or more, is taken to keep its rate from there on.
 Result<std::vector<std::vector<double>>> time_calls(const Calls& calls, const std::vector<int>& cpus, double budget_ms);
 
 // Others disturb by adding time, so of several measurements one near the least says most.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Contest: several ways to do the same, each timed in some rounds. What a round finds of two ways can be compared; what
-// two rounds find cannot, since a machine is twice as fast at one time as at another. So a way's time is the median, over
-// its rounds, of its ratio to the best of the round, times the median of these bests.
+// two rounds find cannot, since a machine is twice as fast at one time as at another. So a way's time is the median,
+// over its rounds, of its ratio to the best of the round, times the median of these bests.
 #pragma once
 
 #include <algorithm>
@@ -37,9 +37,7 @@ class Contest {
   }
 
   // 0: never timed.
-  double us(size_t way) const {
-    return ratios_[way].empty() ? 0 : median(ratios_[way]) * median(bests_);
-  }
+  double us(size_t way) const { return ratios_[way].empty() ? 0 : median(ratios_[way]) * median(bests_); }
 
  private:
   static double median(std::vector<double> values) {

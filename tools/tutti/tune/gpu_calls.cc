@@ -95,8 +95,8 @@ class Ranks {
       pace_us = std::min(pace_us, us);
     }
     const int calls = calls_in();
-    const auto count = static_cast<int>(
-        std::clamp(budget_ms * 1e3 / (calls * pace_us), double{kFewestBatches}, double{kMostBatches}));
+    const auto count =
+        static_cast<int>(std::clamp(budget_ms * 1e3 / (calls * pace_us), double{kFewestBatches}, double{kMostBatches}));
     std::vector<double> each;
     for (int i = 0; i < count; ++i) {
       TUTTI_ASSIGN_OR_RETURN(const double us, batch(whole, calls));

@@ -21,8 +21,8 @@ class GpuBench {
   const std::string& gpu() const { return gpu_; }
   int gpus() const { return static_cast<int>(devices_.size()); }
 
-  // As time_calls(): ranks go round the GPUs, each with a stream, and a call of all ranks is one group. A batch is so many
-  // groups, from the first call until all streams are done. Buffers are those of the batch before, on the GPU.
+  // As time_calls(): ranks go round the GPUs, each with a stream, and a call of all ranks is one group. A batch is so
+  // many groups, from the first call until all streams are done. Buffers are those of the batch before, on the GPU.
   Result<std::vector<std::vector<double>>> time(const Calls& calls, double budget_ms) const;
 
  private:

@@ -401,7 +401,7 @@ class Tuner {
   Profile profile_;
   Draft draft_;
   std::unique_ptr<GpuBench> bench_;  // null: CPU ranks are timed
-  std::minstd_rand random_;  // the same order whenever it runs
+  std::minstd_rand random_;          // the same order whenever it runs
 };
 
 Status tune(const Options& options) {
