@@ -13,6 +13,12 @@ std::vector<tutti::fuzz::Input> tutti::fuzz::seeds() {
     const std::string text = format_profile(built_in_profile(vendor));
     seeds.emplace_back(text.begin(), text.end());
   }
+  Profile timed = built_in_profile({});
+  timed.cpus = 2;
+  timed.timed = {{Coll::Broadcast, Algo::Pull, Proto::Rma, 2, true, {8, 64}, {1, 2}}};
+  timed.gpu = {"a GPU", 2, {5, 1}, {7, 3}, 0.5, {{Coll::AllReduce, Algo::Tree, Proto::LL, 4, false, {8}, {9}}}};
+  const std::string text = format_profile(timed);
+  seeds.emplace_back(text.begin(), text.end());
   return seeds;
 }
 
