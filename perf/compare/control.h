@@ -10,9 +10,11 @@
 #define TUTTI_PERF_COMPARE_CONTROL_H_
 
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -40,6 +42,8 @@ struct ControlBlock {
   struct alignas(64) Value {
     double value;
   };
+  alignas(64) std::atomic<uint32_t> turn;        // counts what rank 0 was asked for; the others sleep on it
+  char request[64];                              // written by rank 0 before it counts the turn
   Value values[2][kMaxRanks];  // two sets in turn: a set is reused only after the barrier of the other one
   alignas(64) char mail[2][kMaxRanks][kMailBytes];
 };
@@ -110,6 +114,23 @@ class Control {
     for (int r = 0; r < ranks_; ++r) std::memcpy(static_cast<char*>(recv) + r * bytes, block_->mail[set][r], bytes);
   }
 
+  // The next line of rank 0's standard input, on every rank; "" at its end. All ranks sleep until it comes: meanwhile
+  // another driver has the cores.
+  std::string request() {
+    barrier();  // nobody still reads the line before, and no peer is owed progress
+    const uint32_t before = turns_++;
+    if (rank_ == 0) {
+      block_->request[0] = '\0';
+      if (std::fgets(block_->request, sizeof block_->request, stdin) == nullptr) block_->request[0] = '\0';
+      block_->request[std::strcspn(block_->request, "\n")] = '\0';
+      block_->turn.store(before + 1, std::memory_order_release);  // pairs with the acquire below
+      syscall(SYS_futex, &block_->turn, FUTEX_WAKE, ranks_, nullptr, nullptr, 0);
+    }
+    while (block_->turn.load(std::memory_order_acquire) == before)
+      syscall(SYS_futex, &block_->turn, FUTEX_WAIT, before, nullptr, nullptr, 0);
+    return block_->request;
+  }
+
   [[noreturn]] void fail(const std::string& message) {
     std::fprintf(stderr, "rank %d: %s\n", rank_, message.c_str());
     std::fflush(nullptr);
@@ -135,6 +156,7 @@ class Control {
   bool crowded_;
   int value_uses_ = 0;
   int mail_uses_ = 0;
+  uint32_t turns_ = 0;
   std::function<void()> progress_;
 };
 

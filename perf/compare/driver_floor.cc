@@ -199,11 +199,12 @@ void report(Output& output, Control& control, const Options& options, const char
 }
 
 // The loops are spelled out here, not passed as a call per operation: at 0.15 us an indirect call shows.
-void measure_lines(Control& control, const Options& options, Shared* shared) {
-  Output output(control);
-  output.driver("cache lines between two processes", control.ranks());
+void measure_lines(Control& control, const Options& options, Output& output, Shared* shared) {
   const int me = control.rank(), peer = 1 - me;
-  uint64_t sequence = 0;
+  // Both go on where the measurement before ended.
+  uint64_t sequence = std::max(shared->lines[me][0].sequence.load(), shared->lines[me][1].sequence.load());
+  uint64_t turn = shared->entered[me].value.load();
+  control.barrier();
   const auto timed = [](int k, auto&& once) {
     const double begin = now_us();
     for (int i = 0; i < k; ++i) once(i);
@@ -228,7 +229,6 @@ void measure_lines(Control& control, const Options& options, Shared* shared) {
   control.barrier();
   Counter& mine = shared->entered[me];
   const Counter& theirs = shared->entered[peer];
-  uint64_t turn = 0;
   report(output, control, options, "one_way", 8, [&](int k) {
     BatchTime round_trip = timed(k, [&](int) {
       ++turn;
@@ -242,30 +242,25 @@ void measure_lines(Control& control, const Options& options, Shared* shared) {
 
 inline constexpr size_t kSmallestCopy = 4 << 10;  // below, it is the call that takes the time
 
-void measure_memcpy(Control& control, const Options& options) {
-  Output output(control);
-  output.driver("memcpy", control.ranks());
-  for (const size_t bytes : options.sizes) {
-    if (bytes < kSmallestCopy) continue;
-    float* from = allocate_ordinary(bytes);
-    float* to = allocate_ordinary(bytes);
-    std::memset(from, 1, bytes);
-    std::memset(to, 0, bytes);
-    for (const bool together : {false, true}) {
-      const bool works = together || control.rank() == 0;
-      report(output, control, options, together ? "memcpy_all" : "memcpy_one", bytes, [&](int k) {
-        const double begin = now_us();
-        for (int i = 0; works && i < k; ++i) {
-          std::memcpy(to, from, bytes);
-          asm volatile("" : : "r"(to) : "memory");  // the copy is not dead
-        }
-        const double each = (now_us() - begin) / k;
-        return BatchTime{each, each};
-      });
-    }
-    std::free(from);
-    std::free(to);
+void measure_memcpy(Control& control, const Options& options, Output& output, size_t bytes) {
+  float* from = allocate_ordinary(bytes);
+  float* to = allocate_ordinary(bytes);
+  std::memset(from, 1, bytes);
+  std::memset(to, 0, bytes);
+  for (const bool together : {false, true}) {
+    const bool works = together || control.rank() == 0;
+    report(output, control, options, together ? "memcpy_all" : "memcpy_one", bytes, [&](int k) {
+      const double begin = now_us();
+      for (int i = 0; works && i < k; ++i) {
+        std::memcpy(to, from, bytes);
+        asm volatile("" : : "r"(to) : "memory");  // the copy is not dead
+      }
+      const double each = (now_us() - begin) / k;
+      return BatchTime{each, each};
+    });
   }
+  std::free(from);
+  std::free(to);
 }
 
 Shared* map_shared() {
@@ -284,10 +279,17 @@ int main(int argc, char** argv) {
   Shared* shared = map_shared();
   const int memory = static_cast<int>(syscall(SYS_memfd_create, "compare-mapped", 0));
   return run_forked(options.ranks, options.pin, options.hosts, [&](Control& control) {
+    Output output(control);
     if (options.kind == "lines") {
-      measure_lines(control, options, shared);
+      output.driver("cache lines between two processes", control.ranks());
+      for_each_cell(control, options, output, [&](Collective, size_t bytes) {
+        if (bytes <= sizeof(Line::data)) measure_lines(control, options, output, shared);
+      });
     } else if (options.kind == "memcpy") {
-      measure_memcpy(control, options);
+      output.driver("memcpy", control.ranks());
+      for_each_cell(control, options, output, [&](Collective, size_t bytes) {
+        if (bytes >= kSmallestCopy) measure_memcpy(control, options, output, bytes);
+      });
     } else if (options.kind == "staged") {
       StagedFloor peer(shared, control.rank());
       run_cells(peer, control, options);

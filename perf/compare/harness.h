@@ -15,6 +15,9 @@
 //   int first_calls()       so many calls, or kFirstUs of them, before anything is timed
 //   template <class Run> std::string with_operation(Problem&, variant, send, recv, run)
 //
+// Which cells: all of the command line, one after the other, or with --turns those that come on standard input, one line
+// each ("all_reduce 1M"). The lines of such a cell end with {"over":true}; until the next request all ranks sleep.
+//
 // with_operation prepares the call, then runs `run(once)`, where once() performs one operation and returns 0 for
 // success. It returns "" or the reason why the peer has no such operation. It may set problem.input_in_recv (an
 // in-place operation). `run` is a template argument so that the timed loop contains the library's call and nothing
@@ -159,6 +162,11 @@ class Output {
                 escape(reason).c_str());
     std::fflush(stdout);
   }
+  void over() {
+    if (!speaks_) return;
+    std::puts("{\"over\":true}");
+    std::fflush(stdout);
+  }
 
  private:
   static std::string escape(const std::string& text) {
@@ -295,13 +303,31 @@ void run_cell(Peer& peer, Control& control, const Options& options, Output& outp
   peer.release(recv, room);
 }
 
+// measure(collective, bytes) for each cell that was asked for.
+template <class Measure>
+void for_each_cell(Control& control, const Options& options, Output& output, Measure&& measure) {
+  if (!options.turns) {
+    for (const Collective collective : options.collectives)
+      for (const size_t bytes : options.sizes) measure(collective, bytes);
+    control.barrier();
+    return;
+  }
+  for (std::string request = control.request(); !request.empty(); request = control.request()) {
+    const size_t space = request.find(' ');
+    if (space == std::string::npos) control.fail("not a collective and a size: " + request);
+    measure(parse_collective(request.substr(0, space)), parse_size(request.substr(space + 1)));
+    control.barrier();
+    output.over();
+  }
+}
+
 template <class Peer>
 void run_cells(Peer& peer, Control& control, const Options& options) {
   Output output(control);
   output.driver(peer.version(), control.ranks());
-  for (const Collective collective : options.collectives)
-    for (const size_t bytes : options.sizes) run_cell(peer, control, options, output, collective, bytes);
-  control.barrier();
+  for_each_cell(control, options, output, [&](Collective collective, size_t bytes) {
+    run_cell(peer, control, options, output, collective, bytes);
+  });
 }
 
 // What most peers have in common.

@@ -26,12 +26,14 @@ struct Options {
   double budget_us = 80e3;  // time to spend on the timed batches of a cell
   std::string scratch = "/tmp";
   std::vector<std::string> candidates;  // driver_tutti: algorithm/protocol or auto, all measured in each cell
-  std::string kind;  // driver_floor: which floor
+  bool turns = false;  // cells come on standard input, one a line
+  std::string kind;    // driver_floor: which floor
 };
 
 inline constexpr char kUsage[] =
     "options: --ranks N  --collectives a,b  --sizes 8,1K,64M  --buffers untouched|rewritten  --windows  --pin "
     "even|none  --hosts a,b\n"
+    "         --turns: instead of --collectives and --sizes, lines like 'all_reduce 1M' on standard input\n"
     "         --batch-ms X  --budget-ms X  --scratch DIR  --kind lines|memcpy|staged|mapped|tcp (driver_floor)\n"
     "         --candidates auto,ring/ll,... (driver_tutti)\n";
 
@@ -76,6 +78,10 @@ inline Options parse_options(int argc, char** argv) {
     const std::string_view name = argv[i];
     if (name == "--windows") {
       o.windows = true;
+      continue;
+    }
+    if (name == "--turns") {
+      o.turns = true;
       continue;
     }
     if (i + 1 == argc) usage_error("what is " + std::string(name) + "?");

@@ -45,11 +45,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times faster the subject is than the best peer; low and high are the extremes of single rounds."""
+    """How many times faster the subject is: the median of the rounds, and their extremes."""
     value: float
     low: float
     high: float
-    best: Figure
+    best: Figure  # what it is compared with
     subject: Figure
 
 
@@ -60,9 +60,10 @@ def figure_of(cell):
 
 
 def ratio_of(subject, best):
+    """A round's ratio is of figures taken within seconds; a machine that changes from round to round does not show in it."""
     common = subject.rounds.keys() & best.rounds.keys()
     each = [best.rounds[r] / subject.rounds[r] for r in common] or [best.median / subject.median]
-    return Ratio(best.median / subject.median, min(each), max(each), best, subject)
+    return Ratio(statistics.median(each), min(each), max(each), best, subject)
 
 
 def geometric_mean(values):
@@ -119,14 +120,11 @@ class Results:
     def figure(self, peer, group, collective, asked):
         return self.figures.get((peer, *group, collective, asked))
 
-    def best_peer(self, group, collective, asked, but=""):
-        found = [self.figure(n, group, collective, asked) for n in self.names("peer") if n != but]
-        return min((f for f in found if f), key=lambda f: f.median, default=None)
-
     def ratio(self, subject, group, collective, asked):
+        """To the peer that leaves the least ratio; None if either side has no figure."""
         mine = self.figure(subject, group, collective, asked)
-        best = self.best_peer(group, collective, asked, but=subject)
-        return ratio_of(mine, best) if mine and best else None
+        theirs = [self.figure(n, group, collective, asked) for n in self.names("peer") if n != subject]
+        return min((ratio_of(mine, f) for f in theirs if mine and f), key=lambda r: r.value, default=None)
 
     def ratios(self, subject, group):
         """{(collective, asked): Ratio}, where both sides have a figure."""

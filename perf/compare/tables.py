@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Markdown report of a result. Pure."""
 
-from results import Results, geometric_mean
+from results import Results, geometric_mean, ratio_of
 
 UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 BANDWIDTH_FROM = 256 << 10  # below, a bandwidth says nothing
@@ -119,6 +119,11 @@ def time_sections(view):
 COLLECTIVE_FLOORS = {"floor_staged": "staged", "floor_mapped": "mapped", "floor_tcp": "over a bare socket"}
 
 
+def times_floor_text(view, subject, group, collective, asked, floor):
+    mine = view.figure(subject, group, collective, asked)
+    return f"{time_text(mine.median)} = {1 / ratio_of(mine, floor).value:.2f}x" if mine else "-"
+
+
 def floor_rows(view, group):
     rows = []
     for floor, how in COLLECTIVE_FLOORS.items():
@@ -129,9 +134,7 @@ def floor_rows(view, group):
                     continue
                 row = [f"{collective} {how} ({reached.variant})", size_text(asked),
                        f"{time_text(reached.median)} ({time_text(reached.low)}..{time_text(reached.high)})"]
-                for subject in view.subjects():
-                    mine = view.figure(subject, group, collective, asked)
-                    row.append(f"{time_text(mine.median)} = {mine.median / reached.median:.2f}x" if mine else "-")
+                row += [times_floor_text(view, s, group, collective, asked, reached) for s in view.subjects()]
                 rows.append(row)
     return rows
 
@@ -149,8 +152,7 @@ def floors_section(view):
                 value += f", {copies * 2 * f.bytes / f.median / 1e3:.1f} GB/s read and written"
             row = [kind, size_text(asked), value]
             for subject in view.subjects():
-                mine = view.figure(subject, group, "all_reduce", asked) if kind == "exchange" else None
-                row.append(f"{time_text(mine.median)} = {mine.median / f.median:.2f}x" if mine else "-")
+                row.append(times_floor_text(view, subject, group, "all_reduce", asked, f) if kind == "exchange" else "-")
             rows.append(row)
         rows += floor_rows(view, group)
         if rows:

@@ -36,18 +36,18 @@ class Figures(unittest.TestCase):
     def test_wrong_elements_make_a_cell_void(self):
         view = Results(canned())
         self.assertIsNone(view.figure("fast", GROUP, "all_reduce", 1 << 20))
-        self.assertEqual(view.best_peer(GROUP, "all_reduce", 1 << 20).peer, "slow")
+        self.assertEqual(view.ratio("tutti", GROUP, "all_reduce", 1 << 20).best.peer, "slow")
 
-    def test_a_ratio_above_one_means_faster_and_its_spread_is_taken_round_by_round(self):
+    def test_a_ratio_above_one_means_faster_and_is_taken_round_by_round(self):
         ratio = Results(canned()).ratio("tutti", GROUP, "all_reduce", 8)
         self.assertEqual(ratio.best.peer, "fast")
         self.assertAlmostEqual(ratio.value, 2.0)
         self.assertAlmostEqual(ratio.low, 1.0)  # round 3
         self.assertAlmostEqual(ratio.high, 3.0)  # round 2
 
-    def test_a_round_that_one_side_lacks_is_left_out_of_the_spread(self):
+    def test_a_round_that_one_side_lacks_is_left_out(self):
         ratio = Results(canned()).ratio("tutti", GROUP, "all_reduce", 1 << 20)
-        self.assertAlmostEqual(ratio.value, 0.5)
+        self.assertAlmostEqual(ratio.value, (100 / 200 + 100 / 190) / 2)
         self.assertAlmostEqual(ratio.low, 0.5)
         self.assertAlmostEqual(ratio.high, 100 / 190)
 
@@ -81,7 +81,7 @@ class Rendering(unittest.TestCase):
         for part in ("Example CPU", "0123456789ab", "perf/compare/run --rounds 3", "![picture.svg](picture.svg)",
                      "2.00x (1.00..3.00) fast", "not installed: libabsent-dev", "`fast`: 7 wrong elements",
                      "`slow`: no such operation", "`slow` failed, 2 ranks", "0.20 = 1.25x", "200.0 = 1.60x",
-                     "| 1.00x | 1 | 1 | 0.50x all_reduce 1 MiB (`slow`) |"):
+                     "| 1.01x | 1 | 1 | 0.51x all_reduce 1 MiB (`slow`) |"):
             self.assertIn(part, text)
 
     def test_every_row_of_a_table_has_as_many_cells_as_its_header(self):
@@ -127,36 +127,67 @@ class ChoiceOfPeers(unittest.TestCase):
         self.assertEqual(argv[-2:], ["--sizes", "8"])
 
 
+ECHO = """
+import sys
+print('chatter')
+print('{"version": "1"}', flush=True)
+for line in sys.stdin:
+    if line.strip() == "die":
+        sys.exit("no memory")
+    if line.strip() == "stall":
+        import time
+        time.sleep(60)
+    print('{"asked": "%s"}' % line.strip())
+    print('{"over": true}', flush=True)
+"""
+
+
 class Launching(unittest.TestCase):
-    def run_script(self, script, stall=20):
-        return launch.run_driver([sys.executable, "-c", script], {}, stall)
+    def driver(self, script=ECHO, stall=20):
+        driver = launch.Driver([sys.executable, "-c", script], {}, stall)
+        self.addCleanup(driver.end)
+        return driver
 
-    def test_lines_are_read_and_chatter_is_ignored(self):
-        run = self.run_script("print('hello'); print('{\"a\": 1}')")
-        self.assertEqual((run.lines, run.failure), ([{"a": 1}], ""))
+    def test_each_request_is_answered_and_chatter_is_ignored(self):
+        driver = self.driver()
+        self.assertEqual(driver.greeting, [{"version": "1"}])
+        self.assertEqual([driver.ask(r) for r in ("a", "b")], [[{"asked": "a"}], [{"asked": "b"}]])
+        driver.end()
+        self.assertEqual((driver.failure, driver.answered), ("", 2))
 
-    def test_a_failure_keeps_the_lines_and_says_why(self):
-        run = self.run_script("import sys; print('{\"a\": 1}'); sys.exit('no memory')")
-        self.assertEqual(run.lines, [{"a": 1}])
-        self.assertEqual(run.failure, "exit status 1: no memory")
+    def test_a_failure_says_why_and_nothing_is_answered_after_it(self):
+        driver = self.driver()
+        driver.ask("a")
+        self.assertEqual(driver.ask("die"), [])
+        self.assertEqual((driver.failure, driver.answered), ("exit status 1: no memory", 1))
+        self.assertEqual(driver.ask("a"), [])
+
+    def test_a_failure_at_the_end_is_told(self):
+        driver = self.driver(ECHO + "sys.exit('leaks')")
+        driver.ask("a")
+        driver.end()
+        self.assertEqual(driver.failure, "exit status 1: leaks")
+
+    def test_one_that_ends_without_a_word_has_failed(self):
+        self.assertEqual(self.driver("").failure, "ended before it was told to")
 
     def test_a_missing_launcher_is_a_failure_not_a_crash(self):
-        self.assertIn("No such file", launch.run_driver(["/does/not/exist"], {}, 5).failure)
+        self.assertIn("No such file", launch.Driver(["/does/not/exist"], {}, 5).failure)
 
     def test_a_stalled_driver_ends_with_all_its_processes(self):
         script = """
-import os, time
+import os
 if os.fork() == 0:
     os.setpgid(0, 0)  # as launchers do with their ranks
-else:
-    print('{"session": %d}' % os.getsid(0), flush=True)
-time.sleep(60)
-"""
+    os.execlp("sleep", "sleep", "60")
+print('{"session": %d}' % os.getsid(0))
+""" + ECHO
+        driver = self.driver(script, stall=3)
         begin = time.monotonic()
-        run = self.run_script(script, stall=3)
-        self.assertIn("nothing came", run.failure)
+        driver.ask("stall")
+        self.assertIn("nothing came", driver.failure)
         self.assertLess(time.monotonic() - begin, 30)
-        self.assertEqual(list(launch.processes_of_session(run.lines[0]["session"])), [])
+        self.assertEqual(list(launch.processes_of_session(driver.greeting[0]["session"])), [])
 
 
 if __name__ == "__main__":
