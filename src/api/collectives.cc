@@ -67,7 +67,7 @@ struct Uniform {
   int root;
 };
 // Posts a short call of a known kind. Null: it has not been made.
-inline LaneSet* post_straight(Communicator& comm, const Uniform& u, Advance& first) {
+inline Communicator::Known* post_straight(Communicator& comm, const Uniform& u, Advance& first) {
   if (u.op > TUTTI_AVG) return nullptr;  // a factor comes with an operator of the user's
   const bool average = u.op == TUTTI_AVG;
   const auto type = static_cast<DataType>(u.type);
@@ -90,7 +90,8 @@ tuttiResult_t run(const Uniform& u, tuttiComm_t comm, tuttiStream_t stream) {
     Advance first = Advance::Blocked;
     // The calls of a non-blocking communicator are its worker's.
     const bool alone = stream == nullptr && comm->worker == nullptr && !in_group();
-    LaneSet* const posted = alone ? post_straight(*comm->comm, u, first) : nullptr;
+    if (Communicator::Known* const posted = alone ? post_straight(*comm->comm, u, first) : nullptr) [[likely]]
+      return comm->comm->run_straight(*posted, first);
     Request request;
     request.coll = u.coll;
     request.input = u.send;
@@ -98,11 +99,6 @@ tuttiResult_t run(const Uniform& u, tuttiComm_t comm, tuttiStream_t stream) {
     request.count = u.count;
     request.type = static_cast<DataType>(u.type);
     request.root = u.root;
-    if (posted != nullptr) [[likely]] {
-      request.average = u.op == TUTTI_AVG;
-      if (!request.average) request.op = static_cast<ReduceOp>(u.op);
-      return comm->comm->run_straight(*posted, first, request);
-    }
     if (reduces(u.coll)) TUTTI_TRY(set_operator(u.function, *comm->comm, u.op, request));
     return submit_on(u.function, comm, stream, request);
   });

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "bootstrap/bootstrap.h"
+#include "comm/call_note.h"
 #include "comm/connections.h"
 #include "comm/job_graph.h"
 #include "comm/request.h"
@@ -72,21 +73,26 @@ class Communicator {
   const JobGraph& job_graph() const { return job_graph_; }
   bool oversubscribed() const { return summary_.ranks_per_core > 1; }
 
+  // A kind of collective that has been called.
+  struct Known {
+    std::unique_ptr<LaneSet> lanes;
+    CallNote note;  // of straight ones
+  };
+
   // Carries one call to its end in this thread.
   Status run(const Request& request);
 
   // The same for a call that is made alone, in its turn, and whose kind is known to be short. begin_straight() posts it
-  // and returns its lanes, or null: then nothing has happened, and run() is the way. run_straight() follows, with the
-  // request that nobody needed until now.
-  LaneSet* begin_straight(uint64_t kind, uint64_t bytes, const void* input, void* output, Advance& first) {
+  // and returns what is known of it, or null: then nothing has happened, and run() is the way. run_straight() follows.
+  Known* begin_straight(uint64_t kind, uint64_t bytes, const void* input, void* output, Advance& first) {
     if (failed_.load(std::memory_order_relaxed) || !turn(issued_)) [[unlikely]]
       return nullptr;
-    const std::unique_ptr<LaneSet>* kept = shelves_.find(with_windows(kind), bytes);
-    if (kept == nullptr || !(*kept)->straight()) return nullptr;
-    first = (*kept)->begin_straight(input, output);
-    return kept->get();
+    Known* const known = shelves_.find(with_windows(kind), bytes);
+    if (known == nullptr || !known->lanes->straight()) return nullptr;
+    first = known->lanes->begin_straight(input, output);
+    return known;
   }
-  Status run_straight(LaneSet& lanes, Advance first, const Request& request);
+  Status run_straight(Known& known, Advance first);
   // The planner's time for one call, in microseconds. Carries nothing out.
   Result<double> predict(const Request& request) const;
 
@@ -128,20 +134,27 @@ class Communicator {
   struct CallMark {
     uint64_t number = 0;
     uint64_t record = 0;  // of the flight recorder
+    uint64_t started = 0;
   };
-  CallMark posted(const Request& request, const LaneSet& lanes) {
-    return posted(request, lanes.identity(), lanes.plan());
+  CallMark posted(const CallNote& note, uint64_t queued);
+  CallMark posted(const Request& request, uint32_t identity, const Plan& plan) {
+    return posted(note_of(request, identity, plan), request.queued);
   }
-  CallMark posted(const Request& request, uint32_t identity, const Plan& plan);
-  void ended(const Request& request, const CallMark& mark) {
-    health_->ended(mark.number, request.point_to_point());
+  void ended(bool message, const CallMark& mark) {
+    health_->ended(mark.number, message);
     observed_->recorder.end(mark.record, ticks());
   }
+  // A short call that never waited beyond its first polls. Reading the counter takes longer than all the rest of this,
+  // and the next call waits for it, so its end is recorded as its start.
+  void ended_at_once(const CallMark& mark) {
+    health_->ended(mark.number, false);
+    observed_->recorder.end(mark.record, mark.started);
+  }
   // carry()'s note(): whom this rank waits for, and for how long it did.
-  void waits(const LaneSet& lanes, const Request& request, const CallMark& mark);
+  void waits(const LaneSet& lanes, bool message, const CallMark& mark);
   void waits_no_longer();
   // A look around while `lanes` of this call cannot move: the peers' mismatch, deadlines, abort.
-  Status look(const LaneSet& lanes, const Request& request, uint64_t number, const Waiter& waiter);
+  Status look(const LaneSet& lanes, const BoardCall& call, const Waiter& waiter);
   // For who carries calls on GPUs: the same of a call that cannot move there, and of no call in particular (whether a
   // peer has failed or died).
   Status look_at_stuck(const StuckCall& stuck, const std::function<std::string()>& waiting_for) {
@@ -210,7 +223,8 @@ class Communicator {
   // The living window that holds [address, address + bytes); null if there is none.
   const Window* find_window(const void* address, uint64_t bytes) const;
 
-  Result<LaneSet*> make_lanes(const Request& request, uint64_t key);
+  Result<Known*> make_lanes(const Request& request, uint64_t key);
+  CallNote note_of(const Request& request, uint32_t identity, const Plan& plan) const;
   Result<LaneSet*> make_peer_lanes(const Request& request);
   Result<std::unique_ptr<LaneSet>> build(const Plan& plan, const Request& request, Use use);
   void begin(LaneSet& lanes, const Request& request, bool lends);
@@ -219,7 +233,7 @@ class Communicator {
   // Moves the call and the network. Done: ended, or failed with `status`.
   Advance move(LaneSet& lanes, int polls, Status& status);
   // From the first posts of a call to its end.
-  void carry_on(LaneSet& lanes, const Request& request, Waiter& waiter, Advance first, Status& status);
+  void carry_on(LaneSet& lanes, const CallNote& note, uint64_t queued, Waiter& waiter, Advance first, Status& status);
   // How often a call that is waiting looks before it yields.
   int polls(LaneSet& lanes, const Waiter& waiter);
 
@@ -240,7 +254,7 @@ class Communicator {
   std::vector<Window> windows_;
   uint64_t window_attempts_ = 0;
   CoreMap cores_;
-  Shelves<std::unique_ptr<LaneSet>> shelves_;
+  Shelves<Known> shelves_;
   // Sends and receives: lanes by peer, direction and cut, which many sizes share; remembered by size as well.
   Shelves<LaneSet*> peer_shelves_;
   std::unordered_map<uint64_t, std::unique_ptr<LaneSet>> peer_lanes_;

@@ -300,9 +300,7 @@ void CudaTeam::ended(CudaFlight& flight) {
   Status why;
   for (const CudaFlight::Note& note : flight.notes) {
     if (Communicator* const comm = comms_[index(note.rank)]; comm != nullptr && note.number != 0) {
-      Request request;  // what ended() looks at
-      request.coll = note.message ? Coll::SendRecv : Coll::AllReduce;
-      comm->ended(request, {note.number, note.record});
+      comm->ended(note.message, {note.number, note.record});
     }
     for (uint32_t i = 0; i < note.count && why.ok(); ++i) {
       const auto report = cuda::Report::of(load_relaxed(flight.reports[note.first + i]));

@@ -56,37 +56,47 @@ Status Communicator::begin_observation(std::string id) {
   return {};
 }
 
-Communicator::CallMark Communicator::posted(const Request& request, uint32_t identity, const Plan& plan) {
-  const uint64_t now = ticks();
-  const bool message = request.point_to_point();
-  const uint64_t number = ++(message ? messages_ : collectives_);
-  health_->post(board_call(request, identity, number), message);
+CallNote Communicator::note_of(const Request& request, uint32_t identity, const Plan& plan) const {
+  CallNote note;
+  note.call = board_call(request, identity, 0);
+  note.board = BoardEntry(note.call);
+  note.message = request.point_to_point();
   uint8_t flags = request.tables != nullptr ? CallRecord::kVector : 0;
-  if (message) flags |= request.is_send ? CallRecord::kSend : CallRecord::kReceive;
+  if (note.message) flags |= request.is_send ? CallRecord::kSend : CallRecord::kReceive;
   if (request.output == &barrier_word_) flags |= CallRecord::kBarrier;
   const uint8_t op = request.average     ? kAverage
                      : request.prescaled ? kPreMultipliedSum
                                          : static_cast<uint8_t>(request.op);
-  const uint64_t record = observed_->recorder.begin({.number = number,
-                                                     .queued = request.queued != 0 ? request.queued : now,
-                                                     .started = now,
-                                                     .count = request.count,
-                                                     .root = request.root,
-                                                     .operation = static_cast<uint8_t>(request.coll),
-                                                     .type = static_cast<uint8_t>(request.type),
-                                                     .op = op,
-                                                     .flags = flags,
-                                                     .algorithm = static_cast<uint8_t>(plan.algo),
-                                                     .protocol = static_cast<uint8_t>(plan.proto),
-                                                     .channels = static_cast<uint8_t>(std::min(plan.channels, 255))});
-  return {number, record};
+  note.record = CallWords({.count = request.count,
+                           .root = request.root,
+                           .operation = static_cast<uint8_t>(request.coll),
+                           .type = static_cast<uint8_t>(request.type),
+                           .op = op,
+                           .flags = flags,
+                           .algorithm = static_cast<uint8_t>(plan.algo),
+                           .protocol = static_cast<uint8_t>(plan.proto),
+                           .channels = static_cast<uint8_t>(std::min(plan.channels, 255))});
+  return note;
+}
+
+Communicator::CallMark Communicator::posted(const CallNote& note, uint64_t queued) {
+  const uint64_t now = ticks();
+  const uint64_t number = ++(note.message ? messages_ : collectives_);
+  if (note.message) {
+    BoardCall call = note.call;
+    call.number = number;
+    health_->post_message(call);
+  } else {
+    health_->post(number, note.board);
+  }
+  return {number, observed_->recorder.begin(number, queued != 0 ? queued : now, now, note.record), now};
 }
 
 // In a ring everybody waits for a neighbour, and all of them for the one who has not called: that one is meant, where
 // the boards tell. When all have called, it is the one whose data is missing.
-void Communicator::waits(const LaneSet& lanes, const Request& request, const CallMark& mark) {
+void Communicator::waits(const LaneSet& lanes, bool message, const CallMark& mark) {
   int whom = -1, more = -1;
-  for (int rank = 0; rank < n_ && !request.point_to_point(); ++rank) {
+  for (int rank = 0; rank < n_ && !message; ++rank) {
     if (rank == rank_ || health_->has_called(rank, mark.number)) continue;
     if (whom < 0) whom = rank;
     ++more;

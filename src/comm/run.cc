@@ -113,19 +113,19 @@ Result<double> Communicator::predict(const Request& request) const {
   return plan.predicted_us;
 }
 
-Result<LaneSet*> Communicator::make_lanes(const Request& request, uint64_t key) {
+Result<Communicator::Known*> Communicator::make_lanes(const Request& request, uint64_t key) {
   TUTTI_ASSIGN_OR_RETURN(const Plan plan, make_plan(summary_, shape_of(request)));
   TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<LaneSet> lanes, build(plan, request, Use::Collective));
   log_info(Subsystem::Plan, "{} rank {}: {} -> {}/{}, {} channel(s), slices of {} bytes, {:.1f} us predicted", name_,
            rank_, describe(request), tutti::name(plan.algo), tutti::name(plan.proto), plan.channels, plan.slice_bytes,
            plan.predicted_us);
-  return shelves_.keep(key, request.bytes(), std::move(lanes)).get();
+  return &shelves_.keep(key, request.bytes(), {.lanes = std::move(lanes), .note = {}});
 }
 
 Result<LaneSet*> Communicator::start_collective(const Request& request, bool lends) {
   const uint64_t key = kind_of(request);
-  if (const std::unique_ptr<LaneSet>* kept = shelves_.find(key, request.bytes())) [[likely]] {
-    LaneSet& lanes = **kept;
+  if (const Known* known = shelves_.find(key, request.bytes())) [[likely]] {
+    LaneSet& lanes = *known->lanes;
     if (lanes.straight()) [[likely]] {
       if (request.prescaled) lanes.call().pre = request.scale;
       lanes.restart(request.input, request.output);
@@ -134,15 +134,20 @@ Result<LaneSet*> Communicator::start_collective(const Request& request, bool len
     }
     return &lanes;
   }
-  TUTTI_ASSIGN_OR_RETURN(LaneSet* const lanes, make_lanes(request, key));
+  TUTTI_ASSIGN_OR_RETURN(Known* const known, make_lanes(request, key));
+  LaneSet* const lanes = known->lanes.get();
   begin(*lanes, request, lends);
   if (request.tables == nullptr) lanes->straighten();
+  if (lanes->straight()) {
+    known->note = note_of(request, lanes->identity(), lanes->plan());
+    known->note.record.remove_flag(CallRecord::kBarrier);  // a matter of the buffer
+  }
   return lanes;
 }
 
 LaneSet* Communicator::known_collective(const Request& request) {
-  const std::unique_ptr<LaneSet>* kept = shelves_.find(kind_of(request), request.bytes());
-  return kept != nullptr ? kept->get() : nullptr;
+  const Known* known = shelves_.find(kind_of(request), request.bytes());
+  return known != nullptr ? known->lanes.get() : nullptr;
 }
 
 Result<LaneSet*> Communicator::make_peer_lanes(const Request& request) {
@@ -221,31 +226,40 @@ Status Communicator::run(const Request& request) {
     LaneSet& lanes = **started;
     // The post first: everything else is done while the line travels.
     const Advance first = move(lanes, 1, status);
-    carry_on(lanes, request, waiter, first, status);
+    carry_on(lanes, note_of(request, lanes.identity(), lanes.plan()), request.queued, waiter, first, status);
   }
   complete(ticket);
   return status;
 }
 
-Status Communicator::run_straight(LaneSet& lanes, Advance first, const Request& request) {
+namespace {
+BoardCall numbered(BoardCall call, uint64_t number) {
+  call.number = number;
+  return call;
+}
+}  // namespace
+
+Status Communicator::run_straight(Known& known, Advance first) {
   Waiter waiter(oversubscribed(), poll_count_, false);
   const uint64_t ticket = issue();
   Status status;
-  carry_on(lanes, request, waiter, first, status);
+  carry_on(*known.lanes, known.note, 0, waiter, first, status);
   complete(ticket);
   return status;
 }
 
-void Communicator::carry_on(LaneSet& lanes, const Request& request, Waiter& waiter, Advance first, Status& status) {
-  const CallMark mark = posted(request, lanes);
+void Communicator::carry_on(LaneSet& lanes, const CallNote& note, uint64_t queued, Waiter& waiter, Advance first,
+                            Status& status) {
+  const CallMark mark = posted(note, queued);
   if (first != Advance::Done) {
     carry(
         waiter, 1, [&] { return move(lanes, polls(lanes, waiter), status); },
-        [&] { return (status = look(lanes, request, mark.number, waiter)).ok(); }, [&] { sleep(waiter); },
-        [&](bool waiting) { waiting ? waits(lanes, request, mark) : waits_no_longer(); });
+        [&] { return (status = look(lanes, numbered(note.call, mark.number), waiter)).ok(); }, [&] { sleep(waiter); },
+        [&](bool waiting) { waiting ? waits(lanes, note.message, mark) : waits_no_longer(); });
   }
   if (!status.ok()) fail(status);  // its dump shows the call as it was: not ended
-  ended(request, mark);
+  if (lanes.straight() && !waiter.has_waited() && !connections_.has_network()) return ended_at_once(mark);
+  ended(note.message, mark);
 }
 
 void Communicator::drain() {
@@ -264,12 +278,12 @@ void Communicator::settle() const {
   }
 }
 
-Status Communicator::look(const LaneSet& lanes, const Request& request, uint64_t number, const Waiter& waiter) {
+Status Communicator::look(const LaneSet& lanes, const BoardCall& call, const Waiter& waiter) {
   if (failed_.load(std::memory_order_relaxed)) return failure();
   if (const Status lost = lanes.failure(); !lost.ok()) return health_->explain(lost);
   StuckCall stuck;
-  stuck.call = board_call(request, lanes.identity(), number);
-  stuck.message = request.point_to_point();
+  stuck.call = call;
+  stuck.message = static_cast<Coll>(call.coll) == Coll::SendRecv;
   stuck.mismatched = lanes.find_mismatch();
   stuck.idle_ms = waiter.idle_time().count();
   return health_->look(stuck, [&lanes] { return lanes.waiting_for(); });

@@ -134,10 +134,10 @@ Advance Batch::advance(Communicator& comm, Strand& strand, Status& status) {
         strand.lanes->skip(strand.early[strand.next]);
     }
     const Advance result = strand.lanes->advance(1);
-    if (first) strand.mark = comm.posted(call, *strand.lanes);
+    if (first) strand.mark = comm.posted(call, strand.lanes->identity(), strand.lanes->plan());
     if (first && result != Advance::Done && strand.calls.size() > 1 && !call.point_to_point()) post_ahead(comm, strand);
     if (result != Advance::Done) return moved ? Advance::Progressed : result;
-    comm.ended(call, strand.mark);
+    comm.ended(call.point_to_point(), strand.mark);
     moved = true;
     strand.lanes = nullptr;
     ++strand.next;
@@ -180,7 +180,7 @@ void Batch::finish(Work& work) {
   if (!work.status.ok()) {
     work.comm->fail(work.status);
     for (const Strand& strand : work.strands) {
-      if (strand.lanes != nullptr) work.comm->ended(strand.calls[strand.next], strand.mark);
+      if (strand.lanes != nullptr) work.comm->ended(strand.calls[strand.next].point_to_point(), strand.mark);
     }
   }
   work.done = true;
@@ -205,7 +205,8 @@ void Batch::look_at_all(size_t& left, const Waiter& waiter) {
     if (work.comm->failed()) work.status = work.comm->failure();
     for (const Strand& strand : work.strands) {
       if (strand.lanes != nullptr && work.status.ok())
-        work.status = work.comm->look(*strand.lanes, strand.calls[strand.next], strand.mark.number, waiter);
+        work.status = work.comm->look(
+            *strand.lanes, board_call(strand.calls[strand.next], strand.lanes->identity(), strand.mark.number), waiter);
     }
     if (work.status.ok()) continue;
     finish(work);
@@ -219,7 +220,7 @@ void Batch::note_all(bool waiting) {
     if (!waiting) work.comm->waits_no_longer();
     for (const Strand& strand : work.strands) {
       if (!waiting || work.done || strand.lanes == nullptr) continue;
-      work.comm->waits(*strand.lanes, strand.calls[strand.next], strand.mark);
+      work.comm->waits(*strand.lanes, strand.calls[strand.next].point_to_point(), strand.mark);
       break;
     }
   }

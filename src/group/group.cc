@@ -173,7 +173,7 @@ Status launch(std::vector<Entry> entries) {
 
 }  // namespace
 
-thread_local int t_group_depth = 0;
+constinit thread_local int t_group_depth = 0;
 
 void group_start() { ++t_group_depth; }
 

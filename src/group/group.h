@@ -13,7 +13,7 @@
 namespace tutti {
 
 // How many groups this thread has open.
-extern thread_local int t_group_depth __attribute__((tls_model("initial-exec")));
+extern constinit thread_local int t_group_depth __attribute__((tls_model("initial-exec")));
 inline bool in_group() { return t_group_depth > 0; }
 void group_start();
 // Remembers the first failure of a call inside a group; no effect outside.

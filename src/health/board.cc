@@ -148,7 +148,7 @@ void BoardWriter::wait(const BoardWait& wait) {
     put(at + 2, two(hop.rank, hop.waits_for_rank));
     put(at + 3, hop.comm);
     put(at + 4, hop.call.number);
-    put(at + 5, pack_what(hop.call));
+    put(at + 5, BoardEntry(hop.call).what);
     put(at + 6, hop.call.count);
     put(at + 7, static_cast<uint64_t>(hop.call.identity) | static_cast<uint64_t>(hop.call.message) << 32);
     for (size_t w = 0; w < hop.name.size() / 8; ++w) {
@@ -255,7 +255,7 @@ void copy_board(Board& to, const Board& from, int64_t clock_shift_ms) {
     const std::optional<BoardCall> call = read_call(from, at);
     put(at, 0);
     if (!call) continue;
-    put(at + 1, BoardWriter::pack_what(*call));
+    put(at + 1, BoardEntry(*call).what);
     put(at + 2, call->count);
     put(at + 3, static_cast<uint64_t>(call->identity) | static_cast<uint64_t>(call->message) << 32);
     put(at, call->number);

@@ -102,6 +102,19 @@ struct BoardWait {
   std::vector<BoardHop> chain;
 };
 
+// A call's entry but its number; alike for calls that differ in nothing that the board tells.
+struct BoardEntry {
+  uint64_t what = 0, count = 0, tail = 0;
+
+  BoardEntry() = default;
+  explicit BoardEntry(const BoardCall& call)
+      : what(static_cast<uint64_t>(call.coll) | static_cast<uint64_t>(call.type) << 8 |
+             static_cast<uint64_t>(call.op) << 16 | static_cast<uint64_t>(call.flags) << 24 |
+             static_cast<uint64_t>(static_cast<uint32_t>(call.root)) << 32),
+        count(call.count),
+        tail(static_cast<uint64_t>(call.identity) | static_cast<uint64_t>(call.message) << 32) {}
+};
+
 // The writer's view of its own page. Calls of post() and ended() are one thread's at a time.
 class BoardWriter {
  public:
@@ -114,26 +127,21 @@ class BoardWriter {
   // The thread that is known to make calls.
   void caller(uint64_t thread) { put(Board::kThread, thread); }
   // After the post.
-  void post(const BoardCall& call, bool message) {
-    const size_t at = message ? Board::kMessageRing + call.number % Board::kMessages * Board::kCallWords
-                              : Board::kCollectiveRing + call.number % Board::kCollectives * Board::kCallWords;
+  void post(uint64_t number, const BoardEntry& call, bool message) {
+    const size_t at = message ? Board::kMessageRing + number % Board::kMessages * Board::kCallWords
+                              : Board::kCollectiveRing + number % Board::kCollectives * Board::kCallWords;
     put(at, 0);
-    put(at + 1, pack_what(call));
+    put(at + 1, call.what);
     put(at + 2, call.count);
-    put(at + 3, static_cast<uint64_t>(call.identity) | static_cast<uint64_t>(call.message) << 32);
-    put(at, call.number);
+    put(at + 3, call.tail);
+    put(at, number);
   }
+  void post(const BoardCall& call, bool message) { post(call.number, BoardEntry(call), message); }
   void ended(uint64_t number, bool message) { put(message ? Board::kMessagesEnded : Board::kCollectivesEnded, number); }
   void wait(const BoardWait& wait);
   // `local`: the text does not say which rank failed.
   void fail(const Status& failure, bool local);
   void leave() { put(Board::kState, load_acquire(board_->words[Board::kState]) | Board::Left); }
-
-  static uint64_t pack_what(const BoardCall& call) {
-    return static_cast<uint64_t>(call.coll) | static_cast<uint64_t>(call.type) << 8 |
-           static_cast<uint64_t>(call.op) << 16 | static_cast<uint64_t>(call.flags) << 24 |
-           static_cast<uint64_t>(static_cast<uint32_t>(call.root)) << 32;
-  }
 
  private:
   void put(size_t at, uint64_t value) { store_release(board_->words[at], value); }

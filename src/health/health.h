@@ -69,10 +69,12 @@ class Health {
   // Collective, when there are ranks without a page: connects to the neighbours.
   Status watch_others(Bootstrap& bootstrap, const Deadline& deadline);
 
-  // The fast path. A message's number counts with its peer and direction, too: `call.message`, filled in here.
-  void post(BoardCall call, bool message) {
-    if (message) call.message = ++pairs_[static_cast<size_t>(call.root) * 2 + ((call.flags & BoardCall::kIsSend) != 0)];
-    board_.post(call, message);
+  // The fast path.
+  void post(uint64_t number, const BoardEntry& call) { board_.post(number, call, false); }
+  // A message's number counts with its peer and direction, too: `call.message`, filled in here.
+  void post_message(BoardCall call) {
+    call.message = ++pairs_[static_cast<size_t>(call.root) * 2 + ((call.flags & BoardCall::kIsSend) != 0)];
+    board_.post(call, true);
   }
   void ended(uint64_t number, bool message) {
     board_.ended(number, message);

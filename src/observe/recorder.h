@@ -33,6 +33,21 @@ struct CallRecord {
   uint8_t algorithm = 0, protocol = 0, channels = 0;
 };
 
+// What calls of one kind and size have in common, as the recorder keeps it.
+struct CallWords {
+  uint64_t count = 0, what = 0, how = 0;
+
+  CallWords() = default;
+  explicit CallWords(const CallRecord& record)
+      : count(record.count),
+        what(static_cast<uint64_t>(record.operation) << 24 | static_cast<uint64_t>(record.type) << 16 |
+             static_cast<uint64_t>(record.op) << 8 | record.flags),
+        how(static_cast<uint64_t>(static_cast<uint32_t>(record.root)) << 32 |
+            static_cast<uint64_t>(record.algorithm) << 16 | static_cast<uint64_t>(record.protocol) << 8 |
+            record.channels) {}
+  void remove_flag(CallRecord::Flag flag) { what &= ~uint64_t{flag}; }
+};
+
 class Recorder {
  public:
   static constexpr uint64_t kRecords = 1024;
@@ -48,24 +63,25 @@ class Recorder {
   }
   ~Recorder();
 
-  // Returns the call's index, for end(). `record.index` and `record.ended` are set here.
-  uint64_t begin(const CallRecord& record) {
+  // Returns the call's index, for end().
+  uint64_t begin(uint64_t number, uint64_t queued, uint64_t started, const CallWords& call) {
     const uint64_t index = begun_.load(std::memory_order_relaxed);
     Line& line = lines_[index % kRecords];
     line.stamp.store(0, std::memory_order_relaxed);
     std::atomic_thread_fence(std::memory_order_release);  // pairs with the acquire fence of read()
-    store(line.number, record.number);
-    store(line.queued, record.queued);
-    store(line.started, record.started);
+    store(line.number, number);
+    store(line.queued, queued);
+    store(line.started, started);
     store(line.ended, 0);
-    store(line.count, record.count);
-    store(line.what, pack(record));
-    store(line.how, static_cast<uint64_t>(static_cast<uint32_t>(record.root)) << 32 |
-                        static_cast<uint64_t>(record.algorithm) << 16 | static_cast<uint64_t>(record.protocol) << 8 |
-                        record.channels);
+    store(line.count, call.count);
+    store(line.what, call.what);
+    store(line.how, call.how);
     line.stamp.store(index + 1, std::memory_order_release);  // pairs with read()
     begun_.store(index + 1, std::memory_order_release);      // pairs with begun()
     return index;
+  }
+  uint64_t begin(const CallRecord& record) {
+    return begin(record.number, record.queued, record.started, CallWords(record));
   }
   // No effect when the ring has come round since.
   void end(uint64_t index, uint64_t at) {
@@ -88,10 +104,6 @@ class Recorder {
   static_assert(sizeof(Line) == kCacheLine);
 
   static void store(Word& word, uint64_t value) { word.store(value, std::memory_order_relaxed); }
-  static uint64_t pack(const CallRecord& record) {
-    return static_cast<uint64_t>(record.operation) << 24 | static_cast<uint64_t>(record.type) << 16 |
-           static_cast<uint64_t>(record.op) << 8 | record.flags;
-  }
 
   Line* lines_ = nullptr;
   Word begun_{0};

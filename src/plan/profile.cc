@@ -12,6 +12,7 @@
 
 #include "algo/catalog.h"
 #include "base/fnv.h"
+#include "plan/profiles/built_in.h"
 
 namespace tutti {
 namespace {
@@ -28,27 +29,6 @@ const Profile& xeon() {
                    Curve({0.33, 0.5, 0.8, 2.0, 4.5, 14.0, 55.0, 420.0, 2000.0, 8500.0}),
                    0.75,
                    60.0,
-                   8 << 20,
-                   {256 << 10, 128 << 10, 64 << 10},
-                   0,
-                   {}};
-  return profile;
-}
-
-// A 2-core guest of an EPYC (Zen 4, 1 MiB L2 per core), measured 2026-11-24 by `tutti tune`, which found the machine in
-// either of two states: cores that share a cache (1 MiB through slots in 73 us, by the kernel in 105) and cores that do
-// not (200 and 175 us; 64 MiB: 48 and 19 ms), as the host places them. No one profile fits both, so each point is the
-// geometric mean of the two: neither state is then served much worse than it could be.
-const Profile& epyc() {
-  static const Profile& profile =
-      *new Profile{"built-in: 2-core EPYC guest, 2026-11-24",
-                   Curve({0.71, 0.76, 1.05, 3.3, 13.6, 73.0, 302.0, 1207.0, 4827.0, 19310.0}),
-                   Curve({0.65, 0.73, 1.53, 3.6, 12.7, 30.7, 121.0, 1468.0, 6200.0, 24750.0}),
-                   Curve({2.6, 2.6, 3.3, 4.8, 11.0, 36.4, 135.0, 766.0, 4778.0, 20650.0}),
-                   Curve({0.87, 0.98, 1.33, 2.5, 5.9, 19.6, 80.0, 572.0, 2590.0, 9150.0}),
-                   Curve({0.94, 1.05, 1.22, 1.39, 2.8, 9.5, 37.6, 320.0, 1450.0, 6540.0}),
-                   1.4,
-                   117.0,
                    8 << 20,
                    {256 << 10, 128 << 10, 64 << 10},
                    0,
@@ -241,8 +221,6 @@ uint64_t Profile::digest() const {
   return fnv1a(all);
 }
 
-const Profile& built_in_profile(const std::string& vendor) { return vendor == "AuthenticAMD" ? epyc() : xeon(); }
-
 std::string cpu_vendor() {
   std::ifstream info("/proc/cpuinfo");
   for (std::string line; std::getline(info, line);) {
@@ -327,6 +305,12 @@ std::string format_profile(const Profile& profile) {
                    {"share_ll", gpu.share_ll}, {"timed", format_all_timed(gpu.timed)}};
   }
   return file.dump(2) + "\n";
+}
+
+const Profile& built_in_profile(const std::string& vendor) {
+  if (vendor != "AuthenticAMD") return xeon();
+  static const Profile& amd = *new Profile(parse_profile(kAmdProfile, "the built-in profile").value());
+  return amd;
 }
 
 }  // namespace tutti

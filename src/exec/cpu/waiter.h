@@ -62,6 +62,8 @@ class Waiter {
   int polls() const { return polls_; }
 
   void moved() { idle_rounds_ = 0; }
+  // Some round of polls was in vain.
+  bool has_waited() const { return idle_since_ != Clock::time_point{}; }
   // Long enough without movement to say that this thread waits for somebody. Over a network every message takes a few
   // rounds.
   bool waiting() const { return idle_rounds_ >= waiting_after_; }

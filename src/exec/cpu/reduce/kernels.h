@@ -162,9 +162,21 @@ template <class T, ReduceOp op>
   if (call.streamed != 0) fence();
 }
 
+// Eight bytes without a factor: most of what short calls reduce.
+template <class T, ReduceOp op>
+TUTTI_INLINE void eight(const Reduction& r) {
+  using F = Form<T, op, kEdgeBytes>;
+  constexpr WordPart part{8};
+  typename F::Wide total = F::unpack(part.load(at(r.sources[0], 0)));
+  for (int s = 1; s < r.source_count; ++s) total = F::combine(total, F::unpack(part.load(at(r.sources[s], 0))));
+  const auto packed = F::pack(total);
+  for (int d = 0; d < r.destination_count; ++d) part.store(at(r.destinations[d], 0), packed);
+}
+
 template <class T, ReduceOp op>
 void reduce(const Reduction& r) {
   const size_t bytes = r.count * kElementBytes<T>;
+  if (bytes == 8 && r.pre.kind == Scale::Kind::None && r.post.kind == Scale::Kind::None) return eight<T, op>(r);
   if (bytes < kVectorBytes) return edge<T, op>(r, 0, bytes);
   bulk<T, op>(r, bytes);
 }
