@@ -84,16 +84,16 @@ Timing time_batches(Control& control, const Options& options, Batch&& batch) {
   // The pace: a few single operations, then batches by that estimate (which are also the warm-up) until K settles. The
   // least time counts, because a disturbed estimate would leave too few operations in a batch.
   double pace_us = 1e30;
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 0; i < 3 && (i == 0 || pace_us < kFirstUs); ++i) {
     control.barrier();
-    pace_us = std::min(pace_us, batch(1).wall_us);
+    pace_us = control.max(std::min(pace_us, batch(1).wall_us));
   }
-  pace_us = control.max(pace_us);
   const auto operations_in = [](double time_us, double pace) {
     return static_cast<int>(std::clamp(time_us / std::max(pace, 1e-3), 1.0, double{kMaxPerBatch}));
   };
   for (int look = 0; look < kLooksAtPace; ++look) {
     const int operations = operations_in(options.batch_us, pace_us);
+    if (operations == 1) break;
     control.barrier();
     pace_us = std::min(pace_us, control.max(batch(operations).wall_us));
     if (operations_in(options.batch_us, pace_us) < 1.5 * operations) break;

@@ -38,6 +38,7 @@ class Peer:
     by_default: bool = True
     only_ranks: tuple = ()  # empty: any number
     only_collectives: tuple = ()
+    core_per_rank: bool = False  # does not take part with more ranks than cores
     once_per_round: bool = False  # does not depend on --buffers
     between_hosts: bool = False  # takes part with --between-hosts, and only then
 
@@ -62,8 +63,9 @@ PEERS = [
                                      "coll_tuned_allreduce_algorithm", "5", "--mca",
                                      "coll_tuned_allreduce_algorithm_segmentsize", "262144"],
          environment=AS_ROOT, package="openmpi-bin libopenmpi-dev", by_default=False, only_collectives=("all_reduce",)),
-    Peer("mpich", "MPICH", "driver_mpich", ["mpirun.mpich", "-bind-to", "none", "-np", "{ranks}"],
-         package="mpich libmpich-dev"),
+    # It polls without yielding: with more ranks than cores each call takes slices of the kernel's scheduler.
+    Peer("mpich", "MPICH (not with more ranks than cores: it does not yield)", "driver_mpich",
+         ["mpirun.mpich", "-bind-to", "none", "-np", "{ranks}"], package="mpich libmpich-dev", core_per_rank=True),
     Peer("gloo", "Gloo, TCP over loopback", "driver_gloo", arguments=OURS, package="libgloo-dev"),
     Peer("ucc", "UCC over UCX", "driver_ucc", arguments=OURS, environment={"UCX_TLS": "self,posix,cma"},
          package="(not in Debian 12: build UCC elsewhere and set UCC_PREFIX)"),
