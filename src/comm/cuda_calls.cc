@@ -160,7 +160,7 @@ Result<const cuda::PlacedPlan*> CudaTeam::plan_of(const Request& request) {
 Result<const cuda::PlacedPlan*> CudaTeam::plan_of_message(const Pending& pending) {
   const Request& request = pending.call.request;
   // Between processes all messages go by one protocol: a group is then one launch, whatever its sizes.
-  const Summary& summary = seats_.several_processes() ? message_summary_ : comms_[index(pending.call.rank)]->summary();
+  const Summary& summary = seats_.waits_for_others() ? message_summary_ : comms_[index(pending.call.rank)]->summary();
   TUTTI_ASSIGN_OR_RETURN(const Plan plan, make_plan(summary, shape_of(request)));
   const std::tuple key{pending.call.rank, request.root, request.is_send, plan.proto,
                        plan.slice_bytes * 64 + static_cast<uint64_t>(plan.channels)};
@@ -216,6 +216,15 @@ Status CudaTeam::launch_in_steps(CudaFlight& flight, std::vector<CudaPart>& part
         parts.front().rank, step->peer, step->step, device_of(parts.front().rank));
   };
   return launcher_->launch_stepped(flight, parts, groups, threads, shared_bytes, goes_on);
+}
+
+Result<std::optional<gpu::CudaCapture>> CudaTeam::capture_of(const std::vector<CudaPart>& parts) const {
+  TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, launcher_->capture_of(parts));
+  if (capture && seats_.some_on_cpu())
+    return invalid_usage(
+        "calls of a communicator with ranks on the CPU cannot be captured: those ranks call, and do not replay; capture "
+        "calls of a communicator whose ranks are all on GPUs (tuttiCommSplit)");
+  return capture;
 }
 
 CudaPart CudaTeam::part_of(Pending& pending, const cuda::PlacedPlan& plan, CudaFlight& flight) {
@@ -295,7 +304,7 @@ Status CudaTeam::launch_collective(Set& set, CudaFlight*& flight) {
     add_walks(group.front(), parts.front(), *plan);
     TUTTI_TRY(launch_in_steps(*prepared, parts, group, threads, plan->shared_bytes));
   } else {
-    TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, launcher_->capture_of(parts));
+    TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, capture_of(parts));
     TUTTI_TRY(launcher_->launch(*prepared, parts, plan->proto, threads, plan->shared_bytes, capture));
   }
   for (Pending* one : set) note(*one, plan->plan, *prepared, plan->block_count);
@@ -333,7 +342,7 @@ Status CudaTeam::launch_messages(std::vector<Message>& wave, CudaFlight*& flight
     std::erase_if(groups, [](const CudaStepGroup& group) { return group.parts.empty(); });
     TUTTI_TRY(launch_in_steps(*prepared, parts, groups, threads, shared));
   } else {
-    TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, launcher_->capture_of(parts));
+    TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, capture_of(parts));
     TUTTI_TRY(launcher_->launch(*prepared, parts, proto, threads, shared, capture));
   }
   for (const Message& one : wave) {
@@ -463,7 +472,7 @@ void CudaTeam::match_messages(CudaSubmission& mine) {
         uint32_t blocks = 0;
         for (; begin < wave.size(); ++begin) {
           const uint32_t more = wave[begin].blocks();
-          if (!some.empty() && blocks + more > most_message_blocks_) break;
+          if (!some.empty() && blocks + more > sizes_.most_message_blocks) break;
           blocks += more;
           some.push_back(wave[begin]);
         }
@@ -506,6 +515,7 @@ Result<std::shared_ptr<CudaSubmission>> CudaTeam::enqueue(std::vector<Call> call
   }
   match(*mine);
   watch_wakes_.notify_all();
+  if (bridge_ != nullptr) bridge_->wake();
   if (mine->waiting == 0 || !failure_.ok()) return mine;
   const Status marked = mark_places(*mine);
   if (marked.ok()) return mine;
