@@ -356,7 +356,8 @@ Status CudaTeam::look_at_peers() {
 void CudaTeam::watch() {
   std::unique_lock lock(mutex_);
   while (!watch_ends_) {
-    if (!launcher_->busy()) {
+    // What kernels have left may still have to leave.
+    if (!launcher_->busy() && (bridge_ == nullptr || bridge_->flushed())) {
       watch_wakes_.wait(lock);
       continue;
     }

@@ -78,7 +78,7 @@ TEST_P(Processes, AnAbortEndsTheCallsOfTheOthers) {
     EXPECT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
     meeting.arrive();
     EXPECT_EQ(member.await_failure(), TUTTI_INVALID_USAGE);  // as on the rank itself
-    EXPECT_TRUE(member.stream().synchronize().ok());         // the kernel has ended
+    member.come_to_rest();
     EXPECT_THAT(member.failure_text(), HasSubstr("rank 0 was aborted"));
   });
 }
@@ -90,11 +90,10 @@ TEST_P(Processes, AKilledProcessIsNamed) {
   const launcher::Outcome outcome = launcher::run(
       kRanks, *page, 60,
       [&](int rank) {
-        setenv("TUTTI_CUDA_LIBRARY", FAKE_CUDA, 1);
-        setenv("FAKE_CUDA_DEVICES", "4", 1);
+        GetParam().take(rank, kRanks);
         const tuttiUniqueId id = api_test::shared_id(rank, *page);
         {
-          Member member(rank, kRanks, rank % GetParam().gpus, id);
+          Member member(rank, kRanks, GetParam().device_of(rank), id);
           EXPECT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
           member.synchronize();
           if (rank == 2) {
@@ -104,10 +103,10 @@ TEST_P(Processes, AKilledProcessIsNamed) {
           EXPECT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
           told->arrive();
           EXPECT_EQ(member.await_failure(), TUTTI_REMOTE_ERROR);
-          EXPECT_TRUE(member.stream().synchronize().ok());
+          member.come_to_rest();
           EXPECT_THAT(member.failure_text(), AllOf(HasSubstr("rank 2"), HasSubstr("has died")));
         }
-        expect_nothing_left();
+        if (rank != GetParam().cpu) expect_nothing_left();
         if (!testing::Test::HasFailure()) told->arrive();
         return 0;
       },
@@ -122,7 +121,7 @@ TEST_P(Processes, CallsThatDoNotFitEndOnAll) {
   in_processes([](Member& member, Meeting&) {
     EXPECT_EQ(member.all_reduce(member.rank() == 1 ? 50 : 60), TUTTI_SUCCESS) << last_text();
     EXPECT_NE(member.await_failure(), TUTTI_SUCCESS);
-    EXPECT_TRUE(member.stream().synchronize().ok());
+    member.come_to_rest();
   });
 }
 
@@ -132,7 +131,7 @@ TEST_P(Processes, ARankThatDoesNotCallIsNamed) {
         if (member.rank() == 1) return meeting.await(2);
         EXPECT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
         EXPECT_EQ(member.await_failure(), TUTTI_REMOTE_ERROR);
-        EXPECT_TRUE(member.stream().synchronize().ok());
+        member.come_to_rest();
         EXPECT_THAT(member.failure_text(), HasSubstr("TUTTI_TIMEOUT"));
         meeting.arrive();
       },
@@ -165,22 +164,27 @@ TEST_P(Processes, MakeAndDestroyAgain) {
   });
 }
 
-// Each process replays its own graph; where GPUs are shared, capture is refused and ordinary calls go on.
+// Each process replays its own graph; where GPUs are shared, or a rank is on the CPU, capture is refused and ordinary
+// calls go on.
 TEST_P(Processes, CaptureIsReplayedOrRefused) {
-  const bool stepped = GetParam().gpus < kRanks;
+  const bool refused = GetParam().shares_gpus(kRanks) || GetParam().cpu >= 0;
   in_processes([&](Member& member, Meeting&) {
     EXPECT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
     member.synchronize();
+    if (member.on_cpu()) {
+      EXPECT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
+      return member.synchronize();
+    }
     const gpu::CudaRun& cuda = member.gpu->cuda();
     gpu::CudaGraph graph = nullptr;
     {
       const gpu::CudaScope scope(*member.gpu);
       ASSERT_EQ(cuda.capture_begin(member.stream().handle(), gpu::kCudaCaptureGlobal), 0);
-      EXPECT_EQ(member.all_reduce(), stepped ? TUTTI_INVALID_USAGE : TUTTI_SUCCESS) << last_text();
-      if (stepped) EXPECT_THAT(last_text(), HasSubstr("cannot be captured"));
+      EXPECT_EQ(member.all_reduce(), refused ? TUTTI_INVALID_USAGE : TUTTI_SUCCESS) << last_text();
+      if (refused) EXPECT_THAT(last_text(), HasSubstr("cannot be captured"));
       ASSERT_EQ(cuda.capture_end(member.stream().handle(), &graph), 0);
     }
-    if (!stepped) {
+    if (!refused) {
       const gpu::CudaScope scope(*member.gpu);
       gpu::CudaGraphExec exec = nullptr;
       ASSERT_EQ(cuda.graph_instantiate(&exec, graph, 0), 0);
@@ -299,29 +303,32 @@ TEST(ProcessesOfSeveralRanks, AreRefusedWhereGpusAreShared) {
   EXPECT_GT(found->member[0].entered.load(), 0u);
 }
 
-// Each finds it by itself; who is slow may only see that the other has gone.
-TEST_P(Processes, WithoutSharedMemoryItIsRefused) {
-  if (GetParam().gpus == 1) GTEST_SKIP() << "the same for all seatings";
+// Steps wait for words in memory of one host. Each finds it by itself; who is slow may only see that another has gone.
+TEST(SharedGpus, AreRefusedBesideOtherHosts) {
+  const Seating seating{"OneGpuOnTwoHosts", 1, true, 2};
   const launcher::SharedPage found;
-  api_test::in_children(2,
-                        [&](int rank, launcher::Page& page) {
-                          tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
-                          config.device = rank;
-                          tuttiComm_t comm = nullptr;
-                          const tuttiUniqueId id = api_test::shared_id(rank, page);
-                          const tuttiResult_t code = tuttiCommInitRankConfig(&comm, 2, id, rank, &config);
-                          EXPECT_NE(code, TUTTI_SUCCESS);
-                          if (code != TUTTI_INVALID_USAGE) return;
-                          EXPECT_THAT(last_text(), HasSubstr("need shared memory"));
-                          found->member[0].entered.fetch_add(1);
-                        },
-                        {{"TUTTI_CUDA_LIBRARY", FAKE_CUDA}, {"TUTTI_TRANSPORTS", "tcp"}});
+  api_test::in_children(2, [&](int rank, launcher::Page& page) {
+    seating.take(rank, 2);
+    tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
+    config.device = 0;
+    tuttiComm_t comm = nullptr;
+    const tuttiUniqueId id = api_test::shared_id(rank, page);
+    const tuttiResult_t code = tuttiCommInitRankConfig(&comm, 2, id, rank, &config);
+    EXPECT_NE(code, TUTTI_SUCCESS);
+    if (code != TUTTI_INVALID_USAGE) return;
+    EXPECT_THAT(last_text(), HasSubstr("several processes share a GPU"));
+    found->member[0].entered.fetch_add(1);
+  });
   EXPECT_GT(found->member[0].entered.load(), 0u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Cuda, Processes,
                          testing::Values(Seating{"GpusOfTheirOwn", 3}, Seating{"OneGpu", 1},
                                          Seating{"TwoGpusForThree", 2}, Seating{"ThroughTheHost", 3, false}),
+                         [](const auto& one) { return std::string(one.param.name); });
+INSTANTIATE_TEST_SUITE_P(Bridged, Processes,
+                         testing::Values(Seating{"TwoHosts", 3, true, 2}, Seating{"ByTcpAlone", 3, true, 1, -1, "tcp"},
+                                         Seating{"BesideACpu", 3, true, 1, 1}, Seating{"OnTwoHostsWithACpu", 3, true, 2, 0}),
                          [](const auto& one) { return std::string(one.param.name); });
 
 }  // namespace
