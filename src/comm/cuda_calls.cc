@@ -272,6 +272,15 @@ void CudaTeam::note(Pending& pending, const Plan& plan, CudaFlight& flight, uint
                           request.point_to_point(), mark.number, mark.record});
 }
 
+// Calls are numbered alike on all ranks, whatever they are on.
+void CudaTeam::note_empty(const Pending& pending) {
+  const Request& request = pending.call.request;
+  Communicator& comm = *comms_[index(pending.call.rank)];
+  Plan nothing;
+  nothing.channels = 0;
+  comm.ended(request, comm.posted(request, call_identity(request), nothing));
+}
+
 Status CudaTeam::check_alike(const Set& set) const {
   const Request& first = set.front()->call.request;
   const auto alike = [&](const Request& other) {
@@ -289,7 +298,12 @@ Status CudaTeam::check_alike(const Set& set) const {
 
 Status CudaTeam::launch_collective(Set& set, CudaFlight*& flight) {
   const Request& request = set.front()->call.request;
-  if (moves_nothing(request)) return {};
+  if (moves_nothing(request)) {
+    // Ranks on the CPU connect all the same, and wait for those whom they connect to.
+    if (seats_.some_on_cpu()) TUTTI_TRY(plan_of(request).status());
+    for (const Pending* one : set) note_empty(*one);
+    return {};
+  }
   TUTTI_ASSIGN_OR_RETURN(const cuda::PlacedPlan* const plan, plan_of(request));
   uint64_t tables = 0;
   for (const Pending* one : set) tables += table_bytes(one->call.request, n());
@@ -451,9 +465,11 @@ void CudaTeam::match_messages(CudaSubmission& mine) {
         lane.receives.pop_front();
       }
       if (status.ok()) status = check_alike(message);
-      if (status.ok() && from != to && message.request().count > 0) status = plan_message(message);
+      const bool moves = from != to && message.request().count > 0;
+      // As above: ranks on the CPU connect all the same.
+      if (status.ok() && (moves || (from != to && seats_.some_on_cpu()))) status = plan_message(message);
       const cuda::PlacedPlan* const plan = message.send_plan != nullptr ? message.send_plan : message.receive_plan;
-      (plan != nullptr ? waves[plan->proto] : own).push_back(message);
+      (plan != nullptr && moves ? waves[plan->proto] : own).push_back(message);
       ++at;
     }
     if (!any) return;
@@ -464,6 +480,7 @@ void CudaTeam::match_messages(CudaSubmission& mine) {
       const bool to_self = message.send != nullptr && message.receive != nullptr &&
                            message.send->call.rank == message.receive->call.rank;
       if (status.ok() && to_self) status = copy_to_self(message);
+      if (status.ok() && !to_self) message.for_halves([&](Pending& half, const cuda::PlacedPlan*) { note_empty(half); });
       end(message, nullptr, status);
     }
     for (auto& [proto, wave] : waves) {

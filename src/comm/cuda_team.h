@@ -161,6 +161,7 @@ class CudaTeam {
   Result<std::optional<gpu::CudaCapture>> capture_of(const std::vector<CudaPart>& parts) const;
   CudaPart part_of(Pending& pending, const cuda::PlacedPlan& plan, CudaFlight& flight);
   void note(Pending& pending, const Plan& plan, CudaFlight& flight, uint32_t blocks);
+  void note_empty(const Pending& pending);
   Status look();
   void ended(CudaFlight& flight);
   Status mark_places(CudaSubmission& mine);

@@ -58,7 +58,9 @@ class Member {
   }
   ~Member() {
     destroy();
-    if (cpu_stream_ != nullptr) EXPECT_EQ(tuttiStreamDestroy(cpu_stream_), TUTTI_SUCCESS) << last_text();
+    if (cpu_stream_ != nullptr) {
+      EXPECT_EQ(tuttiStreamDestroy(cpu_stream_), TUTTI_SUCCESS) << last_text();
+    }
   }
   void destroy() {
     if (comm == nullptr) return;
@@ -155,10 +157,8 @@ struct Seating {
   }
 };
 
-class Processes : public testing::TestWithParam<Seating> {
+class InProcesses : public testing::Test {
  protected:
-  static constexpr int kRanks = 3;
-
   // body(member) in a process for each rank; then the communicator is destroyed, and nothing may be left.
   static void in_processes(int n, const Seating& seating,
                            const std::function<void(Member& member, Meeting& meeting)>& body,
@@ -181,8 +181,14 @@ class Processes : public testing::TestWithParam<Seating> {
         more);
     ::munmap(memory, sizeof(Meeting));
   }
+};
+
+class Processes : public InProcesses, public testing::WithParamInterface<Seating> {
+ protected:
+  static constexpr int kRanks = 3;
+
   void in_processes(const std::function<void(Member& member, Meeting& meeting)>& body, const Environment& more = {}) {
-    in_processes(kRanks, GetParam(), body, more);
+    InProcesses::in_processes(kRanks, GetParam(), body, more);
   }
 };
 

@@ -3,7 +3,10 @@
 // all collectives: conformance --cuda --processes.
 #include <gmock/gmock.h>
 
+#include <sys/syscall.h>
+
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 
 #include "comm_cuda/members.h"
@@ -128,6 +131,8 @@ TEST_P(Processes, CallsThatDoNotFitEndOnAll) {
 TEST_P(Processes, ARankThatDoesNotCallIsNamed) {
   in_processes(
       [](Member& member, Meeting& meeting) {
+        EXPECT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();  // all are connected
+        member.synchronize();
         if (member.rank() == 1) return meeting.await(2);
         EXPECT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
         EXPECT_EQ(member.await_failure(), TUTTI_REMOTE_ERROR);
@@ -303,8 +308,79 @@ TEST(ProcessesOfSeveralRanks, AreRefusedWhereGpusAreShared) {
   EXPECT_GT(found->member[0].entered.load(), 0u);
 }
 
+class BridgedProcesses : public InProcesses {};
+
+// The system call in which the thread that carries slots is; empty: there is no such thread.
+std::string call_of_the_carrier() {
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::string name, number;
+    std::ifstream(task.path() / "comm") >> name;
+    if (name != "tutti-carry") continue;
+    std::ifstream(task.path() / "syscall") >> number;
+    return number;
+  }
+  return {};
+}
+
+// While nothing is on its way: it waits on a condition, where polls would be sleeps.
+TEST_F(BridgedProcesses, TheCarrierSleepsBetweenCalls) {
+  in_processes(2, Seating{"TwoHosts", 2, true, 2}, [](Member& member, Meeting&) {
+    const std::string asleep = std::to_string(SYS_futex);
+    for (int i = 0; i < 3; ++i) {
+      ASSERT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
+      member.synchronize();
+      member.expect_sums();
+      ASSERT_NE(call_of_the_carrier(), "");
+      while (call_of_the_carrier() != asleep) usleep(500);
+    }
+  });
+}
+
+// More messages than slots, and none of them: both kinds of ranks number and connect alike.
+TEST_F(BridgedProcesses, EmptyCallsCountOnAllRanks) {
+  in_processes(3, Seating{"OnTwoHostsWithACpu", 3, true, 2, 1}, [](Member& member, Meeting&) {
+    const int next = (member.rank() + 1) % 3, previous = (member.rank() + 2) % 3;
+    for (int i = 0; i < 3; ++i) {
+      ASSERT_EQ(member.all_reduce(0), TUTTI_SUCCESS) << last_text();
+      ASSERT_EQ(tuttiGroupStart(), TUTTI_SUCCESS);
+      EXPECT_EQ(tuttiSend(member.in(), 0, TUTTI_INT8, next, member.comm, member.handle()), TUTTI_SUCCESS);
+      EXPECT_EQ(tuttiRecv(member.out(), 0, TUTTI_INT8, previous, member.comm, member.handle()), TUTTI_SUCCESS);
+      ASSERT_EQ(tuttiGroupEnd(), TUTTI_SUCCESS) << last_text();
+      ASSERT_EQ(member.all_reduce(10), TUTTI_SUCCESS) << last_text();
+      member.synchronize();
+      member.expect_sums(10);
+    }
+  });
+}
+
+// Ranks of both kinds in one process and one thread.
+TEST_F(BridgedProcesses, OneThreadDrivesBothKinds) {
+  api_test::in_child([] {
+    Seating{"OneProcess", 4}.take(0, 1);
+    const std::vector<int> devices = {0, TUTTI_DEVICE_CPU, 1, TUTTI_DEVICE_CPU};
+    std::vector<tuttiComm_t> comms(devices.size());
+    ASSERT_EQ(tuttiCommInitAll(comms.data(), 4, devices.data()), TUTTI_SUCCESS) << last_text();
+    {
+      std::vector<float> on_cpu = {2, 4};
+      std::vector<gpu::DeviceMemory> on_gpu;
+      for (const int device : {0, 1}) on_gpu.push_back(*gpu::allocate_device(gpu::device(device), sizeof(float)));
+      float* const words[] = {reinterpret_cast<float*>(on_gpu[0].get()), &on_cpu[0],
+                              reinterpret_cast<float*>(on_gpu[1].get()), &on_cpu[1]};
+      *words[0] = 1, *words[2] = 3;
+      ASSERT_EQ(tuttiGroupStart(), TUTTI_SUCCESS);
+      for (size_t r = 0; r < 4; ++r)
+        EXPECT_EQ(tuttiAllReduce(words[r], words[r], 1, TUTTI_FLOAT32, TUTTI_SUM, comms[r], nullptr), TUTTI_SUCCESS);
+      ASSERT_EQ(tuttiGroupEnd(), TUTTI_SUCCESS) << last_text();
+      for (const int device : {0, 1}) EXPECT_TRUE(gpu::CudaStream(gpu::device(device), nullptr).synchronize().ok());
+      for (const float* const word : words) EXPECT_EQ(*word, 10.0F);
+    }
+    for (const tuttiComm_t comm : comms) EXPECT_EQ(tuttiCommDestroy(comm), TUTTI_SUCCESS) << last_text();
+    expect_nothing_left();
+  });
+}
+
 // Steps wait for words in memory of one host. Each finds it by itself; who is slow may only see that another has gone.
-TEST(SharedGpus, AreRefusedBesideOtherHosts) {
+TEST_F(BridgedProcesses, AreRefusedWhereGpusAreShared) {
   const Seating seating{"OneGpuOnTwoHosts", 1, true, 2};
   const launcher::SharedPage found;
   api_test::in_children(2, [&](int rank, launcher::Page& page) {
