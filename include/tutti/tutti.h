@@ -259,7 +259,7 @@ TUTTI_API tuttiResult_t tuttiCommInitAddress(tuttiComm_t* comm, int nranks, cons
  * Makes a communicator whose ranks all belong to the calling process: comms[i] is rank i of `ndev`.
  *
  * Shape     comms holds ndev handles; devices holds a CUDA ordinal for each (one may appear several times) or
- *           TUTTI_DEVICE_CPU for all, NULL: all on the CPU.
+ *           TUTTI_DEVICE_CPU, NULL: all on the CPU.
  * Order     Local: needs no other process.
  * Threads   One thread may drive several of the ranks: it issues their operations in one group (see tuttiGroupStart),
  *           because a lone blocking call of one rank would wait for the others for ever.
