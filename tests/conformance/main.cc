@@ -15,6 +15,7 @@
 //   conformance --cuda LIBRARY --devices D --mixed ...       each of these with every third rank on the CPU
 //   conformance --on-hosts R           the sample's worlds of processes over TCP, spread over the hosts in HOSTS
 //                                      (tools/hosts), with R ranks on each: shared memory on a host, TCP between
+//                                      (with --cuda and the rest: on GPUs)
 //   conformance --large elements|bytes one call above 2^31 elements, or 2^32 bytes (ends with 77 where memory is short)
 //   --seed S  --cases C (per world)  --stall S (seconds without movement)  --list
 //
@@ -444,6 +445,10 @@ int run(int argc, char** argv) {
       ++failed;
     }
   };
+  // Or no GPUs are asked for.
+  const auto on_gpus = [](const World& world) {
+    return !gpus::used() || (world.proto != kRma && world.proto != kWindows);
+  };
   if (hosts != 0) {
     if (hosts != 2 && hosts != 3) return usage(argv[0]);
     for (const Batch& batch : hosts_sample(seed, hosts, cases)) try_batch(batch);
@@ -460,6 +465,7 @@ int run(int argc, char** argv) {
     }
     for (Batch& batch : sample(seed, cases).batches) {
       if (batch.world.mode != kProcesses || batch.world.transport != kTcp || batch.world.n < 2) continue;
+      if (!on_gpus(batch.world)) continue;
       batch.world.n = ranks;
       batch.hosts = names;
       try_batch(batch);
@@ -468,7 +474,7 @@ int run(int argc, char** argv) {
   } else {
     const Sample chosen = sample(seed, cases);
     const auto wanted = [&](const World& world) {
-      if (gpus::used() && (world.proto == kRma || world.proto == kWindows)) return false;
+      if (!on_gpus(world)) return false;
       if (gpus::used() && processes)
         return world.mode == kProcesses && world.transport == (transport >= 0 ? transport : kShm);
       if (gpus::used()) return world.transport == kInproc;
