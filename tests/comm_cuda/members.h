@@ -142,10 +142,9 @@ struct Seating {
   bool peers = true;             // the GPUs reach each other's memory
   int hosts = 1;                 // as the ranks believe, with equal runs of them
   int cpu = -1;                  // this rank is on the CPU
-  const char* transports = "";   // TUTTI_TRANSPORTS
   bool shares_gpus(int n) const { return gpus < n; }
   // Some slots are carried by a transport.
-  bool bridged() const { return hosts > 1 || cpu >= 0 || *transports != '\0'; }
+  bool bridged() const { return hosts > 1 || cpu >= 0; }
   int device_of(int rank) const { return rank == cpu ? TUTTI_DEVICE_CPU : rank % gpus; }
   // In the process of the rank, before it uses the library.
   void take(int rank, int n) const {
@@ -153,7 +152,6 @@ struct Seating {
     setenv("FAKE_CUDA_DEVICES", "4", 1);
     if (!peers) setenv("FAKE_CUDA_PEERS", "0", 1);
     if (hosts > 1) setenv("TUTTI_HOST_ID", ("host" + std::to_string(rank * hosts / n)).c_str(), 1);
-    if (*transports != '\0') setenv("TUTTI_TRANSPORTS", transports, 1);
   }
 };
 

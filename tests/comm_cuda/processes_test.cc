@@ -213,6 +213,7 @@ TEST_P(Processes, CaptureIsReplayedOrRefused) {
 
 // More launches than are put on a stream at once, where calls go in steps.
 TEST_P(Processes, LongCallsComeToTheirEnd) {
+  if (GetParam().bridged()) GTEST_SKIP() << "no steps";
   in_processes(
       [](Member& member, Meeting&) {
         for (int i = 0; i < 2; ++i) {
@@ -403,8 +404,8 @@ INSTANTIATE_TEST_SUITE_P(Cuda, Processes,
                                          Seating{"TwoGpusForThree", 2}, Seating{"ThroughTheHost", 3, false}),
                          [](const auto& one) { return std::string(one.param.name); });
 INSTANTIATE_TEST_SUITE_P(Bridged, Processes,
-                         testing::Values(Seating{"TwoHosts", 3, true, 2}, Seating{"ByTcpAlone", 3, true, 1, -1, "tcp"},
-                                         Seating{"BesideACpu", 3, true, 1, 1}, Seating{"OnTwoHostsWithACpu", 3, true, 2, 0}),
+                         testing::Values(Seating{"TwoHosts", 3, true, 2}, Seating{"BesideACpu", 3, true, 1, 1},
+                                         Seating{"OnTwoHostsWithACpu", 3, true, 2, 0}),
                          [](const auto& one) { return std::string(one.param.name); });
 
 }  // namespace
