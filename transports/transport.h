@@ -78,8 +78,8 @@ struct ReceiveEnd {
   SimpleReceiver simple;
   LLReceiver ll;
   uint64_t capacity = 0;
-  Landing* landing = nullptr;    // tcp only
-  Landings* landings = nullptr;  // rdma only
+  Landing* landing = nullptr;        // tcp only
+  Landings* landings = nullptr;      // rdma only
   std::span<std::byte> mapped = {};  // as of a SendEnd
 };
 

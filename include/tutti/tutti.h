@@ -208,9 +208,9 @@ TUTTI_API tuttiResult_t tuttiCommInitRank(tuttiComm_t* comm, int nranks, tuttiUn
 /**
  * tuttiCommInitRank with a configuration.
  *
- * Shape     config NULL: the defaults. config->device: each rank on the CPU or on a CUDA device, on any hosts; several on
- *           one device if you like. Where several processes share a device, all ranks are on devices of one host. Ranks on
- *           devices are blocking.
+ * Shape     config NULL: the defaults. config->device: each rank on the CPU or on a CUDA device, on any hosts; several
+ *           on one device if you like. Where several processes share a device, all ranks are on devices of one host.
+ *           Ranks on devices are blocking.
  * Order     Collective: returns when all ranks have called. config->blocking 0: returns TUTTI_IN_PROGRESS at once;
  *           *comm is valid for tuttiCommGetAsyncError and tuttiCommAbort, for the rest once the former says TUTTI_SUCCESS.
  * Threads   As tuttiCommInitRank. config and its strings are copied. A non-blocking communicator has a worker thread,

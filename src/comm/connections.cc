@@ -3,8 +3,7 @@
 
 namespace tutti {
 
-Result<Connections> Connections::create(int me, int n, std::vector<std::unique_ptr<Transport>> transports,
-                                         bool fans) {
+Result<Connections> Connections::create(int me, int n, std::vector<std::unique_ptr<Transport>> transports, bool fans) {
   Connections made;
   made.me_ = me;
   made.n_ = n;

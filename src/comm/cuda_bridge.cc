@@ -73,16 +73,15 @@ Status CudaBridge::enter(int rank, Communicator& comm, const gpu::CudaDevicePtr&
   const std::lock_guard lock(mutex_);
   carried_.push_back(std::make_unique<Carried>(Carried{rank, &comm, gpu, {}}));
   if (thread_.joinable() || !comm.connections().has_network()) return {};
-  TUTTI_ASSIGN_OR_RETURN(
-      thread_, start_thread("tutti-carry", "a thread that carries slots of GPUs", [this] { run(); }));
+  TUTTI_ASSIGN_OR_RETURN(thread_,
+                         start_thread("tutti-carry", "a thread that carries slots of GPUs", [this] { run(); }));
   return {};
 }
 
 void CudaBridge::leave(int rank) {
   std::unique_ptr<Carried> gone;  // its memory is unmapped without the lock: the driver may wait for the device
   const std::lock_guard lock(mutex_);
-  const auto at =
-      std::find_if(carried_.begin(), carried_.end(), [rank](const auto& one) { return one->rank == rank; });
+  const auto at = std::find_if(carried_.begin(), carried_.end(), [rank](const auto& one) { return one->rank == rank; });
   if (at == carried_.end()) return;
   gone = std::move(*at);
   carried_.erase(at);

@@ -222,8 +222,8 @@ Result<std::optional<gpu::CudaCapture>> CudaTeam::capture_of(const std::vector<C
   TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, launcher_->capture_of(parts));
   if (capture && seats_.some_on_cpu())
     return invalid_usage(
-        "calls of a communicator with ranks on the CPU cannot be captured: those ranks call, and do not replay; capture "
-        "calls of a communicator whose ranks are all on GPUs (tuttiCommSplit)");
+        "calls of a communicator with ranks on the CPU cannot be captured: those ranks call, and do not replay; "
+        "capture calls of a communicator whose ranks are all on GPUs (tuttiCommSplit)");
   return capture;
 }
 
@@ -480,7 +480,8 @@ void CudaTeam::match_messages(CudaSubmission& mine) {
       const bool to_self = message.send != nullptr && message.receive != nullptr &&
                            message.send->call.rank == message.receive->call.rank;
       if (status.ok() && to_self) status = copy_to_self(message);
-      if (status.ok() && !to_self) message.for_halves([&](Pending& half, const cuda::PlacedPlan*) { note_empty(half); });
+      if (status.ok() && !to_self)
+        message.for_halves([&](Pending& half, const cuda::PlacedPlan*) { note_empty(half); });
       end(message, nullptr, status);
     }
     for (auto& [proto, wave] : waves) {

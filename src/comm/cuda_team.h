@@ -131,9 +131,7 @@ class CudaTeam {
   Status open_peers();
   void make_fabric();
   // Connections of this process lie in memory that all processes of its island use.
-  bool linked() const {
-    return seats_.island_of(locals_.front()).processes.size() > 1 || seats_.through_host();
-  }
+  bool linked() const { return seats_.island_of(locals_.front()).processes.size() > 1 || seats_.through_host(); }
   void use_ends(std::unique_ptr<cuda::CudaEnds> ends);
   bool is_here(int rank) const { return stores_[index(rank)] != nullptr; }
   Communicator& first_comm() const { return *comms_[index(locals_.front())]; }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Members: ranks as forked processes on the fake driver's GPUs, or on the CPU, each with a stream and buffers of floats.
-// The process of the test never touches the library or the driver: neither survives fork().
+// Members: ranks as forked processes on the fake driver's GPUs, or on the CPU, each with a stream and buffers of
+// floats. The process of the test never touches the library or the driver: neither survives fork().
 #pragma once
 
 #include <signal.h>
@@ -138,10 +138,10 @@ inline void expect_nothing_left() {
 // Where the processes are.
 struct Seating {
   const char* name;
-  int gpus;                      // rank r is on GPU r % gpus
-  bool peers = true;             // the GPUs reach each other's memory
-  int hosts = 1;                 // as the ranks believe, with equal runs of them
-  int cpu = -1;                  // this rank is on the CPU
+  int gpus;           // rank r is on GPU r % gpus
+  bool peers = true;  // the GPUs reach each other's memory
+  int hosts = 1;      // as the ranks believe, with equal runs of them
+  int cpu = -1;       // this rank is on the CPU
   bool shares_gpus(int n) const { return gpus < n; }
   // Some slots are carried by a transport.
   bool bridged() const { return hosts > 1 || cpu >= 0; }

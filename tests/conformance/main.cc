@@ -364,7 +364,8 @@ int usage(const char* program) {
                "       %s --on-hosts RANKS_PER_HOST\n"
                "       %s --world W --case C\n"
                "       %s --large elements|bytes\n"
-                "       %s --cuda LIBRARY --devices D [--processes [--transport tcp]] [--hosts 2|3] [--mixed] [--n N] [--seed S] [--cases C] [--shard I/K]\n",
+               "       %s --cuda LIBRARY --devices D [--processes [--transport tcp]] [--hosts 2|3] [--mixed] [--n N] "
+               "[--seed S] [--cases C] [--shard I/K]\n",
                program, program, program, program, program, program, program);
   return 2;
 }

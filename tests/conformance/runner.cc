@@ -205,8 +205,7 @@ void Runner::fill() {
   const uint64_t dice = copied(case_.seed ^ 0x77696Eu, rank_, 0) >> 8;
   const bool must = gpus::used_by(rank_);  // there, only that memory can be used
   unsigned char* const in_window = !must && dice % 8 == 0 ? nullptr : window_;
-  unsigned char* const also =
-      in_window == nullptr || (!must && dice % 8 == 1) ? nullptr : window_ + kWindowBytes / 2;
+  unsigned char* const also = in_window == nullptr || (!must && dice % 8 == 1) ? nullptr : window_ + kWindowBytes / 2;
   recv_buffer_.make(buffer_elements, element_, case_.shift, in_window, kWindowBytes / 2);
   if (aliased_) {
     send_ = recv_buffer_.data() + send_at_ * element_;

@@ -149,8 +149,10 @@ SimpleMemory CudaEnds::shared_simple(int viewer, int from, int to, int channel, 
 LineMemory CudaEnds::shared_lines(int viewer, int from, int to, int channel, Use use) const {
   const PeerArena& arena = shared_.arena;
   const std::vector<PeerPlace>& seen = shared_.places[static_cast<size_t>(viewer)];
-  std::byte* const control = seen[static_cast<size_t>(from)].arena + arena.control_at(arena.index(use, channel, arena_number(to)));
-  std::byte* const slots = seen[static_cast<size_t>(to)].arena + arena.line_at(arena.index(use, channel, arena_number(from)));
+  std::byte* const control =
+      seen[static_cast<size_t>(from)].arena + arena.control_at(arena.index(use, channel, arena_number(to)));
+  std::byte* const slots =
+      seen[static_cast<size_t>(to)].arena + arena.line_at(arena.index(use, channel, arena_number(from)));
   return {&reinterpret_cast<PeerArena::Control*>(control)->line_head, 1, slots, ll_slot_bytes(sizes_.line_payload),
           sizes_.line_slots};
 }

@@ -94,7 +94,7 @@ class CudaEnds {
 
   std::vector<DeviceStore*> stores_;
   Sizes sizes_;
-  Shared shared_;                     // empty: all ranks are here, or outside
+  Shared shared_;  // empty: all ranks are here, or outside
   Outside* outside_ = nullptr;
   std::vector<Channel> channels_[2];  // by Use
 };
