@@ -70,7 +70,7 @@ SimpleMemory moved(SimpleMemory memory, std::ptrdiff_t by) {
 }  // namespace
 
 Status CudaBridge::enter(int rank, Communicator& comm, const gpu::CudaDevicePtr& gpu) {
-  const std::lock_guard lock(mutex_);
+  const std::unique_lock lock = knock();
   carried_.push_back(std::make_unique<Carried>(Carried{rank, &comm, gpu, {}}));
   if (thread_.joinable() || !comm.connections().has_network()) return {};
   TUTTI_ASSIGN_OR_RETURN(thread_,
@@ -80,33 +80,36 @@ Status CudaBridge::enter(int rank, Communicator& comm, const gpu::CudaDevicePtr&
 
 void CudaBridge::leave(int rank) {
   std::unique_ptr<Carried> gone;  // its memory is unmapped without the lock: the driver may wait for the device
-  const std::lock_guard lock(mutex_);
+  const std::unique_lock lock = knock();
   const auto at = std::find_if(carried_.begin(), carried_.end(), [rank](const auto& one) { return one->rank == rank; });
   if (at == carried_.end()) return;
   gone = std::move(*at);
   carried_.erase(at);
 }
 
+// With rest_if_done(): either this sees that the thread rests, or the thread sees the waking (both are sequentially
+// consistent), so that none is lost and most cost no lock.
 void CudaBridge::wake() {
-  const std::lock_guard lock(mutex_);
   ++wakings_;
-  if (std::exchange(active_, true)) return;
+  if (active_) return;
+  const std::unique_lock lock = knock();
+  active_ = true;
   wakes_.notify_all();
 }
 
 void CudaBridge::stop() {
-  const std::lock_guard lock(mutex_);
+  const std::unique_lock lock = knock();
   stopped_ = true;
 }
 
 Status CudaBridge::failure() {
-  const std::lock_guard lock(mutex_);
+  const std::unique_lock lock = knock();
   return failure_;
 }
 
 void CudaBridge::end() {
   {
-    const std::lock_guard lock(mutex_);
+    const std::unique_lock lock = knock();
     ends_ = true;
     wakes_.notify_all();
   }
@@ -129,7 +132,7 @@ Result<SimpleMemory> CudaBridge::end_of(int me, int peer, Ask ask) {
   SimpleMemory memory;
   std::span<std::byte> mapped;
   {
-    const std::lock_guard lock(mutex_);
+    const std::unique_lock lock = knock();
     mine = find(me);
     if (mine == nullptr) return error(Code::InternalError, "rank {} has left, and asks for a connection", me);
     TUTTI_TRY(ask(mine->comm->connections(), memory, mapped));
@@ -172,7 +175,7 @@ bool CudaBridge::all_left() {
 }
 
 bool CudaBridge::flushed() {
-  const std::lock_guard lock(mutex_);
+  const std::unique_lock lock = knock();
   return stopped_ || all_left();
 }
 
@@ -197,22 +200,21 @@ bool CudaBridge::carry() {
   return moved;
 }
 
-// Who wakes the thread while it asks is not forgotten.
 void CudaBridge::rest_if_done() {
-  uint64_t before = 0;
+  const uint64_t before = wakings_;
   {
     const std::lock_guard lock(mutex_);
     if (!all_left()) return;
-    before = wakings_;
   }
   if (!asks_.at_rest()) return;
-  const std::lock_guard lock(mutex_);
-  if (wakings_ == before) active_ = false;
+  active_ = false;
+  if (wakings_ != before) active_ = true;
 }
 
 void CudaBridge::run() {
   Idling idling;
   for (;;) {
+    while (knocking_ > 0) sched_yield();
     {
       std::unique_lock lock(mutex_);
       if (ends_) return;

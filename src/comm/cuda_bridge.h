@@ -80,13 +80,24 @@ class CudaBridge final : public cuda::CudaEnds::Outside {
   void run();
   void rest_if_done();
 
+  // The thread takes the lock again and again, and an ordinary mutex would go to it each time: who else wants it
+  // knocks, and the thread waits until nobody does.
+  std::unique_lock<std::mutex> knock() {
+    ++knocking_;
+    std::unique_lock lock(mutex_);
+    --knocking_;
+    return lock;
+  }
+
   const CudaSeats& seats_;
   const Asks asks_;
+  std::atomic<int> knocking_{0};
+  std::atomic<bool> active_{false};
+  std::atomic<uint64_t> wakings_{0};
   std::mutex mutex_;  // of all below, and of the transports of the ranks here; nothing waits under it
   std::condition_variable wakes_;
   std::vector<std::unique_ptr<Carried>> carried_;
-  bool active_ = false, stopped_ = false, ends_ = false;
-  uint64_t wakings_ = 0;
+  bool stopped_ = false, ends_ = false;
   Status failure_;
   std::thread thread_;
 };

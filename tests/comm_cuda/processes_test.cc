@@ -239,13 +239,14 @@ tuttiResult_t join(const std::vector<int>& mine, int gpus, const tuttiUniqueId& 
   return tuttiGroupEnd();
 }
 
-// Each on a GPU of its own, in groups.
-void call_together(Environment more = {}) {
+// Each on a GPU of its own, in groups. `apart`: each process believes to be on a host of its own.
+void call_together(Environment more = {}, bool apart = false) {
   more.emplace_back("TUTTI_CUDA_LIBRARY", FAKE_CUDA);
   more.emplace_back("FAKE_CUDA_DEVICES", "4");
   api_test::in_children(
       2,
-      [](int process, launcher::Page& page) {
+      [apart](int process, launcher::Page& page) {
+        if (apart) setenv("TUTTI_HOST_ID", ("host" + std::to_string(process)).c_str(), 1);
         const tuttiUniqueId id = api_test::shared_id(process, page);
         const std::vector<int> mine = ranks_of(process);
         {
@@ -279,6 +280,7 @@ void call_together(Environment more = {}) {
       more);
 }
 TEST(ProcessesOfSeveralRanks, CallTogether) { call_together(); }
+TEST(ProcessesOfSeveralRanks, CallTogetherFromSeveralHosts) { call_together({}, true); }
 
 // One process has two GPUs, the other one: what was measured on so many counts for both or for none.
 TEST(ProcessesOfSeveralRanks, PlanAlikeByAProfileOfSoManyGpus) {
