@@ -13,6 +13,7 @@
 //                                      (--transport tcp: connected by tcp alone, as if each was on a host of its own)
 //   conformance --cuda LIBRARY --devices D --hosts 2|3 ...   the worlds of so many hosts, their ranks on these in turn
 //   conformance --cuda LIBRARY --devices D --mixed ...       each of these with every third rank on the CPU
+//                                      (the last three: worlds of at most D processes)
 //   conformance --on-hosts R           the sample's worlds of processes over TCP, spread over the hosts in HOSTS
 //                                      (tools/hosts), with R ranks on each: shared memory on a host, TCP between
 //                                      (with --cuda and the rest: on GPUs)
@@ -446,13 +447,18 @@ int run(int argc, char** argv) {
       ++failed;
     }
   };
-  // Or no GPUs are asked for.
-  const auto on_gpus = [](const World& world) {
-    return !gpus::used() || (world.proto != kRma && world.proto != kWindows);
+  // Processes share a GPU only where all ranks are on GPUs of one host. Always true where no GPUs are asked for.
+  const bool alone = hosts != 0 || on_hosts > 0 || mixed || transport == kTcp;
+  const auto on_gpus = [&](const World& world) {
+    if (!gpus::used()) return true;
+    if (alone && world.mode == kProcesses && world.n > devices) return false;
+    return world.proto != kRma && world.proto != kWindows;
   };
   if (hosts != 0) {
     if (hosts != 2 && hosts != 3) return usage(argv[0]);
-    for (const Batch& batch : hosts_sample(seed, hosts, cases)) try_batch(batch);
+    for (const Batch& batch : hosts_sample(seed, hosts, cases)) {
+      if (on_gpus(batch.world)) try_batch(batch);
+    }
   } else if (full) {
     if (n < 1 || n > kMaxRanks || transport < 0) return usage(argv[0]);
     product(n, transport, try_batch);
@@ -466,8 +472,8 @@ int run(int argc, char** argv) {
     }
     for (Batch& batch : sample(seed, cases).batches) {
       if (batch.world.mode != kProcesses || batch.world.transport != kTcp || batch.world.n < 2) continue;
-      if (!on_gpus(batch.world)) continue;
       batch.world.n = ranks;
+      if (!on_gpus(batch.world)) continue;
       batch.hosts = names;
       try_batch(batch);
     }
