@@ -52,6 +52,7 @@ Result<SendEnd*> MappedTransport::send_end(int peer, int channel, Use use) {
     TUTTI_TRY(reserve(place.begin, place.bytes, "a connection"));
     end = std::make_unique<SendEnd>(
         SendEnd{SimpleSender(place.simple(base_)), LLSender(place.ll(base_)), place.capacity});
+    end->mapped = {base_ + place.begin, place.bytes};
   }
   return end.get();
 }
@@ -65,6 +66,7 @@ Result<ReceiveEnd*> MappedTransport::receive_end(int peer, int channel, Use use)
     TUTTI_TRY(reserve(place.begin, place.bytes, "a connection"));
     end = std::make_unique<ReceiveEnd>(
         ReceiveEnd{SimpleReceiver(place.simple(base_), 0), LLReceiver(place.ll(base_), 0), place.capacity});
+    end->mapped = {base_ + place.begin, place.bytes};
   }
   return end.get();
 }

@@ -12,6 +12,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "base/status.h"
@@ -70,13 +71,16 @@ struct SendEnd {
   LLSender ll;             // mapped transports only
   uint64_t capacity = 0;   // bytes of Simple slots
   Loans* loans = nullptr;  // networks only
+  // The pages that the FIFO has for itself: what a device has to map that shall use this end. Pairs only.
+  std::span<std::byte> mapped = {};
 };
 struct ReceiveEnd {
   SimpleReceiver simple;
   LLReceiver ll;
   uint64_t capacity = 0;
-  Landing* landing = nullptr;    // tcp only
-  Landings* landings = nullptr;  // rdma only
+  Landing* landing = nullptr;        // tcp only
+  Landings* landings = nullptr;      // rdma only
+  std::span<std::byte> mapped = {};  // as of a SendEnd
 };
 
 class Transport {

@@ -208,8 +208,9 @@ TUTTI_API tuttiResult_t tuttiCommInitRank(tuttiComm_t* comm, int nranks, tuttiUn
 /**
  * tuttiCommInitRank with a configuration.
  *
- * Shape     config NULL: the defaults. config->device: all ranks on the CPU, or each on a CUDA device, several on one if
- *           you like; those on devices all on one host, and blocking.
+ * Shape     config NULL: the defaults. config->device: each rank on the CPU or on a CUDA device, on any hosts; several
+ *           on one device if you like. Where several processes share a device, all ranks are on devices of one host.
+ *           Ranks on devices are blocking.
  * Order     Collective: returns when all ranks have called. config->blocking 0: returns TUTTI_IN_PROGRESS at once;
  *           *comm is valid for tuttiCommGetAsyncError and tuttiCommAbort, for the rest once the former says TUTTI_SUCCESS.
  * Threads   As tuttiCommInitRank. config and its strings are copied. A non-blocking communicator has a worker thread,
@@ -258,7 +259,7 @@ TUTTI_API tuttiResult_t tuttiCommInitAddress(tuttiComm_t* comm, int nranks, cons
  * Makes a communicator whose ranks all belong to the calling process: comms[i] is rank i of `ndev`.
  *
  * Shape     comms holds ndev handles; devices holds a CUDA ordinal for each (one may appear several times) or
- *           TUTTI_DEVICE_CPU for all, NULL: all on the CPU.
+ *           TUTTI_DEVICE_CPU, NULL: all on the CPU.
  * Order     Local: needs no other process.
  * Threads   One thread may drive several of the ranks: it issues their operations in one group (see tuttiGroupStart),
  *           because a lone blocking call of one rank would wait for the others for ever.

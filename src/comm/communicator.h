@@ -160,7 +160,8 @@ class Communicator {
   Status look_at_stuck(const StuckCall& stuck, const std::function<std::string()>& waiting_for) {
     return health_->look(stuck, waiting_for);
   }
-  Status ask_peers() { return health_->explain({}); }
+  Status ask_peers() { return health_->find_lost(); }
+  Status explain_lost(const Status& lost) { return health_->explain(lost); }
   // Moves what has to go through networks; an error is explained as well as this rank can.
   Result<bool> progress_network();
   // For a thread that waits for this communicator alone.

@@ -3,7 +3,7 @@
 
 namespace tutti {
 
-Result<Connections> Connections::create(int me, int n, std::vector<std::unique_ptr<Transport>> transports) {
+Result<Connections> Connections::create(int me, int n, std::vector<std::unique_ptr<Transport>> transports, bool fans) {
   Connections made;
   made.me_ = me;
   made.n_ = n;
@@ -25,7 +25,7 @@ Result<Connections> Connections::create(int me, int n, std::vector<std::unique_p
   }
   for (const auto& transport : made.transports_) {
     if (!transport->mapped()) made.network_.push_back(transport.get());
-    bool everybody = n > 1 && transport->mapped();
+    bool everybody = fans && n > 1 && transport->mapped();
     for (int peer = 0; peer < n; ++peer)
       everybody &= peer == me || made.by_rank_[static_cast<size_t>(peer)] == transport.get();
     if (everybody) made.fan_ = transport.get();

@@ -15,13 +15,22 @@ namespace tutti {
 class Connections {
  public:
   // `transports` in order of preference; each rank but `me` must be reached by one of them.
-  static Result<Connections> create(int me, int n, std::vector<std::unique_ptr<Transport>> transports);
+  // `fans`: fan-out connections are used where all ranks have them.
+  static Result<Connections> create(int me, int n, std::vector<std::unique_ptr<Transport>> transports, bool fans);
 
   // Makes the ends that `schedule` names on this channel, where they are still missing. Never waits for a peer.
   template <class Schedule>
   Status provide(const Schedule& schedule, int channel, Use use) {
     for (int k = 0; k < schedule.steps(); ++k) TUTTI_TRY(provide_step(schedule.at(k), channel, use));
     return {};
+  }
+
+  // The end of the connection to or from `peer`, for who carries no schedules here; the same object each time.
+  Result<SendEnd*> send_end(int peer, int channel, Use use) {
+    return by_rank_[static_cast<size_t>(peer)]->send_end(peer, channel, use);
+  }
+  Result<ReceiveEnd*> receive_end(int peer, int channel, Use use) {
+    return by_rank_[static_cast<size_t>(peer)]->receive_end(peer, channel, use);
   }
 
   // By channel; the addresses of the entries are stable.

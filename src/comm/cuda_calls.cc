@@ -160,7 +160,7 @@ Result<const cuda::PlacedPlan*> CudaTeam::plan_of(const Request& request) {
 Result<const cuda::PlacedPlan*> CudaTeam::plan_of_message(const Pending& pending) {
   const Request& request = pending.call.request;
   // Between processes all messages go by one protocol: a group is then one launch, whatever its sizes.
-  const Summary& summary = seats_.several_processes() ? message_summary_ : comms_[index(pending.call.rank)]->summary();
+  const Summary& summary = seats_.waits_for_others() ? message_summary_ : comms_[index(pending.call.rank)]->summary();
   TUTTI_ASSIGN_OR_RETURN(const Plan plan, make_plan(summary, shape_of(request)));
   const std::tuple key{pending.call.rank, request.root, request.is_send, plan.proto,
                        plan.slice_bytes * 64 + static_cast<uint64_t>(plan.channels)};
@@ -218,6 +218,15 @@ Status CudaTeam::launch_in_steps(CudaFlight& flight, std::vector<CudaPart>& part
   return launcher_->launch_stepped(flight, parts, groups, threads, shared_bytes, goes_on);
 }
 
+Result<std::optional<gpu::CudaCapture>> CudaTeam::capture_of(const std::vector<CudaPart>& parts) const {
+  TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, launcher_->capture_of(parts));
+  if (capture && seats_.some_on_cpu())
+    return invalid_usage(
+        "calls of a communicator with ranks on the CPU cannot be captured: those ranks call, and do not replay; "
+        "capture calls of a communicator whose ranks are all on GPUs (tuttiCommSplit)");
+  return capture;
+}
+
 CudaPart CudaTeam::part_of(Pending& pending, const cuda::PlacedPlan& plan, CudaFlight& flight) {
   const Request& request = pending.call.request;
   const int rank = pending.call.rank;
@@ -263,6 +272,15 @@ void CudaTeam::note(Pending& pending, const Plan& plan, CudaFlight& flight, uint
                           request.point_to_point(), mark.number, mark.record});
 }
 
+// Calls are numbered alike on all ranks, whatever they are on.
+void CudaTeam::note_empty(const Pending& pending) {
+  const Request& request = pending.call.request;
+  Communicator& comm = *comms_[index(pending.call.rank)];
+  Plan nothing;
+  nothing.channels = 0;
+  comm.ended(request, comm.posted(request, call_identity(request), nothing));
+}
+
 Status CudaTeam::check_alike(const Set& set) const {
   const Request& first = set.front()->call.request;
   const auto alike = [&](const Request& other) {
@@ -280,7 +298,12 @@ Status CudaTeam::check_alike(const Set& set) const {
 
 Status CudaTeam::launch_collective(Set& set, CudaFlight*& flight) {
   const Request& request = set.front()->call.request;
-  if (moves_nothing(request)) return {};
+  if (moves_nothing(request)) {
+    // Ranks on the CPU connect all the same, and wait for those whom they connect to.
+    if (seats_.some_on_cpu()) TUTTI_TRY(plan_of(request).status());
+    for (const Pending* one : set) note_empty(*one);
+    return {};
+  }
   TUTTI_ASSIGN_OR_RETURN(const cuda::PlacedPlan* const plan, plan_of(request));
   uint64_t tables = 0;
   for (const Pending* one : set) tables += table_bytes(one->call.request, n());
@@ -295,7 +318,7 @@ Status CudaTeam::launch_collective(Set& set, CudaFlight*& flight) {
     add_walks(group.front(), parts.front(), *plan);
     TUTTI_TRY(launch_in_steps(*prepared, parts, group, threads, plan->shared_bytes));
   } else {
-    TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, launcher_->capture_of(parts));
+    TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, capture_of(parts));
     TUTTI_TRY(launcher_->launch(*prepared, parts, plan->proto, threads, plan->shared_bytes, capture));
   }
   for (Pending* one : set) note(*one, plan->plan, *prepared, plan->block_count);
@@ -333,7 +356,7 @@ Status CudaTeam::launch_messages(std::vector<Message>& wave, CudaFlight*& flight
     std::erase_if(groups, [](const CudaStepGroup& group) { return group.parts.empty(); });
     TUTTI_TRY(launch_in_steps(*prepared, parts, groups, threads, shared));
   } else {
-    TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, launcher_->capture_of(parts));
+    TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, capture_of(parts));
     TUTTI_TRY(launcher_->launch(*prepared, parts, proto, threads, shared, capture));
   }
   for (const Message& one : wave) {
@@ -442,9 +465,11 @@ void CudaTeam::match_messages(CudaSubmission& mine) {
         lane.receives.pop_front();
       }
       if (status.ok()) status = check_alike(message);
-      if (status.ok() && from != to && message.request().count > 0) status = plan_message(message);
+      const bool moves = from != to && message.request().count > 0;
+      // As above: ranks on the CPU connect all the same.
+      if (status.ok() && (moves || (from != to && seats_.some_on_cpu()))) status = plan_message(message);
       const cuda::PlacedPlan* const plan = message.send_plan != nullptr ? message.send_plan : message.receive_plan;
-      (plan != nullptr ? waves[plan->proto] : own).push_back(message);
+      (plan != nullptr && moves ? waves[plan->proto] : own).push_back(message);
       ++at;
     }
     if (!any) return;
@@ -455,6 +480,8 @@ void CudaTeam::match_messages(CudaSubmission& mine) {
       const bool to_self = message.send != nullptr && message.receive != nullptr &&
                            message.send->call.rank == message.receive->call.rank;
       if (status.ok() && to_self) status = copy_to_self(message);
+      if (status.ok() && !to_self)
+        message.for_halves([&](Pending& half, const cuda::PlacedPlan*) { note_empty(half); });
       end(message, nullptr, status);
     }
     for (auto& [proto, wave] : waves) {
@@ -463,7 +490,7 @@ void CudaTeam::match_messages(CudaSubmission& mine) {
         uint32_t blocks = 0;
         for (; begin < wave.size(); ++begin) {
           const uint32_t more = wave[begin].blocks();
-          if (!some.empty() && blocks + more > most_message_blocks_) break;
+          if (!some.empty() && blocks + more > sizes_.most_message_blocks) break;
           blocks += more;
           some.push_back(wave[begin]);
         }
@@ -506,6 +533,7 @@ Result<std::shared_ptr<CudaSubmission>> CudaTeam::enqueue(std::vector<Call> call
   }
   match(*mine);
   watch_wakes_.notify_all();
+  if (bridge_ != nullptr) bridge_->wake();
   if (mine->waiting == 0 || !failure_.ok()) return mine;
   const Status marked = mark_places(*mine);
   if (marked.ok()) return mine;

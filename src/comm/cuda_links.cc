@@ -63,20 +63,15 @@ bool CudaLinks::Lent::in_use() const {
 CudaLinks::CudaLinks(Options options)
     : options_(std::move(options)), handles_(n()), own_(n()), places_(n(), std::vector<cuda::PeerPlace>(n())) {}
 
-int CudaLinks::number_of(int process) const {
-  const std::vector<int>& all = options_.seats->processes();
-  return static_cast<int>(std::find(all.begin(), all.end(), process) - all.begin());
-}
-
 uint64_t CudaLinks::words_bytes() const {
-  return options_.seats->stepped() ? n() * options_.arena.words_bytes() : cuda::PeerArena::kAlign;
+  return options_.seats->stepped() ? members() * options_.arena.words_bytes() : cuda::PeerArena::kAlign;
 }
 uint64_t CudaLinks::object_bytes() const {
-  return words_bytes() + (options_.seats->through_host() ? n() * options_.arena.bytes() : 0);
+  return words_bytes() + (options_.seats->through_host() ? members() * options_.arena.bytes() : 0);
 }
 std::byte* CudaLinks::words(int rank) const {
   if (!options_.seats->stepped()) return nullptr;
-  return object_ + static_cast<uint64_t>(rank) * options_.arena.words_bytes();
+  return object_ + static_cast<uint64_t>(island().number_of(rank)) * options_.arena.words_bytes();
 }
 
 shm::DescriptorPassing CudaLinks::passing() const {
@@ -85,9 +80,9 @@ shm::DescriptorPassing CudaLinks::passing() const {
   std::memcpy(passing.key.tag.data(), options_.tag.bytes.data(), passing.key.tag.size());
   constexpr uint64_t kPurpose = 0x63756461'6c696e6bull;  // "cudalink": no other passing has it
   for (size_t i = 0; i < sizeof kPurpose; ++i) passing.key.tag[i] ^= static_cast<std::byte>(kPurpose >> 8 * i);
-  passing.ranks = options_.seats->processes();
+  passing.ranks = island().processes;
   passing.owner_local = 0;
-  passing.local = number_of(options_.process);
+  passing.local = island().number_of_process(options_.process);
   passing.what = "the memory of GPU connections";
   return passing;
 }
@@ -100,7 +95,7 @@ Result<std::unique_ptr<CudaLinks>> CudaLinks::create(Options options) {
       for (const int rank : device.ranks) {
         TUTTI_ASSIGN_OR_RETURN(gpu::DeviceMemory arena, gpu::allocate_device(device.gpu, chosen.arena.bytes()));
         TUTTI_TRY(device.store->zero(reinterpret_cast<void*>(arena.get()), chosen.arena.zeroed()));
-        if (chosen.seats->several_processes()) {
+        if (links->several_processes()) {
           TUTTI_ASSIGN_OR_RETURN(links->handles_[static_cast<size_t>(rank)],
                                  gpu::share_device(device.gpu, arena.get()));
         }
@@ -109,9 +104,9 @@ Result<std::unique_ptr<CudaLinks>> CudaLinks::create(Options options) {
       }
     }
   }
-  if (links->number_of(chosen.process) == 0) {
+  if (links->island().processes.front() == chosen.process) {
     TUTTI_ASSIGN_OR_RETURN(links->lent_.object, SharedMemory::create(links->object_bytes()));
-    if (chosen.seats->several_processes()) {
+    if (links->several_processes()) {
       TUTTI_ASSIGN_OR_RETURN(links->listener_, links->passing().listen());
     }
   }
@@ -119,7 +114,7 @@ Result<std::unique_ptr<CudaLinks>> CudaLinks::create(Options options) {
 }
 
 Status CudaLinks::share_object(const Deadline& deadline) {
-  const int me = number_of(options_.process);
+  const int me = island().number_of_process(options_.process);
   int object = -1;
   UniqueFd fetched;
   if (me == 0) {
@@ -132,7 +127,7 @@ Status CudaLinks::share_object(const Deadline& deadline) {
     // Huge pages round it up on the owner's side.
     if (grant.bytes < object_bytes())
       return remote_error("rank {} shares {} bytes for GPU connections, this rank computed {}: please report it",
-                          options_.seats->processes().front(), grant.bytes, object_bytes());
+                          island().processes.front(), grant.bytes, object_bytes());
     TUTTI_TRY(check_shared_object(object, grant.bytes, grant.is_file != 0));
     TUTTI_ASSIGN_OR_RETURN(mapping_, Mapping::shared(object, grant.bytes, "the memory of GPU connections"));
     mapping_.populate();
@@ -140,7 +135,7 @@ Status CudaLinks::share_object(const Deadline& deadline) {
   }
   TUTTI_ASSIGN_OR_RETURN(lent_.lock, LifeLock::take(object, me));
   locked_ = true;
-  for (int other = 0; other < static_cast<int>(options_.seats->processes().size()); ++other) {
+  for (int other = 0; other < static_cast<int>(island().processes.size()); ++other) {
     if (other != me) lent_.others.push_back(other);
   }
   if (me != 0 || lent_.others.empty()) return {};
@@ -154,12 +149,13 @@ Status CudaLinks::open_arenas(const Device& device, const std::vector<gpu::CudaI
     TUTTI_ASSIGN_OR_RETURN(object, gpu::host_address(device.gpu, object_));
   }
   std::vector<cuda::PeerPlace> seen(n());
-  for (int rank = 0; rank < options_.seats->n(); ++rank) {
-    const auto r = static_cast<uint64_t>(rank);
+  for (const int rank : island().ranks) {
+    const auto r = static_cast<size_t>(rank);
+    const auto number = static_cast<uint64_t>(island().number_of(rank));
     cuda::PeerPlace& place = seen[r];
-    if (stepped) place.words = object + r * options_.arena.words_bytes();
+    if (stepped) place.words = object + number * options_.arena.words_bytes();
     if (through_host) {
-      place.arena = object + words_bytes() + r * options_.arena.bytes();
+      place.arena = object + words_bytes() + number * options_.arena.bytes();
     } else if (here(rank)) {
       place.arena = reinterpret_cast<std::byte*>(own_[r]);
     } else {
@@ -191,7 +187,7 @@ CudaLinks::~CudaLinks() {
   opened_.clear();
   registered_ = {};
   if (!locked_) return;  // nobody has anything of ours
-  lent_.lock.release(number_of(options_.process));
+  lent_.lock.release(island().number_of_process(options_.process));
   if (lent_.in_use()) Departed::of_process().keep(std::make_unique<Lent>(std::move(lent_)));
 }
 

@@ -32,7 +32,7 @@ class CudaLinks {
   };
   struct Options {
     const CudaSeats* seats = nullptr;
-    int process = 0;  // mine
+    int process = 0;  // mine, in one of the islands: all that is said here is of that one
     cuda::PeerArena arena;
     Secret secret;
     CommTag tag;
@@ -42,13 +42,13 @@ class CudaLinks {
   static Result<std::unique_ptr<CudaLinks>> create(Options options);
   ~CudaLinks();
 
-  // What other processes open; zero where they need not.
+  // What other processes of the island open; zero where they need not.
   gpu::CudaIpcHandle handle_of(int rank) const { return handles_[static_cast<size_t>(rank)]; }
   // `handles` by rank. Blocks until the first process has served all, or until the deadline.
   Status connect(const std::vector<gpu::CudaIpcHandle>& handles, const Deadline& deadline);
 
   // After connect().
-  cuda::CudaEnds::Shared shared() const { return {options_.arena, places_}; }
+  cuda::CudaEnds::Shared shared() const { return {options_.arena, island().ranks, places_}; }
   // The words of a rank of this process, as the host and as its GPU see them; null: there are none.
   std::byte* words(int rank) const;
   std::byte* words_on_gpu(int rank) const {
@@ -68,8 +68,10 @@ class CudaLinks {
 
   explicit CudaLinks(Options options);
   bool here(int rank) const { return options_.seats->of(rank).process == options_.process; }
-  int number_of(int process) const;
-  uint64_t n() const { return static_cast<uint64_t>(options_.seats->n()); }
+  const CudaSeats::Island& island() const { return options_.seats->island_of(options_.process); }
+  bool several_processes() const { return island().processes.size() > 1; }
+  size_t n() const { return static_cast<size_t>(options_.seats->n()); }
+  uint64_t members() const { return static_cast<uint64_t>(island().ranks.size()); }
   uint64_t words_bytes() const;
   uint64_t object_bytes() const;
   shm::DescriptorPassing passing() const;

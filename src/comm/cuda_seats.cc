@@ -2,7 +2,6 @@
 #include "comm/cuda_seats.h"
 
 #include <algorithm>
-#include <set>
 
 #include "base/env.h"
 
@@ -37,20 +36,48 @@ CudaSeat find_seat(int ordinal) {
   return seat;
 }
 
-CudaSeats::CudaSeats(std::vector<CudaSeat> seats, const std::vector<Member>& members) : seats_(std::move(seats)) {
+int CudaSeats::Island::number_of(int rank) const {
+  return static_cast<int>(std::lower_bound(ranks.begin(), ranks.end(), rank) - ranks.begin());
+}
+int CudaSeats::Island::number_of_process(int process) const {
+  return static_cast<int>(std::lower_bound(processes.begin(), processes.end(), process) - processes.begin());
+}
+
+// Processes and islands. Ranks of a process are of one island, whoever may share memory with others.
+void CudaSeats::place(const std::vector<Member>& members, const std::vector<int>& together) {
+  for (int rank = 0; rank < n(); ++rank) {
+    if (!on_gpu(rank)) continue;
+    CudaSeat& seat = seats_[static_cast<size_t>(rank)];
+    const auto here = [&](int other) {
+      return on_gpu(other) && members[static_cast<size_t>(other)].same_process(members[static_cast<size_t>(rank)]);
+    };
+    for (seat.process = 0; !here(seat.process);) ++seat.process;
+    const auto joins = [&](const Island& one) {
+      return together[static_cast<size_t>(one.ranks.front())] == together[static_cast<size_t>(rank)];
+    };
+    const auto found = std::find_if(islands_.begin(), islands_.end(), joins);
+    seat.island = seat.process < rank ? of(seat.process).island : static_cast<int>(found - islands_.begin());
+    islands_.resize(std::max(islands_.size(), static_cast<size_t>(seat.island) + 1));
+    Island& island = islands_[static_cast<size_t>(seat.island)];
+    island.ranks.push_back(rank);
+    if (seat.process != rank) continue;
+    island.processes.push_back(rank);
+    processes_.push_back(rank);
+  }
+  bridged_ = static_cast<int>(islands_.front().ranks.size()) < n();
+}
+
+CudaSeats::CudaSeats(std::vector<CudaSeat> seats, const std::vector<Member>& members, const std::vector<int>& together)
+    : seats_(std::move(seats)) {
+  place(members, together);
   std::map<CudaUuidBytes, std::vector<int>> by_gpu;
   for (int rank = 0; rank < n(); ++rank) {
-    const auto first = std::find_if(members.begin(), members.end(), [&](const Member& one) {
-      return one.same_process(members[static_cast<size_t>(rank)]);
-    });
-    CudaSeat& seat = seats_[static_cast<size_t>(rank)];
-    seat.process = static_cast<int>(first - members.begin());
-    if (seat.process == rank) processes_.push_back(rank);
-    by_gpu[seat.gpu.uuid].push_back(rank);
+    if (on_gpu(rank)) by_gpu[of(rank).gpu.uuid].push_back(rank);
   }
   gpus_ = static_cast<int>(by_gpu.size());
-  fewest_multiprocessors_ = std::max(seats_.front().gpu.multiprocessors, 1);
-  kind_ = seats_.front().gpu.name.data();
+  const gpu::CudaIdentity& some = of(processes_.front()).gpu;
+  fewest_multiprocessors_ = std::max(some.multiprocessors, 1);
+  kind_ = some.name.data();
   least_gbps_ = kUnknownMemory;
   bool known = false;
   for (const auto& [uuid, ranks] : by_gpu) {
@@ -71,9 +98,23 @@ CudaSeats::CudaSeats(std::vector<CudaSeat> seats, const std::vector<Member>& mem
 std::vector<int> CudaSeats::ranks_of(int process) const {
   std::vector<int> ranks;
   for (int rank = 0; rank < n(); ++rank) {
-    if (of(rank).process == process) ranks.push_back(rank);
+    if (on_gpu(rank) && of(rank).process == process) ranks.push_back(rank);
   }
   return ranks;
+}
+
+bool CudaSeats::several_in_an_island() const {
+  return std::any_of(islands_.begin(), islands_.end(), [](const Island& one) { return one.processes.size() > 1; });
+}
+
+bool CudaSeats::some_on_cpu() const {
+  return std::any_of(seats_.begin(), seats_.end(), [](const CudaSeat& one) { return one.ordinal < 0; });
+}
+
+int CudaSeats::largest_island() const {
+  size_t most = 0;
+  for (const Island& one : islands_) most = std::max(most, one.ranks.size());
+  return static_cast<int>(most);
 }
 
 }  // namespace tutti

@@ -28,13 +28,6 @@ Registry& registry() {
   return only;
 }
 
-// Memory of connections: all slots of a rank to the others together, and the least for one.
-constexpr uint64_t kSlotsOfRank = 4 << 20, kLeastSlots = 64 << 10, kMostSlots = 1 << 20;
-constexpr uint64_t kLineSlots = 16;
-
-// Multiprocessors that the application's kernels shall have beside a call's: half of them. More channels than these
-// fill no link.
-constexpr int kMostChannels = 16;
 // A block of 512 threads with four packs of 16 bytes each: less would leave threads idle.
 constexpr uint64_t kLeastShare = 32 << 10;
 
@@ -43,9 +36,6 @@ constexpr double kTouches = 4;
 // GB/s between GPUs, where nothing better is known: a PCIe slot of the fourth generation. Through memory of the host
 // the kernel that reads a slot waits for each of its loads.
 constexpr double kBetweenGpus = 20, kThroughHost = 8;
-
-// Memory that a rank shares with other processes, at most, which bounds its channels: of its GPU; of the host, for all.
-constexpr uint64_t kMostArena = 128 << 20, kMostHostArenas = 256 << 20;
 
 // While calls are on their way to ranks of other processes: between two looks, and two questions to the kernel who is
 // alive (Health::kDeathMs).
@@ -70,7 +60,8 @@ Result<std::shared_ptr<CudaTeam>> CudaTeam::join(const Options& options) {
 Status CudaTeam::enter(int rank, Communicator& comm) {
   const std::lock_guard lock(mutex_);
   comms_[index(rank)] = &comm;
-  if (!seats_.several_processes() || watcher_.joinable()) return {};
+  if (bridge_ != nullptr) TUTTI_TRY(bridge_->enter(rank, comm, device(rank).gpu));
+  if (!seats_.waits_for_others() || watcher_.joinable()) return {};
   message_summary_ = comm.summary();
   message_summary_.protocols = "simple";
   TUTTI_ASSIGN_OR_RETURN(watcher_,
@@ -79,6 +70,7 @@ Status CudaTeam::enter(int rank, Communicator& comm) {
 }
 
 CudaTeam::~CudaTeam() {
+  if (bridge_ != nullptr) bridge_->end();
   if (watcher_.joinable()) {
     {
       const std::lock_guard lock(mutex_);
@@ -116,12 +108,15 @@ Status CudaTeam::create(const Options& options) {
   }
   for (const int rank : locals_) stores_[index(rank)] = devices_[device_index_[index(rank)]].store.get();
   if (!seats_.through_host()) TUTTI_TRY(open_peers());
-  TUTTI_ASSIGN_OR_RETURN(launcher_, CudaLauncher::create(devices_, seats_.several_processes()));
-  choose_sizes();
+  TUTTI_ASSIGN_OR_RETURN(launcher_, CudaLauncher::create(devices_, seats_.waits_for_others()));
+  if (seats_.bridged()) {
+    bridge_ = std::make_unique<CudaBridge>(
+        seats_, CudaBridge::Asks{[this] { return at_rest(); }, [this](const Status& why) { lost(why); }});
+  }
   if (linked()) {
     TUTTI_TRY(create_links(options));
   } else {
-    ends_ = std::make_unique<cuda::CudaEnds>(stores_, sizes());
+    use_ends(std::make_unique<cuda::CudaEnds>(stores_, sizes()));
   }
   scratch_ = std::make_unique<cuda::ScratchMemory>(stores_);
   for (const int rank : locals_) {
@@ -135,29 +130,12 @@ Status CudaTeam::create(const Options& options) {
   return {};
 }
 
-// How many channels, and how much memory each connection has. Alike on all ranks.
-void CudaTeam::choose_sizes() {
-  constexpr int kParts = 2;  // of a channel, at most (a tree's ways)
-  const int blocks = seats_.fewest_multiprocessors() / 2 / seats_.most_ranks_on_a_gpu();
-  most_channels_ = std::clamp(blocks / kParts, 1, kMostChannels);
-  most_message_blocks_ = static_cast<uint32_t>(std::max(seats_.fewest_multiprocessors() / 2, 2 * most_channels_));
-  const auto ranks = static_cast<uint64_t>(n());
-  simple_bytes_ = env().buffer_bytes > 0 ? static_cast<uint64_t>(env().buffer_bytes)
-                                         : std::clamp(kSlotsOfRank / ranks, kLeastSlots, kMostSlots);
-  simple_bytes_ =
-      (simple_bytes_ + cuda::DeviceStore::kAlign - 1) / cuda::DeviceStore::kAlign * cuda::DeviceStore::kAlign;
-  line_slots_ = seats_.stepped() ? 0 : kLineSlots;  // lines are waited for one by one
-  if (!linked()) return;
-  cuda::PeerArena of_channel{n(), 1, simple_bytes_, line_slots_ * ll_slot_bytes(kLLPayloadBytes)};
-  const uint64_t room = seats_.through_host() ? std::min(kMostArena, kMostHostArenas / ranks) : kMostArena;
-  most_channels_ = std::clamp(static_cast<int>(room / of_channel.bytes()), 1, most_channels_);
-}
-
 Status CudaTeam::create_links(const Options& options) {
   CudaLinks::Options links;
   links.seats = &seats_;
   links.process = options.process;
-  links.arena = {n(), most_channels_, simple_bytes_, line_slots_ * ll_slot_bytes(kLLPayloadBytes)};
+  const auto members = static_cast<int>(seats_.island_of(options.process).ranks.size());
+  links.arena = sizes_.arena(members, sizes_.most_channels);
   links.secret = options.secret;
   links.tag = options.tag;
   for (const TeamDevice& one : devices_) {
@@ -180,8 +158,13 @@ Status CudaTeam::connect(const std::vector<gpu::CudaIpcHandle>& handles, const D
     const int me = locals_.front();
     launcher_->use_words(links_->words(me), links_->words_on_gpu(me), shared.arena);
   }
-  ends_ = std::make_unique<cuda::CudaEnds>(stores_, sizes(), std::move(shared));
+  use_ends(std::make_unique<cuda::CudaEnds>(stores_, sizes(), std::move(shared)));
   return {};
+}
+
+void CudaTeam::use_ends(std::unique_ptr<cuda::CudaEnds> ends) {
+  ends_ = std::move(ends);
+  ends_->use_outside(bridge_.get());
 }
 
 Status CudaTeam::finish_stores() {
@@ -211,8 +194,8 @@ void CudaTeam::make_fabric() {
              .ring_gbps = link,
              .tree_gbps = link / 2,
              .star_gbps = link,
-             .rings = most_channels_,
-             .trees = most_channels_,
+             .rings = sizes_.most_channels,
+             .trees = sizes_.most_channels,
              .gpu = seats_.kind(),
              .gpus = seats_.gpus(),
              .least_share = kLeastShare};
@@ -223,10 +206,10 @@ void CudaTeam::describe_in(Summary& summary) const {
   summary.mapped = true;
   summary.single_copy = false;
   summary.ranks_per_core = 1;  // of kernels, which do not share a core
-  summary.slot_capacity = simple_bytes_;
-  summary.ll_slots = line_slots_;
+  summary.slot_capacity = sizes_.simple_bytes;
+  summary.ll_slots = sizes_.line_slots;
   if (seats_.stepped()) summary.protocols = "simple";
-  summary.most_channels = most_channels_;
+  summary.most_channels = sizes_.most_channels;
   summary.cache_bytes = UINT64_MAX;
 }
 
@@ -239,12 +222,39 @@ void CudaTeam::stop(const Status& why) {
 // Under mutex_.
 void CudaTeam::fail(const Status& why) {
   launcher_->stop();
+  if (bridge_ != nullptr) bridge_->stop();
   if (failure_.ok()) failure_ = why;
   watch_wakes_.notify_all();
   for (Communicator* comm : comms_) {
     if (comm != nullptr) comm->fail(why);
   }
   changed_.notify_all();
+}
+
+// In the bridge's thread, as what follows. A transport has failed, and with it the communicator.
+void CudaTeam::lost(const Status& why) {
+  launcher_->stop();  // at once: who holds the lock may be waiting for a kernel
+  const std::lock_guard lock(mutex_);
+  fail(cause_of(why));
+}
+
+// Who has the lock is bringing or ending a call.
+bool CudaTeam::at_rest() {
+  const std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock()) return false;
+  (void)look().ok();  // a failure is the communicators'
+  return !launcher_->busy();
+}
+
+// Under mutex_. Kernels that end may have been ended because a transport has failed: then that is what there is to say,
+// as well as this rank can explain it.
+Status CudaTeam::cause_of(const Status& seen) {
+  const Status carried = bridge_ != nullptr ? bridge_->failure() : Status();
+  if (carried.ok() || !failure_.ok()) return seen;
+  for (Communicator* comm : comms_) {
+    if (comm != nullptr) return comm->explain_lost(carried);
+  }
+  return carried;
 }
 
 void CudaTeam::poll() {
@@ -312,7 +322,7 @@ void CudaTeam::ended(CudaFlight& flight) {
                          device_of(note.rank), what, report.peer, report.step);
     }
   }
-  if (!why.ok()) fail(why);
+  if (!why.ok()) fail(cause_of(why));
 }
 
 // Under mutex_. What the boards of ranks in other processes say, and the kernel of their processes.
@@ -344,7 +354,8 @@ Status CudaTeam::look_at_peers() {
 void CudaTeam::watch() {
   std::unique_lock lock(mutex_);
   while (!watch_ends_) {
-    if (!launcher_->busy()) {
+    // What kernels have left may still have to leave.
+    if (!launcher_->busy() && (bridge_ == nullptr || bridge_->flushed())) {
       watch_wakes_.wait(lock);
       continue;
     }
@@ -365,7 +376,8 @@ void CudaTeam::drain() {
     {
       const std::lock_guard lock(mutex_);
       (void)look().ok();  // a failure is the communicator's
-      if (launcher_->oldest() == nullptr) return;
+      // What kernels have left for peers leaves before this rank does.
+      if (launcher_->oldest() == nullptr && (bridge_ == nullptr || !failure_.ok() || bridge_->flushed())) return;
     }
     std::this_thread::sleep_for(pause);
   }
@@ -373,6 +385,7 @@ void CudaTeam::drain() {
 
 void CudaTeam::leave(int rank) {
   drain();
+  if (bridge_ != nullptr) bridge_->leave(rank);
   const std::lock_guard lock(mutex_);
   comms_[index(rank)] = nullptr;
   left_[index(rank)] = true;

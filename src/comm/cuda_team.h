@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // CudaTeam: the ranks of one communicator that live in this process, each on a GPU. Brings their calls together and
 // launches each call of all of them at once (CudaLauncher), so that no kernel waits for something that is still to be
-// launched here. Of ranks in other processes it knows the memory (CudaLinks), and, while calls are on their way, what
-// their boards say (a thread looks).
+// launched here. Of ranks in other processes it knows the memory (CudaLinks), or transports carry slots to them
+// (CudaBridge); and, while calls are on their way, what their boards say (a thread looks).
 //
 // One object for all ranks, found by the communicator's tag. A thread brings the calls of one rank or of several (a
 // group). What is complete is launched by the thread that brings the last part; a thread whose calls lack those of
@@ -28,8 +28,10 @@
 #include <utility>
 #include <vector>
 
+#include "comm/cuda_bridge.h"
 #include "comm/cuda_launcher.h"
 #include "comm/cuda_links.h"
+#include "comm/cuda_sizes.h"
 #include "comm/request.h"
 #include "exec/cuda/placed_plan.h"
 #include "plan/fabric.h"
@@ -120,18 +122,20 @@ class CudaTeam {
   CudaTeam(std::string tag, const Options& options)
       : tag_(std::move(tag)),
         seats_(options.seats),
+        sizes_(CudaSizes::of(seats_)),
         locals_(seats_.ranks_of(options.process)),
         comms_(static_cast<size_t>(seats_.n())),
         queues_(comms_.size()) {}
   Status create(const Options& options);
   Status create_links(const Options& options);
   Status open_peers();
-  void choose_sizes();
   void make_fabric();
-  bool linked() const { return seats_.several_processes() || seats_.through_host(); }
+  // Connections of this process lie in memory that all processes of its island use.
+  bool linked() const { return seats_.island_of(locals_.front()).processes.size() > 1 || seats_.through_host(); }
+  void use_ends(std::unique_ptr<cuda::CudaEnds> ends);
   bool is_here(int rank) const { return stores_[index(rank)] != nullptr; }
   Communicator& first_comm() const { return *comms_[index(locals_.front())]; }
-  cuda::CudaEnds::Sizes sizes() const { return {simple_bytes_, kLLPayloadBytes, line_slots_}; }
+  cuda::CudaEnds::Sizes sizes() const { return {sizes_.simple_bytes, kLLPayloadBytes, sizes_.line_slots}; }
   size_t index(int rank) const { return static_cast<size_t>(rank); }
   TeamDevice& device(int rank) { return devices_[device_index_[index(rank)]]; }
   int n() const { return static_cast<int>(comms_.size()); }
@@ -152,8 +156,10 @@ class CudaTeam {
   Result<const cuda::PlacedPlan*> plan_of(const Request& request);
   Result<const cuda::PlacedPlan*> plan_of_message(const Pending& pending);
   Status finish_stores();
+  Result<std::optional<gpu::CudaCapture>> capture_of(const std::vector<CudaPart>& parts) const;
   CudaPart part_of(Pending& pending, const cuda::PlacedPlan& plan, CudaFlight& flight);
   void note(Pending& pending, const Plan& plan, CudaFlight& flight, uint32_t blocks);
+  void note_empty(const Pending& pending);
   Status look();
   void ended(CudaFlight& flight);
   Status mark_places(CudaSubmission& mine);
@@ -162,6 +168,9 @@ class CudaTeam {
   void fail(const Status& why);
   void withdraw(CudaSubmission& submission);
   Status look_at_peers();
+  bool at_rest();
+  void lost(const Status& why);
+  Status cause_of(const Status& seen);
   struct Waiting {
     const CudaFlight::Note* note;
     cuda::Report report;
@@ -176,6 +185,7 @@ class CudaTeam {
 
   const std::string tag_;
   const CudaSeats seats_;
+  const CudaSizes sizes_;
   const std::vector<int> locals_;  // ranks of this process
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -183,7 +193,8 @@ class CudaTeam {
   std::vector<Communicator*> comms_;  // by rank; null: not there, or gone
   std::vector<bool> left_ = std::vector<bool>(comms_.size());
   std::vector<TeamDevice> devices_;
-  std::unique_ptr<CudaLinks> links_;        // null: all connections are in the stores
+  std::unique_ptr<CudaLinks> links_;        // null: connections between GPUs are in the stores
+  std::unique_ptr<CudaBridge> bridge_;      // null: there are no others
   std::vector<size_t> device_index_;        // by rank
   std::vector<cuda::DeviceStore*> stores_;  // by rank; null: of another process
   std::vector<std::byte*> barrier_words_;   // by rank
@@ -196,9 +207,6 @@ class CudaTeam {
   std::map<std::pair<int, int>, Lane> lanes_;  // by sender and receiver
   std::unique_ptr<CudaLauncher> launcher_;
   Fabric fabric_;
-  int most_channels_ = 1;
-  uint32_t most_message_blocks_ = 2;  // of one launch on one device
-  uint64_t simple_bytes_ = 0, line_slots_ = 0;
   Summary message_summary_;  // where ranks are in several processes: all messages by one protocol
   CudaFlight::Clock::time_point asked_{};
   std::thread watcher_;

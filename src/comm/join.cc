@@ -210,13 +210,15 @@ class Hosts {
     return ranks.size() > 1 && (by_process(ranks) || allowed_.shm);
   }
   // For schedules, a host is whose ranks share memory: where they may not, each rank is one.
-  std::shared_ptr<const HostTable> places() const {
+  std::shared_ptr<const HostTable> places() const { return std::make_shared<const HostTable>(together()); }
+  // By rank: the first of those that it shares memory with.
+  std::vector<int> together() const {
     std::vector<int> host_of(members_.size());
     for (const auto& [host, ranks] : by_host_) {
-      const bool together = share_memory(ranks);
-      for (const int rank : ranks) host_of[static_cast<size_t>(rank)] = together ? ranks.front() : rank;
+      const bool shared = share_memory(ranks);
+      for (const int rank : ranks) host_of[static_cast<size_t>(rank)] = shared ? ranks.front() : rank;
     }
-    return std::make_shared<const HostTable>(host_of);
+    return host_of;
   }
 
  private:
@@ -443,34 +445,21 @@ Status read_words(const std::vector<Bytes>& words, std::vector<Offer>& offers, s
   return {};
 }
 
-// Where the ranks sit: empty if all are on the CPU.
+// Where the ranks sit: empty if all are on the CPU. Alike on all of them, also the errors.
 Result<CudaSeats> seats_of(const Bootstrap& bootstrap, const std::vector<MachineFacts>& machines, const Hosts& hosts) {
   const std::vector<Member>& members = bootstrap.members();
-  const auto me = static_cast<size_t>(bootstrap.rank());
-  const int mine = machines[me].device;
   std::vector<CudaSeat> found;
-  for (size_t rank = 0; rank < machines.size(); ++rank) {
-    const int device = machines[rank].device;
-    if ((device < 0) != (mine < 0))
-      return invalid_usage("{} is on {} but {} on {}: put all ranks of a communicator on CUDA devices, or none",
-                           members[me].text(), mine < 0 ? "the CPU" : "a CUDA device", members[rank].text(),
-                           device < 0 ? "the CPU" : "a CUDA device");
-    found.push_back(machines[rank].seat);
-  }
-  if (mine < 0) return CudaSeats();
-  CudaSeats seats(std::move(found), members);
-  if (!seats.several_processes()) return seats;
-  if (hosts.all().size() > 1)
+  for (const MachineFacts& one : machines) found.push_back(one.seat);
+  if (std::all_of(found.begin(), found.end(), [](const CudaSeat& one) { return one.ordinal < 0; })) return CudaSeats();
+  CudaSeats seats(std::move(found), members, hosts.together());
+  if (!seats.stepped()) return seats;
+  if (seats.bridged())
     return invalid_usage(
-        "the ranks are on CUDA devices of {} hosts, which this version does not connect: keep the GPUs of a "
-        "communicator on one host",
-        hosts.all().size());
-  if (!hosts.share_memory(hosts.of(bootstrap.rank())))
-    return invalid_usage(
-        "ranks on CUDA devices in different processes need shared memory: TUTTI_TRANSPORTS (or the configuration) "
-        "excludes shm");
+        "several processes share a GPU, and not all ranks of the communicator are on GPUs of one host (or shared "
+        "memory is excluded by TUTTI_TRANSPORTS or the configuration): give each process a GPU of its own, or drive "
+        "all ranks of a GPU from one process");
   for (const int process : seats.processes()) {
-    if (seats.stepped() && seats.ranks_of(process).size() > 1)
+    if (seats.ranks_of(process).size() > 1)
       return invalid_usage(
           "{} and others are driven by one process, while several processes share a GPU: where processes share GPUs, "
           "each drives one rank; or drive all ranks from one process",
@@ -611,7 +600,7 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
   const Hosts hosts(bootstrap.members(), allowed);
   TUTTI_ASSIGN_OR_RETURN(const CudaSeats seats, seats_of(bootstrap, machines, hosts));
   Status on_device;
-  if (!seats.empty()) {
+  if (seats.on_gpu(rank_)) {
     Result<std::shared_ptr<CudaTeam>> joined =
         CudaTeam::join({seats, seats.of(rank_).process, bootstrap.secret(), bootstrap.tag()});
     on_device = joined.status();
@@ -670,6 +659,7 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
     // The first rank of each process, for all of them.
     if (finished.ok() && cuda_ != nullptr && seats.of(rank_).process == rank_)
       finished = cuda_->connect(handles, deadline);
+    if (seats.bridged()) bound_by_gpus(seats, summary);
     Outcome outcome{summary_digest(summary)};
     if (finished.ok() && summary.mapped) outcome.reads_all = reads_all_peers(bootstrap, offers, memory_);
     TUTTI_ASSIGN_OR_RETURN(const std::vector<Outcome> outcomes, exchange_words(bootstrap, finished, outcome));
@@ -677,7 +667,7 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
     summary.single_copy = std::all_of(outcomes.begin(), outcomes.end(), [](const Outcome& o) { return o.reads_all; });
   }
   TUTTI_TRY(begun);
-  if (cuda_ != nullptr) cuda_->describe_in(summary);
+  if (cuda_ != nullptr && !seats.bridged()) cuda_->describe_in(summary);
   if (n_ == 1 && !env().topology_file.empty()) TUTTI_TRY(JobGraph::this_host().status());
   if (rank_ == 0 && !env().topology_dump_file.empty()) {
     const Status written = job_graph_.write(env().topology_dump_file);
@@ -694,7 +684,7 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
     for (const int rank : here)
       pages[static_cast<size_t>(rank)] = reinterpret_cast<Board*>(shared->control_page(rank).data());
   }
-  TUTTI_ASSIGN_OR_RETURN(connections_, Connections::create(rank_, n_, std::move(preparation.ready)));
+  TUTTI_ASSIGN_OR_RETURN(connections_, Connections::create(rank_, n_, std::move(preparation.ready), !seats.bridged()));
   std::string id;
   for (const uint8_t byte : tag) id += fmt::format("{:02x}", byte);
   TUTTI_TRY(begin_observation(std::move(id)));
@@ -740,8 +730,9 @@ Status Communicator::start_health(std::vector<Board*> pages, std::function<bool(
   options.timeout_ms = env().timeout;
   options.warn_ms = env().warn_after;
   options.check_cycles = env().check_cycles;
+  const bool others = n_ > 1 && std::count(pages.begin(), pages.end(), nullptr) > 0;
   health_ = std::make_unique<Health>(std::move(options), std::move(pages), std::move(alive));
-  if (!summary_.mapped)
+  if (others)
     TUTTI_TRY(health_->watch_others(*bootstrap_, Deadline::in_ms(env().init_timeout).or_when(cancelled_.get())));
   return {};
 }

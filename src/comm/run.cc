@@ -268,7 +268,9 @@ void Communicator::drain() {
     if (waiter.idle()) waiter.sleep();
   }
   settle();
-  if (cuda_ != nullptr) cuda_->drain();
+  if (cuda_ == nullptr) return;
+  if (failed()) cuda_->stop(failure());  // kernels may wait for ranks that wait no longer
+  cuda_->drain();
 }
 
 void Communicator::settle() const {

@@ -148,11 +148,15 @@ Status Health::look(StuckCall stuck, const std::function<std::string()>& waiting
   return {};
 }
 
+Status Health::find_lost() {
+  // A process that is gone may have failed because of another: its board says so.
+  TUTTI_TRY(find_failure());
+  return find_death(true);
+}
+
 Status Health::explain(const Status& lost) {
   if (watch_ == nullptr) {
-    // A process that is gone may have failed because of another: its board says so.
-    TUTTI_TRY(find_failure());
-    TUTTI_TRY(find_death(true));
+    TUTTI_TRY(find_lost());
     return lost;
   }
   constexpr uint64_t kPatienceMs = 300;

@@ -87,6 +87,8 @@ class Health {
   // A transport lost its connection, or a peer's memory is gone. The better explanation, if there is one within a
   // moment.
   Status explain(const Status& lost);
+  // What is known of failures and deaths by now. Does not wait.
+  Status find_lost();
   // The communicator has failed: all ranks shall know.
   void failed(const Status& why);
   // This rank will make no more calls, in good order.

@@ -14,6 +14,7 @@ Result<std::unique_ptr<PeerListener>> PeerListener::open(const Options& options,
 }
 
 Status PeerListener::poll() {
+  const std::lock_guard lock(mutex_);
   TUTTI_TRY(door_.poll());
   while (auto guest = door_.next()) {
     const Claim& claim = guest->claim;
@@ -28,6 +29,7 @@ Status PeerListener::poll() {
 }
 
 std::optional<UniqueFd> PeerListener::take(int from, uint32_t purpose) {
+  const std::lock_guard lock(mutex_);
   auto node = arrived_.extract({from, purpose});
   if (node.empty()) return std::nullopt;
   return std::move(node.mapped());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // PeerListener: the one listening port of a rank of a communicator. Peers come in by a Dialer (dialer.h).
 //
-// Never blocks. One thread at a time: the one that works for the communicator. A connection is known by who made it
+// Never blocks. Threads: those of the communicator, each for other purposes. A connection is known by who made it
 // and what for; the users of a rank's port agree on purposes:
 //   1 .. 15              src/bootstrap (kPurpose* in bootstrap/purposes.h)
 //   kFirstFreePurpose .. transports; the meaning of the bits is theirs
@@ -9,6 +9,7 @@
 
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -49,14 +50,21 @@ class PeerListener {
   std::optional<UniqueFd> take(int from, uint32_t purpose);
 
   // What to wait on until poll() may do something, and for how long at most.
-  void add_poll(std::vector<pollfd>& items) const { door_.add_poll(items); }
-  int poll_ms(int most) const { return door_.poll_ms(most); }
+  void add_poll(std::vector<pollfd>& items) const {
+    const std::lock_guard lock(mutex_);
+    door_.add_poll(items);
+  }
+  int poll_ms(int most) const {
+    const std::lock_guard lock(mutex_);
+    return door_.poll_ms(most);
+  }
 
  private:
   PeerListener(const Options& options, Door door, std::vector<SocketAddress> addresses)
       : options_(options), door_(std::move(door)), addresses_(std::move(addresses)) {}
 
   Options options_;
+  mutable std::mutex mutex_;  // of what follows but the addresses
   Door door_;
   std::vector<SocketAddress> addresses_;
   std::map<std::pair<int, uint32_t>, UniqueFd> arrived_;

@@ -62,12 +62,22 @@ struct Opening {
   bool operator==(const Opening&) const = default;
 };
 
+// Slots of one cut: `count` slots of `bytes` each.
+struct SlotCut {
+  uint64_t bytes = 0, count = 0;
+  TUTTI_HD constexpr bool operator==(const SlotCut& other) const {
+    return bytes == other.bytes && count == other.count;
+  }
+};
+
 // A Simple FIFO's tail, which leaves room in its line for an opening: no more than one is outstanding in a FIFO, so
-// that where the buffers are and that they are open travel together.
+// that where the buffers are and that they are open travel together. And for the cut of the slots that are not released
+// yet: who carries slots without seeing the sender (a transport) learns it there.
 struct alignas(kCacheLine) TailLine {
   uint64_t value;
   uint64_t flag;  // of the opening: make_flag(position, identity)
   Opening opening;
+  SlotCut cut;
 };
 static_assert(sizeof(TailLine) == kCacheLine);
 
@@ -104,13 +114,6 @@ TUTTI_HD inline uint64_t slowest_head(const CounterLine* heads, int readers) {
   return slowest;
 }
 
-// Slots of one cut: `count` slots of `bytes` each.
-struct SlotCut {
-  uint64_t bytes = 0, count = 0;
-  TUTTI_HD constexpr bool operator==(const SlotCut& other) const {
-    return bytes == other.bytes && count == other.count;
-  }
-};
 // The cut for slices of `slice_bytes`: as many slots as fit, at most kMaxSlots. At least two fit by the planner's care.
 TUTTI_HD inline SlotCut slot_cut(uint64_t capacity, uint64_t slice_bytes, uint64_t most_slots) {
   const uint64_t bytes = (slice_bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
@@ -123,12 +126,14 @@ class SimpleSender {
  public:
   SimpleSender() = default;
   TUTTI_HD explicit SimpleSender(const SimpleMemory& memory) : memory_(memory) {}
+  const SimpleMemory& memory() const { return memory_; }
 
   // Prepares for slots of this cut. False: the readers still hold slots of another cut; ask again.
   TUTTI_HD bool cut(SlotCut wanted) {
     if (cut_ == wanted) return true;
     if (next_ != seen_ && next_ != (seen_ = slowest_head(memory_.heads, memory_.readers))) return false;
     cut_ = wanted;
+    memory_.tail->cut = wanted;  // nobody looks at it: all is released. Visible with the next tail
     return true;
   }
   TUTTI_HD const SlotCut& current_cut() const { return cut_; }
@@ -167,6 +172,7 @@ class SimpleReceiver {
  public:
   SimpleReceiver() = default;
   TUTTI_HD SimpleReceiver(const SimpleMemory& memory, int reader) : memory_(memory), head_(&memory.heads[reader]) {}
+  const SimpleMemory& memory() const { return memory_; }
 
   TUTTI_HD void cut(SlotCut wanted) { cut_ = wanted; }
   // Acquire: slots below the returned tail may be read. Pairs with SimpleSender::publish.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Members: ranks as forked processes on the fake driver's GPUs, each with a stream and buffers of floats. The process
-// of the test never touches the library or the driver: neither survives fork().
+// Members: ranks as forked processes on the fake driver's GPUs, or on the CPU, each with a stream and buffers of
+// floats. The process of the test never touches the library or the driver: neither survives fork().
 #pragma once
 
 #include <signal.h>
@@ -43,35 +43,62 @@ class Member {
     config.device = device;
     EXPECT_EQ(tuttiCommInitRankConfig(&comm, n, id, rank, &config), TUTTI_SUCCESS) << last_text();
     if (comm == nullptr) return;
-    gpu = gpu::device(device);
-    owned_ = *gpu::make_stream(gpu);
-    in_ = *gpu::allocate_device(gpu, static_cast<size_t>(n) * kCount * sizeof(float));
-    out_ = *gpu::allocate_device(gpu, static_cast<size_t>(n) * kCount * sizeof(float));
-    for (size_t i = 0; i < static_cast<size_t>(n) * kCount; ++i) in()[i] = value(rank, i);
+    const size_t count = static_cast<size_t>(n) * kCount;
+    if (device >= 0) {
+      gpu = gpu::device(device);
+      owned_ = *gpu::make_stream(gpu);
+      in_ = *gpu::allocate_device(gpu, count * sizeof(float));
+      out_ = *gpu::allocate_device(gpu, count * sizeof(float));
+    } else {
+      EXPECT_EQ(tuttiStreamCreate(&cpu_stream_), TUTTI_SUCCESS) << last_text();
+      cpu_in_.resize(count);
+      cpu_out_.resize(count);
+    }
+    for (size_t i = 0; i < count; ++i) in()[i] = value(rank, i);
   }
-  ~Member() { destroy(); }
+  ~Member() {
+    destroy();
+    if (cpu_stream_ != nullptr) {
+      EXPECT_EQ(tuttiStreamDestroy(cpu_stream_), TUTTI_SUCCESS) << last_text();
+    }
+  }
   void destroy() {
     if (comm == nullptr) return;
     EXPECT_EQ(tuttiCommDestroy(std::exchange(comm, nullptr)), TUTTI_SUCCESS) << last_text();
   }
+  bool on_cpu() const { return gpu == nullptr; }
 
   static float value(int rank, size_t i) { return static_cast<float>(rank + 1) * 2 + static_cast<float>(i % 1000); }
   float sum(size_t i) const {
     return static_cast<float>(n_ * (n_ + 1)) + static_cast<float>(n_) * static_cast<float>(i % 1000);
   }
   // The fake's memory is the host's.
-  float* in() const { return reinterpret_cast<float*>(in_.get()); }
-  float* out() const { return reinterpret_cast<float*>(out_.get()); }
+  float* in() { return on_cpu() ? cpu_in_.data() : reinterpret_cast<float*>(in_.get()); }
+  float* out() { return on_cpu() ? cpu_out_.data() : reinterpret_cast<float*>(out_.get()); }
   gpu::CudaStream stream() const { return {gpu, owned_.get()}; }
-  tuttiStream_t handle() const { return reinterpret_cast<tuttiStream_t>(owned_.get()); }
+  tuttiStream_t handle() const { return on_cpu() ? cpu_stream_ : reinterpret_cast<tuttiStream_t>(owned_.get()); }
 
-  tuttiResult_t all_reduce(size_t count = kCount) const {
+  tuttiResult_t all_reduce(size_t count = kCount) {
     return tuttiAllReduce(in(), out(), count, TUTTI_FLOAT32, TUTTI_SUM, comm, handle());
   }
-  void expect_sums(size_t count = kCount) const {
+  void expect_sums(size_t count = kCount) {
     for (size_t i = 0; i < count; ++i) ASSERT_EQ(out()[i], sum(i)) << "rank " << rank_ << " at " << i;
   }
-  void synchronize() const { EXPECT_TRUE(stream().synchronize().ok()); }
+  void synchronize() const {
+    if (on_cpu()) {
+      EXPECT_EQ(tuttiStreamSynchronize(cpu_stream_), TUTTI_SUCCESS) << last_text();
+    } else {
+      EXPECT_TRUE(stream().synchronize().ok());
+    }
+  }
+  // After a failure: the kernels have ended all the same.
+  void come_to_rest() const {
+    if (on_cpu()) {
+      EXPECT_NE(tuttiStreamSynchronize(cpu_stream_), TUTTI_SUCCESS);
+    } else {
+      EXPECT_TRUE(stream().synchronize().ok());
+    }
+  }
   tuttiResult_t condition() const {
     tuttiResult_t result = TUTTI_SUCCESS;
     EXPECT_EQ(tuttiCommGetAsyncError(comm, &result), TUTTI_SUCCESS);
@@ -84,7 +111,7 @@ class Member {
     return result;
   }
   // What a later call says.
-  std::string failure_text() const {
+  std::string failure_text() {
     EXPECT_NE(all_reduce(), TUTTI_SUCCESS);
     return last_text();
   }
@@ -95,6 +122,8 @@ class Member {
   int rank_, n_;
   gpu::OwnedStream owned_;
   gpu::DeviceMemory in_, out_;
+  tuttiStream_t cpu_stream_ = nullptr;
+  std::vector<float> cpu_in_, cpu_out_;
 
  public:
   tuttiComm_t comm = nullptr;
@@ -106,42 +135,58 @@ inline void expect_nothing_left() {
   while (gpu::alive() != 0) usleep(500);
 }
 
-// Which GPUs the processes have.
+// Where the processes are.
 struct Seating {
   const char* name;
   int gpus;           // rank r is on GPU r % gpus
   bool peers = true;  // the GPUs reach each other's memory
+  int hosts = 1;      // as the ranks believe, with equal runs of them
+  int cpu = -1;       // this rank is on the CPU
+  bool shares_gpus(int n) const { return gpus < n; }
+  // Some slots are carried by a transport.
+  bool bridged() const { return hosts > 1 || cpu >= 0; }
+  int device_of(int rank) const { return rank == cpu ? TUTTI_DEVICE_CPU : rank % gpus; }
+  // In the process of the rank, before it uses the library.
+  void take(int rank, int n) const {
+    setenv("TUTTI_CUDA_LIBRARY", FAKE_CUDA, 1);
+    setenv("FAKE_CUDA_DEVICES", "4", 1);
+    if (!peers) setenv("FAKE_CUDA_PEERS", "0", 1);
+    if (hosts > 1) setenv("TUTTI_HOST_ID", ("host" + std::to_string(rank * hosts / n)).c_str(), 1);
+  }
 };
 
-class Processes : public testing::TestWithParam<Seating> {
+class InProcesses : public testing::Test {
  protected:
-  static constexpr int kRanks = 3;
-
   // body(member) in a process for each rank; then the communicator is destroyed, and nothing may be left.
-  static void in_processes(int n, int gpus, const std::function<void(Member& member, Meeting& meeting)>& body,
-                           Environment more = {}) {
-    more.emplace_back("TUTTI_CUDA_LIBRARY", FAKE_CUDA);
-    more.emplace_back("FAKE_CUDA_DEVICES", "4");
+  static void in_processes(int n, const Seating& seating,
+                           const std::function<void(Member& member, Meeting& meeting)>& body,
+                           const Environment& more = {}) {
     void* const memory = ::mmap(nullptr, sizeof(Meeting), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     ASSERT_NE(memory, MAP_FAILED);
     auto* const meeting = new (memory) Meeting;
     api_test::in_children(
         n,
         [&](int rank, launcher::Page& page) {
+          seating.take(rank, n);
           const tuttiUniqueId id = api_test::shared_id(rank, page);
           {
-            Member member(rank, n, rank % gpus, id);
+            Member member(rank, n, seating.device_of(rank), id);
             ASSERT_NE(member.comm, nullptr);
             body(member, *meeting);
           }
-          expect_nothing_left();
+          if (rank != seating.cpu) expect_nothing_left();
         },
         more);
     ::munmap(memory, sizeof(Meeting));
   }
-  void in_processes(const std::function<void(Member& member, Meeting& meeting)>& body, Environment more = {}) {
-    if (!GetParam().peers) more.emplace_back("FAKE_CUDA_PEERS", "0");
-    in_processes(kRanks, GetParam().gpus, body, std::move(more));
+};
+
+class Processes : public InProcesses, public testing::WithParamInterface<Seating> {
+ protected:
+  static constexpr int kRanks = 3;
+
+  void in_processes(const std::function<void(Member& member, Meeting& meeting)>& body, const Environment& more = {}) {
+    InProcesses::in_processes(kRanks, GetParam(), body, more);
   }
 };
 

@@ -3,7 +3,10 @@
 // all collectives: conformance --cuda --processes.
 #include <gmock/gmock.h>
 
+#include <sys/syscall.h>
+
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 
 #include "comm_cuda/members.h"
@@ -78,7 +81,7 @@ TEST_P(Processes, AnAbortEndsTheCallsOfTheOthers) {
     EXPECT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
     meeting.arrive();
     EXPECT_EQ(member.await_failure(), TUTTI_INVALID_USAGE);  // as on the rank itself
-    EXPECT_TRUE(member.stream().synchronize().ok());         // the kernel has ended
+    member.come_to_rest();
     EXPECT_THAT(member.failure_text(), HasSubstr("rank 0 was aborted"));
   });
 }
@@ -90,11 +93,10 @@ TEST_P(Processes, AKilledProcessIsNamed) {
   const launcher::Outcome outcome = launcher::run(
       kRanks, *page, 60,
       [&](int rank) {
-        setenv("TUTTI_CUDA_LIBRARY", FAKE_CUDA, 1);
-        setenv("FAKE_CUDA_DEVICES", "4", 1);
+        GetParam().take(rank, kRanks);
         const tuttiUniqueId id = api_test::shared_id(rank, *page);
         {
-          Member member(rank, kRanks, rank % GetParam().gpus, id);
+          Member member(rank, kRanks, GetParam().device_of(rank), id);
           EXPECT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
           member.synchronize();
           if (rank == 2) {
@@ -104,10 +106,10 @@ TEST_P(Processes, AKilledProcessIsNamed) {
           EXPECT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
           told->arrive();
           EXPECT_EQ(member.await_failure(), TUTTI_REMOTE_ERROR);
-          EXPECT_TRUE(member.stream().synchronize().ok());
+          member.come_to_rest();
           EXPECT_THAT(member.failure_text(), AllOf(HasSubstr("rank 2"), HasSubstr("has died")));
         }
-        expect_nothing_left();
+        if (rank != GetParam().cpu) expect_nothing_left();
         if (!testing::Test::HasFailure()) told->arrive();
         return 0;
       },
@@ -122,17 +124,19 @@ TEST_P(Processes, CallsThatDoNotFitEndOnAll) {
   in_processes([](Member& member, Meeting&) {
     EXPECT_EQ(member.all_reduce(member.rank() == 1 ? 50 : 60), TUTTI_SUCCESS) << last_text();
     EXPECT_NE(member.await_failure(), TUTTI_SUCCESS);
-    EXPECT_TRUE(member.stream().synchronize().ok());
+    member.come_to_rest();
   });
 }
 
 TEST_P(Processes, ARankThatDoesNotCallIsNamed) {
   in_processes(
       [](Member& member, Meeting& meeting) {
+        EXPECT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();  // all are connected
+        member.synchronize();
         if (member.rank() == 1) return meeting.await(2);
         EXPECT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
         EXPECT_EQ(member.await_failure(), TUTTI_REMOTE_ERROR);
-        EXPECT_TRUE(member.stream().synchronize().ok());
+        member.come_to_rest();
         EXPECT_THAT(member.failure_text(), HasSubstr("TUTTI_TIMEOUT"));
         meeting.arrive();
       },
@@ -165,22 +169,27 @@ TEST_P(Processes, MakeAndDestroyAgain) {
   });
 }
 
-// Each process replays its own graph; where GPUs are shared, capture is refused and ordinary calls go on.
+// Each process replays its own graph; where GPUs are shared, or a rank is on the CPU, capture is refused and ordinary
+// calls go on.
 TEST_P(Processes, CaptureIsReplayedOrRefused) {
-  const bool stepped = GetParam().gpus < kRanks;
+  const bool refused = GetParam().shares_gpus(kRanks) || GetParam().cpu >= 0;
   in_processes([&](Member& member, Meeting&) {
     EXPECT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
     member.synchronize();
+    if (member.on_cpu()) {
+      EXPECT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
+      return member.synchronize();
+    }
     const gpu::CudaRun& cuda = member.gpu->cuda();
     gpu::CudaGraph graph = nullptr;
     {
       const gpu::CudaScope scope(*member.gpu);
       ASSERT_EQ(cuda.capture_begin(member.stream().handle(), gpu::kCudaCaptureGlobal), 0);
-      EXPECT_EQ(member.all_reduce(), stepped ? TUTTI_INVALID_USAGE : TUTTI_SUCCESS) << last_text();
-      if (stepped) EXPECT_THAT(last_text(), HasSubstr("cannot be captured"));
+      EXPECT_EQ(member.all_reduce(), refused ? TUTTI_INVALID_USAGE : TUTTI_SUCCESS) << last_text();
+      if (refused) EXPECT_THAT(last_text(), HasSubstr("cannot be captured"));
       ASSERT_EQ(cuda.capture_end(member.stream().handle(), &graph), 0);
     }
-    if (!stepped) {
+    if (!refused) {
       const gpu::CudaScope scope(*member.gpu);
       gpu::CudaGraphExec exec = nullptr;
       ASSERT_EQ(cuda.graph_instantiate(&exec, graph, 0), 0);
@@ -204,6 +213,7 @@ TEST_P(Processes, CaptureIsReplayedOrRefused) {
 
 // More launches than are put on a stream at once, where calls go in steps.
 TEST_P(Processes, LongCallsComeToTheirEnd) {
+  if (GetParam().bridged()) GTEST_SKIP() << "no steps";
   in_processes(
       [](Member& member, Meeting&) {
         for (int i = 0; i < 2; ++i) {
@@ -229,13 +239,14 @@ tuttiResult_t join(const std::vector<int>& mine, int gpus, const tuttiUniqueId& 
   return tuttiGroupEnd();
 }
 
-// Each on a GPU of its own, in groups.
-void call_together(Environment more = {}) {
+// Each on a GPU of its own, in groups. `apart`: each process believes to be on a host of its own.
+void call_together(Environment more = {}, bool apart = false) {
   more.emplace_back("TUTTI_CUDA_LIBRARY", FAKE_CUDA);
   more.emplace_back("FAKE_CUDA_DEVICES", "4");
   api_test::in_children(
       2,
-      [](int process, launcher::Page& page) {
+      [apart](int process, launcher::Page& page) {
+        if (apart) setenv("TUTTI_HOST_ID", ("host" + std::to_string(process)).c_str(), 1);
         const tuttiUniqueId id = api_test::shared_id(process, page);
         const std::vector<int> mine = ranks_of(process);
         {
@@ -269,6 +280,7 @@ void call_together(Environment more = {}) {
       more);
 }
 TEST(ProcessesOfSeveralRanks, CallTogether) { call_together(); }
+TEST(ProcessesOfSeveralRanks, CallTogetherFromSeveralHosts) { call_together({}, true); }
 
 // One process has two GPUs, the other one: what was measured on so many counts for both or for none.
 TEST(ProcessesOfSeveralRanks, PlanAlikeByAProfileOfSoManyGpus) {
@@ -299,29 +311,103 @@ TEST(ProcessesOfSeveralRanks, AreRefusedWhereGpusAreShared) {
   EXPECT_GT(found->member[0].entered.load(), 0u);
 }
 
-// Each finds it by itself; who is slow may only see that the other has gone.
-TEST_P(Processes, WithoutSharedMemoryItIsRefused) {
-  if (GetParam().gpus == 1) GTEST_SKIP() << "the same for all seatings";
+class BridgedProcesses : public InProcesses {};
+
+// The system call in which the thread that carries slots is; empty: there is no such thread.
+std::string call_of_the_carrier() {
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::string name, number;
+    std::ifstream(task.path() / "comm") >> name;
+    if (name != "tutti-carry") continue;
+    std::ifstream(task.path() / "syscall") >> number;
+    return number;
+  }
+  return {};
+}
+
+// While nothing is on its way: it waits on a condition, where polls would be sleeps.
+TEST_F(BridgedProcesses, TheCarrierSleepsBetweenCalls) {
+  in_processes(2, Seating{"TwoHosts", 2, true, 2}, [](Member& member, Meeting&) {
+    const std::string asleep = std::to_string(SYS_futex);
+    for (int i = 0; i < 3; ++i) {
+      ASSERT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
+      member.synchronize();
+      member.expect_sums();
+      ASSERT_NE(call_of_the_carrier(), "");
+      while (call_of_the_carrier() != asleep) usleep(500);
+    }
+  });
+}
+
+// More messages than slots, and none of them: both kinds of ranks number and connect alike.
+TEST_F(BridgedProcesses, EmptyCallsCountOnAllRanks) {
+  in_processes(3, Seating{"OnTwoHostsWithACpu", 3, true, 2, 1}, [](Member& member, Meeting&) {
+    const int next = (member.rank() + 1) % 3, previous = (member.rank() + 2) % 3;
+    for (int i = 0; i < 3; ++i) {
+      ASSERT_EQ(member.all_reduce(0), TUTTI_SUCCESS) << last_text();
+      ASSERT_EQ(tuttiGroupStart(), TUTTI_SUCCESS);
+      EXPECT_EQ(tuttiSend(member.in(), 0, TUTTI_INT8, next, member.comm, member.handle()), TUTTI_SUCCESS);
+      EXPECT_EQ(tuttiRecv(member.out(), 0, TUTTI_INT8, previous, member.comm, member.handle()), TUTTI_SUCCESS);
+      ASSERT_EQ(tuttiGroupEnd(), TUTTI_SUCCESS) << last_text();
+      ASSERT_EQ(member.all_reduce(10), TUTTI_SUCCESS) << last_text();
+      member.synchronize();
+      member.expect_sums(10);
+    }
+  });
+}
+
+// Ranks of both kinds in one process and one thread.
+TEST_F(BridgedProcesses, OneThreadDrivesBothKinds) {
+  api_test::in_child([] {
+    Seating{"OneProcess", 4}.take(0, 1);
+    const std::vector<int> devices = {0, TUTTI_DEVICE_CPU, 1, TUTTI_DEVICE_CPU};
+    std::vector<tuttiComm_t> comms(devices.size());
+    ASSERT_EQ(tuttiCommInitAll(comms.data(), 4, devices.data()), TUTTI_SUCCESS) << last_text();
+    {
+      std::vector<float> on_cpu = {2, 4};
+      std::vector<gpu::DeviceMemory> on_gpu;
+      for (const int device : {0, 1}) on_gpu.push_back(*gpu::allocate_device(gpu::device(device), sizeof(float)));
+      float* const words[] = {reinterpret_cast<float*>(on_gpu[0].get()), &on_cpu[0],
+                              reinterpret_cast<float*>(on_gpu[1].get()), &on_cpu[1]};
+      *words[0] = 1, *words[2] = 3;
+      ASSERT_EQ(tuttiGroupStart(), TUTTI_SUCCESS);
+      for (size_t r = 0; r < 4; ++r)
+        EXPECT_EQ(tuttiAllReduce(words[r], words[r], 1, TUTTI_FLOAT32, TUTTI_SUM, comms[r], nullptr), TUTTI_SUCCESS);
+      ASSERT_EQ(tuttiGroupEnd(), TUTTI_SUCCESS) << last_text();
+      for (const int device : {0, 1}) EXPECT_TRUE(gpu::CudaStream(gpu::device(device), nullptr).synchronize().ok());
+      for (const float* const word : words) EXPECT_EQ(*word, 10.0F);
+    }
+    for (const tuttiComm_t comm : comms) EXPECT_EQ(tuttiCommDestroy(comm), TUTTI_SUCCESS) << last_text();
+    expect_nothing_left();
+  });
+}
+
+// Steps wait for words in memory of one host. Each finds it by itself; who is slow may only see that another has gone.
+TEST_F(BridgedProcesses, AreRefusedWhereGpusAreShared) {
+  const Seating seating{"OneGpuOnTwoHosts", 1, true, 2};
   const launcher::SharedPage found;
-  api_test::in_children(2,
-                        [&](int rank, launcher::Page& page) {
-                          tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
-                          config.device = rank;
-                          tuttiComm_t comm = nullptr;
-                          const tuttiUniqueId id = api_test::shared_id(rank, page);
-                          const tuttiResult_t code = tuttiCommInitRankConfig(&comm, 2, id, rank, &config);
-                          EXPECT_NE(code, TUTTI_SUCCESS);
-                          if (code != TUTTI_INVALID_USAGE) return;
-                          EXPECT_THAT(last_text(), HasSubstr("need shared memory"));
-                          found->member[0].entered.fetch_add(1);
-                        },
-                        {{"TUTTI_CUDA_LIBRARY", FAKE_CUDA}, {"TUTTI_TRANSPORTS", "tcp"}});
+  api_test::in_children(2, [&](int rank, launcher::Page& page) {
+    seating.take(rank, 2);
+    tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
+    config.device = 0;
+    tuttiComm_t comm = nullptr;
+    const tuttiUniqueId id = api_test::shared_id(rank, page);
+    const tuttiResult_t code = tuttiCommInitRankConfig(&comm, 2, id, rank, &config);
+    EXPECT_NE(code, TUTTI_SUCCESS);
+    if (code != TUTTI_INVALID_USAGE) return;
+    EXPECT_THAT(last_text(), HasSubstr("several processes share a GPU"));
+    found->member[0].entered.fetch_add(1);
+  });
   EXPECT_GT(found->member[0].entered.load(), 0u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Cuda, Processes,
                          testing::Values(Seating{"GpusOfTheirOwn", 3}, Seating{"OneGpu", 1},
                                          Seating{"TwoGpusForThree", 2}, Seating{"ThroughTheHost", 3, false}),
+                         [](const auto& one) { return std::string(one.param.name); });
+INSTANTIATE_TEST_SUITE_P(Bridged, Processes,
+                         testing::Values(Seating{"TwoHosts", 3, true, 2}, Seating{"BesideACpu", 3, true, 1, 1},
+                                         Seating{"OnTwoHostsWithACpu", 3, true, 2, 0}),
                          [](const auto& one) { return std::string(one.param.name); });
 
 }  // namespace

@@ -25,6 +25,7 @@ struct Driver {
 };
 std::string library_path;
 int device_count = 0;
+bool with_cpus = false;
 
 template <class Function>
 void bind(void* library, const char* symbol, Function& function) {
@@ -74,13 +75,15 @@ int in_context(int rank, Call call) {
 
 }  // namespace
 
-void use(const std::string& library, int devices) {
+void use(const std::string& library, int devices, bool mixed) {
+  with_cpus = mixed;
   library_path = library;
   device_count = devices;
   setenv("TUTTI_CUDA_LIBRARY", library.c_str(), 1);
 }
 bool used() { return device_count > 0; }
-int device_of(int rank) { return used() ? rank % device_count : TUTTI_DEVICE_CPU; }
+bool used_by(int rank) { return used() && !(with_cpus && rank % 3 == 1); }
+int device_of(int rank) { return used_by(rank) ? rank % device_count : TUTTI_DEVICE_CPU; }
 
 void* allocate(int rank, size_t bytes) {
   constexpr unsigned kGlobal = 1;

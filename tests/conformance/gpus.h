@@ -10,9 +10,11 @@
 
 namespace conformance::gpus {
 
-// From now on worlds are on GPUs: ranks in `devices` of them, the driver is `library`. Before any world.
-void use(const std::string& library, int devices);
+// From now on worlds are on GPUs: ranks in `devices` of them, the driver is `library`. Before any world. `mixed`: every
+// third rank, from the second on, stays on the CPU.
+void use(const std::string& library, int devices, bool mixed);
 bool used();
+bool used_by(int rank);
 int device_of(int rank);
 // Null, or a failed result, where the driver fails.
 void* allocate(int rank, size_t bytes);

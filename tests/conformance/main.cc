@@ -10,8 +10,13 @@
 //   conformance --cuda LIBRARY --devices D ...   only worlds in one process, on D CUDA devices of this driver in turn
 //                                      (--n N: only those of N ranks)
 //   conformance --cuda LIBRARY --devices D --processes ...   only worlds of processes, their ranks on these in turn
+//                                      (--transport tcp: connected by tcp alone, as if each was on a host of its own)
+//   conformance --cuda LIBRARY --devices D --hosts 2|3 ...   the worlds of so many hosts, their ranks on these in turn
+//   conformance --cuda LIBRARY --devices D --mixed ...       each of these with every third rank on the CPU
+//                                      (the last three: worlds of at most D processes)
 //   conformance --on-hosts R           the sample's worlds of processes over TCP, spread over the hosts in HOSTS
 //                                      (tools/hosts), with R ranks on each: shared memory on a host, TCP between
+//                                      (with --cuda and the rest: on GPUs)
 //   conformance --large elements|bytes one call above 2^31 elements, or 2^32 bytes (ends with 77 where memory is short)
 //   --seed S  --cases C (per world)  --stall S (seconds without movement)  --list
 //
@@ -108,20 +113,17 @@ class Driver {
       code = tuttiCommInitRankConfig(&comms_[0], world_.n, page_.await(), ranks_[0], &config);
       if (code != TUTTI_SUCCESS) return report(world_, ranks_[0], "tuttiCommInitRankConfig", code), 2;
     }
-    if (gpus::used()) return on_gpus();
-    for (tuttiStream_t& stream : streams_) {
-      code = tuttiStreamCreate(&stream);
-      if (code != TUTTI_SUCCESS) return report(world_, ranks_[0], "tuttiStreamCreate", code), 2;
-    }
-    return 0;
-  }
-
-  int on_gpus() {
+    if (gpus::used()) memory_.resize(ranks_.size());
     for (size_t i = 0; i < ranks_.size(); ++i) {
-      streams_[i] = gpus::make_stream(ranks_[i]);
-      memory_.push_back(gpus::allocate(ranks_[i], kWindowBytes));
-      if (streams_[i] == nullptr || memory_[i] == nullptr)
-        return report(world_, ranks_[i], "the CUDA driver", TUTTI_CUDA_ERROR), 2;
+      if (gpus::used_by(ranks_[i])) {
+        streams_[i] = gpus::make_stream(ranks_[i]);
+        memory_[i] = gpus::allocate(ranks_[i], kWindowBytes);
+        if (streams_[i] == nullptr || memory_[i] == nullptr)
+          return report(world_, ranks_[i], "the CUDA driver", TUTTI_CUDA_ERROR), 2;
+        continue;
+      }
+      code = tuttiStreamCreate(&streams_[i]);
+      if (code != TUTTI_SUCCESS) return report(world_, ranks_[i], "tuttiStreamCreate", code), 2;
     }
     return 0;
   }
@@ -130,6 +132,10 @@ class Driver {
     for (size_t i = 0; i < ranks_.size(); ++i) {
       const tuttiResult_t code = tuttiCommDestroy(comms_[i]);
       if (code != TUTTI_SUCCESS) return report(world_, ranks_[i], "tuttiCommDestroy", code), 2;
+      if (!gpus::used_by(ranks_[i])) {
+        tuttiStreamDestroy(streams_[i]);
+        continue;
+      }
       gpus::destroy_stream(ranks_[i], streams_[i]);
       gpus::release(ranks_[i], memory_[i]);
     }
@@ -359,7 +365,8 @@ int usage(const char* program) {
                "       %s --on-hosts RANKS_PER_HOST\n"
                "       %s --world W --case C\n"
                "       %s --large elements|bytes\n"
-                "       %s --cuda LIBRARY --devices D [--processes] [--n N] [--seed S] [--cases C] [--shard I/K]\n",
+               "       %s --cuda LIBRARY --devices D [--processes [--transport tcp]] [--hosts 2|3] [--mixed] [--n N] "
+               "[--seed S] [--cases C] [--shard I/K]\n",
                program, program, program, program, program, program, program);
   return 2;
 }
@@ -369,7 +376,7 @@ int run(int argc, char** argv) {
   size_t cases = 200, shard = 0, shards = 1;
   double stall = 60;
   int n = 0, transport = -1, hosts = 0, on_hosts = 0, devices = 1;
-  bool full = false, list = false, rdma = false, processes = false;
+  bool full = false, list = false, rdma = false, processes = false, mixed = false;
   std::string world_text, case_text, large, cuda;
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i];
@@ -379,6 +386,8 @@ int run(int argc, char** argv) {
       list = true;
     else if (option == "--processes")
       processes = true;
+    else if (option == "--mixed")
+      mixed = true;
     else if (i + 1 == argc)
       return usage(argv[0]);
     else if (option == "--rdma") {
@@ -418,7 +427,7 @@ int run(int argc, char** argv) {
       return usage(argv[0]);
   }
 
-  if (!cuda.empty()) gpus::use(cuda, devices);
+  if (!cuda.empty()) gpus::use(cuda, devices, mixed);
   if (!large.empty())
     return large == "elements" || large == "bytes" ? run_large(large == "elements", stall) : usage(argv[0]);
   if (!world_text.empty() || !case_text.empty()) {
@@ -438,9 +447,18 @@ int run(int argc, char** argv) {
       ++failed;
     }
   };
+  // Processes share a GPU only where all ranks are on GPUs of one host. Always true where no GPUs are asked for.
+  const bool alone = hosts != 0 || on_hosts > 0 || mixed || transport == kTcp;
+  const auto on_gpus = [&](const World& world) {
+    if (!gpus::used()) return true;
+    if (alone && world.mode == kProcesses && world.n > devices) return false;
+    return world.proto != kRma && world.proto != kWindows;
+  };
   if (hosts != 0) {
     if (hosts != 2 && hosts != 3) return usage(argv[0]);
-    for (const Batch& batch : hosts_sample(seed, hosts, cases)) try_batch(batch);
+    for (const Batch& batch : hosts_sample(seed, hosts, cases)) {
+      if (on_gpus(batch.world)) try_batch(batch);
+    }
   } else if (full) {
     if (n < 1 || n > kMaxRanks || transport < 0) return usage(argv[0]);
     product(n, transport, try_batch);
@@ -455,6 +473,7 @@ int run(int argc, char** argv) {
     for (Batch& batch : sample(seed, cases).batches) {
       if (batch.world.mode != kProcesses || batch.world.transport != kTcp || batch.world.n < 2) continue;
       batch.world.n = ranks;
+      if (!on_gpus(batch.world)) continue;
       batch.hosts = names;
       try_batch(batch);
     }
@@ -462,8 +481,9 @@ int run(int argc, char** argv) {
   } else {
     const Sample chosen = sample(seed, cases);
     const auto wanted = [&](const World& world) {
-      if (gpus::used() && (world.proto == kRma || world.proto == kWindows)) return false;
-      if (gpus::used() && processes) return world.mode == kProcesses && world.transport == kShm;
+      if (!on_gpus(world)) return false;
+      if (gpus::used() && processes)
+        return world.mode == kProcesses && world.transport == (transport >= 0 ? transport : kShm);
       if (gpus::used()) return world.transport == kInproc;
       return !rdma || world.transport == kTcp;
     };

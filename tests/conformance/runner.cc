@@ -203,10 +203,9 @@ void Runner::fill() {
       aliased_ ? std::max(send_at_ + send_elements_, recv_at_ + recv_elements_) : recv_elements_;
   // Now and then one rank's buffer, or both, lie outside the window.
   const uint64_t dice = copied(case_.seed ^ 0x77696Eu, rank_, 0) >> 8;
-  const bool must = gpus::used();  // there, only that memory can be used
+  const bool must = gpus::used_by(rank_);  // there, only that memory can be used
   unsigned char* const in_window = !must && dice % 8 == 0 ? nullptr : window_;
-  unsigned char* const also =
-      in_window == nullptr || (!must && dice % 8 == 1) ? nullptr : window_ + kWindowBytes / 2;
+  unsigned char* const also = in_window == nullptr || (!must && dice % 8 == 1) ? nullptr : window_ + kWindowBytes / 2;
   recv_buffer_.make(buffer_elements, element_, case_.shift, in_window, kWindowBytes / 2);
   if (aliased_) {
     send_ = recv_buffer_.data() + send_at_ * element_;
@@ -328,7 +327,7 @@ std::string Runner::issue() {
 }
 
 std::string Runner::synchronize() {
-  if (gpus::used()) return gpus::synchronize(rank_, case_.on_stream ? stream_ : nullptr);
+  if (gpus::used_by(rank_)) return gpus::synchronize(rank_, case_.on_stream ? stream_ : nullptr);
   return case_.on_stream ? result(tuttiStreamSynchronize(stream_), "tuttiStreamSynchronize") : "";
 }
 

@@ -117,6 +117,56 @@ TEST_P(EveryTransport, ChangesTheCutBetweenMessages) {
   });
 }
 
+// As kernels of a GPU have theirs: made of the FIFO's memory, and used while this thread carries the slots.
+TEST_P(EveryTransport, CarriesForEndsThatItDoesNotSee) {
+  const auto message = [](uint64_t m, uint64_t capacity, SlotCut& cut) {
+    cut = slot_cut(capacity, 64 * (1 + mix(m / 5) % (capacity / 128)), 1 + mix(m / 5 + 77) % 8);
+    return mix(m + 1000) % (cut.bytes + 1);
+  };
+  perform(setting(2), [&](Player& p) {
+    constexpr uint64_t kMessages = 200;
+    const uint64_t capacity = p.transport->limits().capacity;
+    const SimpleMemory memory = p.me == 0 ? sender(p, 1).simple.memory() : receiver(p, 0).simple.memory();
+    const std::span<std::byte> mapped = p.me == 0 ? sender(p, 1).mapped : receiver(p, 0).mapped;
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(mapped.data()) % kPageBytes, 0u);
+    for (const void* const at : {static_cast<void*>(memory.tail), static_cast<void*>(memory.heads),
+                                 static_cast<void*>(memory.descriptors), static_cast<void*>(memory.slots)}) {
+      EXPECT_GE(at, mapped.data());
+      EXPECT_LT(at, mapped.data() + mapped.size());
+    }
+    EXPECT_LE(memory.slots + memory.capacity, mapped.data() + mapped.size());
+    std::atomic<bool> done{false}, give_up{false};
+    std::thread elsewhere([&] {
+      SimpleSender send(memory);
+      SimpleReceiver receive(memory, 0);
+      const auto await = [&](auto ready) {
+        while (!ready() && !give_up.load()) std::this_thread::yield();
+        return !give_up.load();
+      };
+      for (uint64_t m = 0; m < kMessages; ++m) {
+        SlotCut cut;
+        const uint64_t bytes = message(m, capacity, cut);
+        if (p.me == 0) {
+          if (!await([&] { return send.cut(cut) && send.has_room(); })) return;
+          fill({send.slot(), bytes}, m);
+          send.publish(bytes, 7);
+        } else {
+          receive.cut(cut);
+          if (!await([&] { return receive.ready(); })) return;
+          EXPECT_TRUE(receive.matches(7)) << m;
+          EXPECT_EQ(receive.descriptor().bytes, bytes) << m;
+          EXPECT_TRUE(holds({receive.slot(), bytes}, m)) << m;
+          receive.release();
+        }
+      }
+      done.store(true);
+    });
+    give_up.store(!p.until([&] { return done.load(); }, "the other thread is done"));
+    elsewhere.join();
+    p.flush();
+  });
+}
+
 TEST_P(EveryTransport, LetsTheSenderRunAheadByTheSlotsAndNoFurther) {
   perform(setting(2), [&](Player& p) {
     const SlotCut cut{4096, 4};

@@ -161,6 +161,7 @@ Result<SendEnd*> RdmaConnection::send_end() {
                                      .end = {.simple = SimpleSender(memory), .ll = {}, .capacity = role_.capacity},
                                      .drain = SimpleReceiver(memory, 0)});
     out_->end.loans = &out_->loans;
+    out_->end.mapped = out_->fifo.mapped();
   }
   return &out_->end;
 }
@@ -173,6 +174,7 @@ Result<ReceiveEnd*> RdmaConnection::receive_end() {
                                   .end = {.simple = SimpleReceiver(memory, 0), .ll = {}, .capacity = role_.capacity},
                                   .fill = SimpleSender(memory)});
     in_->end.landings = &in_->landings;
+    in_->end.mapped = in_->fifo.mapped();
     tell_memory();
   }
   return &in_->end;
@@ -492,7 +494,7 @@ bool RdmaConnection::can_carry() {
   if (readable_ && !ended_) return true;
   if (out_ == nullptr || next_rail(true) < 0) return false;
   const uint64_t tail = load_acquire(out_->fifo.memory().tail->value);
-  return out_->lost > 0 || (out_->posted < tail && has_room(out_->posted, out_->end.simple.current_cut()));
+  return out_->lost > 0 || (out_->posted < tail && has_room(out_->posted, out_->fifo.cut()));
 }
 
 int RdmaConnection::next_rail(bool for_message) {
@@ -520,8 +522,6 @@ Result<bool> RdmaConnection::push() {
   if (ended_ && (out.lost > 0 || out.posted < load_acquire(out.fifo.memory().tail->value)))
     return left_error(role_.label);
   bool moved = false;
-  // Slots that are not released yet are all of the sender's current cut: it drains before it cuts anew.
-  const SlotCut cut = out.end.simple.current_cut();
   for (uint64_t position = out.released; out.lost > 0 && position < out.posted; ++position) {
     Flight& flight = out.flights[position % SimpleMemory::kMaxSlots];
     if (flight.state != Flight::State::Lost) continue;
@@ -533,12 +533,15 @@ Result<bool> RdmaConnection::push() {
     const int which = next_rail(true);
     if (which < 0) return moved;
     --out.lost;
-    TUTTI_TRY(post(static_cast<size_t>(which), position, cut, nullptr));
+    TUTTI_TRY(post(static_cast<size_t>(which), position, out.fifo.cut(), nullptr));
     moved = true;
   }
   release_done();
+  const uint64_t tail = out.released + out.drain.readable();
+  if (out.posted == tail) return moved;
+  const SlotCut cut = out.fifo.cut();  // after the tail: a sender that had nothing here may just have cut anew
   out.drain.cut(cut);
-  for (uint64_t tail = out.released + out.drain.readable(); out.posted < tail && has_room(out.posted, cut);) {
+  while (out.posted < tail && has_room(out.posted, cut)) {
     const int which = next_rail(true);
     if (which < 0) return moved;
     const uint64_t position = out.posted++;

@@ -33,6 +33,7 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -106,6 +107,9 @@ class RdmaFifo {
  public:
   static Result<RdmaFifo> create(uint64_t capacity, const std::deque<RdmaRail>& rails);
   const SimpleMemory& memory() const { return memory_; }
+  std::span<std::byte> mapped() const { return {mapping_.base(), mapping_.bytes()}; }
+  // Of the slots that are not released, if there are any: the sender drains before it cuts anew.
+  const SlotCut& cut() const { return memory_.tail->cut; }
   std::byte* letter(uint64_t position) const { return letters() + position % SimpleMemory::kMaxSlots * kLetterBytes; }
   bool empty() const { return load_relaxed(memory_.tail->value) == load_relaxed(memory_.heads->value); }
   std::byte* letters() const { return mapping_.base() + kPageBytes; }

@@ -82,6 +82,7 @@ Result<SendEnd*> TcpConnection::send_end() {
                                      .end = {.simple = SimpleSender(memory), .ll = {}, .capacity = role_.capacity},
                                      .drain = SimpleReceiver(memory, 0)});
     out_->end.loans = &out_->loans;
+    out_->end.mapped = out_->fifo.mapped();
   }
   return &out_->end;
 }
@@ -94,6 +95,7 @@ Result<ReceiveEnd*> TcpConnection::receive_end() {
                                   .end = {.simple = SimpleReceiver(memory, 0), .ll = {}, .capacity = role_.capacity},
                                   .fill = SimpleSender(memory)});
     in_->end.landing = &in_->landing;
+    in_->end.mapped = in_->fifo.mapped();
   }
   return &in_->end;
 }
@@ -157,8 +159,7 @@ Result<bool> TcpConnection::push() {
     Out& out = *out_;
     const uint64_t messages = std::min(out.drain.readable(), kMostMessagesPerCall);
     if (messages == 0) break;
-    // Slots that are not released yet are all of the sender's current cut: it drains before it cuts anew.
-    out.drain.cut(out.end.simple.current_cut());
+    out.drain.cut(out.fifo.cut());
     TUTTI_ASSIGN_OR_RETURN(const uint64_t sent, send_slots(messages));
     moved |= sent > 0;
     out.sent_head += sent;
@@ -181,7 +182,7 @@ Result<uint64_t> TcpConnection::send_slots(uint64_t messages) {
   const Out& out = *out_;
   const auto header = [&out](uint64_t ahead) {
     const SlotDescriptor& slot = out.drain.descriptor(ahead);
-    return TcpHeader{slot.bytes, slot.flag, out.end.simple.current_cut()};
+    return TcpHeader{slot.bytes, slot.flag, out.fifo.cut()};
   };
   ssize_t sent = 0;
   if (messages == 1 && out.sent_head == 0 && out.drain.descriptor().bytes <= kShortBytes) {

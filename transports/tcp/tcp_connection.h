@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,9 @@ class LocalFifo {
   // `rotation` spreads the counters of many FIFOs, which progress() polls in turn, over the sets of the L1 cache.
   static Result<LocalFifo> create(uint64_t capacity, uint64_t rotation);
   const SimpleMemory& memory() const { return memory_; }
+  std::span<std::byte> mapped() const { return {mapping_.base(), mapping_.bytes()}; }
+  // Of the slots that are not released, if there are any: the sender drains before it cuts anew.
+  const SlotCut& cut() const { return memory_.tail->cut; }
   bool empty() const { return load_relaxed(memory_.tail->value) == load_relaxed(memory_.heads->value); }
 
  private:

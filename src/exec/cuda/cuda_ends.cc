@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "exec/cuda/cuda_ends.h"
 
+#include <algorithm>
 #include <cstddef>
 
 namespace tutti::cuda {
@@ -18,6 +19,7 @@ Status CudaEnds::provide(const AnySchedule& schedule, int me, int channel, Use u
   TUTTI_TRY(reserve(here, me));
   const bool shared = !shared_.places.empty();
   const auto connect = [&](int from, int to) {
+    if (outside_ != nullptr && outside_->serves(from, to)) return join_outside(here, from, to, channel, use, proto);
     return shared ? join_shared(here, from, to, channel, use, proto) : join(here, from, to, proto);
   };
   for (int k = 0; k < schedule.steps(); ++k) {
@@ -88,13 +90,46 @@ Status CudaEnds::join_lines(CudaSendEnd& send, CudaReceiveEnd& receive, DeviceSt
   return receiver.write(&receive.ll, &theirs, sizeof theirs);
 }
 
+// ---- to ranks that no kernel reaches ----
+
+Status CudaEnds::join_outside(Channel& channel, int from, int to, int number, Use use, KernelProto proto) {
+  uint8_t& joined = channel.joined[static_cast<size_t>(from) * n() + static_cast<size_t>(to)];
+  const uint8_t bit = static_cast<uint8_t>(1u << static_cast<int>(proto));
+  if (joined & bit) return {};
+  if (proto != KernelProto::Simple)
+    return error(Code::InternalError, "a plan by {} between ranks {} and {}, whose slots no kernel of both reaches",
+                 kKernelProtoNames[static_cast<int>(proto)], from, to);
+  if (local(from)) {
+    TUTTI_TRY(reserve(channel, from));
+    TUTTI_ASSIGN_OR_RETURN(const SimpleMemory memory, outside_->sender(from, to, number, use));
+    const SimpleSender end(memory);
+    TUTTI_TRY(stores_[static_cast<size_t>(from)]->write(&channel.ports[static_cast<size_t>(from)].send[to].simple, &end,
+                                                        sizeof end));
+  }
+  if (local(to)) {
+    TUTTI_TRY(reserve(channel, to));
+    TUTTI_ASSIGN_OR_RETURN(const SimpleMemory memory, outside_->receiver(to, from, number, use));
+    const SimpleReceiver end(memory, 0);
+    TUTTI_TRY(stores_[static_cast<size_t>(to)]->write(&channel.ports[static_cast<size_t>(to)].receive[from].simple,
+                                                      &end, sizeof end));
+  }
+  joined |= bit;
+  return {};
+}
+
 // ---- between processes ----
+
+int CudaEnds::arena_number(int rank) const {
+  const std::vector<int>& all = shared_.ranks;
+  return static_cast<int>(std::lower_bound(all.begin(), all.end(), rank) - all.begin());
+}
 
 SimpleMemory CudaEnds::shared_simple(int viewer, int from, int to, int channel, Use use) const {
   const PeerArena& arena = shared_.arena;
   const std::vector<PeerPlace>& seen = shared_.places[static_cast<size_t>(viewer)];
   const PeerPlace &sender = seen[static_cast<size_t>(from)], &receiver = seen[static_cast<size_t>(to)];
-  const uint64_t at_sender = arena.index(use, channel, to), at_receiver = arena.index(use, channel, from);
+  const uint64_t at_sender = arena.index(use, channel, arena_number(to));
+  const uint64_t at_receiver = arena.index(use, channel, arena_number(from));
   auto* const control = reinterpret_cast<PeerArena::Control*>(receiver.arena + arena.control_at(at_receiver));
   SimpleMemory memory;
   memory.readers = 1;
@@ -114,8 +149,10 @@ SimpleMemory CudaEnds::shared_simple(int viewer, int from, int to, int channel, 
 LineMemory CudaEnds::shared_lines(int viewer, int from, int to, int channel, Use use) const {
   const PeerArena& arena = shared_.arena;
   const std::vector<PeerPlace>& seen = shared_.places[static_cast<size_t>(viewer)];
-  std::byte* const control = seen[static_cast<size_t>(from)].arena + arena.control_at(arena.index(use, channel, to));
-  std::byte* const slots = seen[static_cast<size_t>(to)].arena + arena.line_at(arena.index(use, channel, from));
+  std::byte* const control =
+      seen[static_cast<size_t>(from)].arena + arena.control_at(arena.index(use, channel, arena_number(to)));
+  std::byte* const slots =
+      seen[static_cast<size_t>(to)].arena + arena.line_at(arena.index(use, channel, arena_number(from)));
   return {&reinterpret_cast<PeerArena::Control*>(control)->line_head, 1, slots, ll_slot_bytes(sizes_.line_payload),
           sizes_.line_slots};
 }

@@ -11,7 +11,7 @@
 // at: no step of theirs names the peer by this protocol.
 //
 // Between processes the memory of all connections is there from the start (peer_arena.h), and each process makes the
-// ends of its own ranks.
+// ends of its own ranks. Connections to ranks whose slots no kernel reaches come from outside (Outside).
 // Threads: one at a time.
 #pragma once
 
@@ -29,6 +29,16 @@ namespace tutti::cuda {
 
 class CudaEnds {
  public:
+  // Makes connections that something else than a kernel carries on from here: Simple alone, in memory of the host.
+  class Outside {
+   public:
+    virtual ~Outside() = default;
+    // Whether the connection is one of these.
+    virtual bool serves(int from, int to) const = 0;
+    // The FIFO of rank `me` towards `peer` (or from it), as kernels of its GPU see it: the same each time.
+    virtual Result<SimpleMemory> sender(int me, int peer, int channel, Use use) = 0;
+    virtual Result<SimpleMemory> receiver(int me, int peer, int channel, Use use) = 0;
+  };
   struct Sizes {
     uint64_t simple_bytes = 0;  // slots of a Simple connection, together
     uint64_t line_payload = 0;  // of one slot of LL
@@ -38,6 +48,7 @@ class CudaEnds {
   // process.
   struct Shared {
     PeerArena arena;
+    std::vector<int> ranks;  // that have arenas, ascending: a rank's place here is its number in them
     std::vector<std::vector<PeerPlace>> places;
   };
   // `stores` by rank, null for ranks of other processes; they outlive this.
@@ -45,6 +56,8 @@ class CudaEnds {
   // Ranks of several processes.
   CudaEnds(std::vector<DeviceStore*> stores, Sizes sizes, Shared shared)
       : stores_(std::move(stores)), sizes_(sizes), shared_(std::move(shared)) {}
+  // `outside` outlives this. Before anything is provided.
+  void use_outside(Outside* outside) { outside_ = outside; }
 
   // Makes what the steps of rank `me` use on this channel, at both sides, where it is missing. In place once the stores
   // have finished.
@@ -73,13 +86,16 @@ class CudaEnds {
   Status join_simple(CudaSendEnd& send, CudaReceiveEnd& receive, DeviceStore& sender, DeviceStore& receiver);
   Status join_lines(CudaSendEnd& send, CudaReceiveEnd& receive, DeviceStore& sender, DeviceStore& receiver);
   // The ends of this process' ranks.
+  Status join_outside(Channel& channel, int from, int to, int number, Use use, KernelProto proto);
   Status join_shared(Channel& channel, int from, int to, int number, Use use, KernelProto proto);
+  int arena_number(int rank) const;
   SimpleMemory shared_simple(int viewer, int from, int to, int channel, Use use) const;
   LineMemory shared_lines(int viewer, int from, int to, int channel, Use use) const;
 
   std::vector<DeviceStore*> stores_;
   Sizes sizes_;
-  Shared shared_;                     // empty: all ranks are here
+  Shared shared_;  // empty: all ranks are here, or outside
+  Outside* outside_ = nullptr;
   std::vector<Channel> channels_[2];  // by Use
 };
 

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// Islands: whose slots kernels reach, and whose a transport has to carry.
+#include "comm/cuda_seats.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "comm/cuda_sizes.h"
+
+namespace tutti {
+namespace {
+
+using ::testing::ElementsAre;
+
+// One rank. Its host is whom it shares memory with, unless it is alone.
+struct Place {
+  int process;
+  int together;
+  int gpu;  // -1: on the CPU
+};
+
+CudaSeats seats_of(const std::vector<Place>& places) {
+  std::vector<CudaSeat> seats(places.size());
+  std::vector<Member> members(places.size());
+  std::vector<int> together;
+  for (size_t rank = 0; rank < places.size(); ++rank) {
+    members[rank].rank = static_cast<int32_t>(rank);
+    members[rank].process[0] = static_cast<uint8_t>(places[rank].process);
+    together.push_back(places[rank].together);
+    seats[rank].ordinal = places[rank].gpu;
+    seats[rank].gpu.uuid.fill(static_cast<unsigned char>(places[rank].gpu + 1));
+    seats[rank].gpu.multiprocessors = 100;
+  }
+  return CudaSeats(std::move(seats), members, together);
+}
+
+TEST(CudaSeats, OfOneHostAreOneIsland) {
+  const CudaSeats seats = seats_of({{0, 0, 0}, {1, 0, 1}, {2, 0, 2}});
+  EXPECT_FALSE(seats.bridged());
+  EXPECT_TRUE(seats.waits_for_others());
+  EXPECT_THAT(seats.processes(), ElementsAre(0, 1, 2));
+  EXPECT_TRUE(seats.linked(0, 2));
+  EXPECT_GT(CudaSizes::of(seats).line_slots, 0u);
+}
+
+TEST(CudaSeats, OfTwoHostsAreTwoIslands) {
+  const CudaSeats seats = seats_of({{0, 0, 0}, {1, 1, 1}, {2, 0, 2}, {1, 1, 3}, {3, 1, 4}});
+  EXPECT_TRUE(seats.bridged());
+  EXPECT_FALSE(seats.stepped());
+  ASSERT_EQ(seats.islands().size(), 2u);
+  EXPECT_THAT(seats.islands()[0].ranks, ElementsAre(0, 2));
+  EXPECT_THAT(seats.islands()[1].ranks, ElementsAre(1, 3, 4));
+  EXPECT_THAT(seats.islands()[1].processes, ElementsAre(1, 4));
+  EXPECT_EQ(seats.islands()[1].number_of(3), 1);
+  EXPECT_EQ(seats.largest_island(), 3);
+  EXPECT_TRUE(seats.linked(1, 4));
+  EXPECT_FALSE(seats.linked(0, 1));
+  EXPECT_EQ(CudaSizes::of(seats).line_slots, 0u);  // transports carry none
+}
+
+TEST(CudaSeats, OfOneProcessReachEachOtherWithoutSharedMemory) {
+  const CudaSeats seats = seats_of({{0, 0, 0}, {0, 1, 1}, {1, 2, 2}});
+  ASSERT_EQ(seats.islands().size(), 2u);
+  EXPECT_TRUE(seats.linked(0, 1));
+  EXPECT_FALSE(seats.linked(1, 2));
+  EXPECT_FALSE(seats.several_in_an_island());
+}
+
+TEST(CudaSeats, RanksOnTheCpuAreInNone) {
+  const CudaSeats seats = seats_of({{0, 0, -1}, {0, 0, 1}, {1, 0, 2}});
+  EXPECT_TRUE(seats.bridged());
+  EXPECT_TRUE(seats.some_on_cpu());
+  ASSERT_EQ(seats.islands().size(), 1u);
+  EXPECT_THAT(seats.islands()[0].ranks, ElementsAre(1, 2));
+  EXPECT_THAT(seats.processes(), ElementsAre(1, 2));  // by the lowest of their ranks on GPUs
+  EXPECT_THAT(seats.ranks_of(1), ElementsAre(1));
+  EXPECT_FALSE(seats.linked(0, 1));
+  EXPECT_FALSE(seats.linked(1, 0));
+  EXPECT_FALSE(seats.on_gpu(0));
+}
+
+TEST(CudaSeats, AGpuOfSeveralProcessesIsStepped) {
+  EXPECT_TRUE(seats_of({{0, 0, 0}, {1, 0, 0}}).stepped());
+  EXPECT_TRUE(seats_of({{0, 0, 0}, {1, 1, 0}}).stepped());  // whatever hosts they believe to be
+  EXPECT_FALSE(seats_of({{0, 0, 0}, {0, 0, 0}}).stepped());
+  EXPECT_FALSE(seats_of({{0, 0, -1}, {1, 0, -1}, {2, 0, 0}}).stepped());
+}
+
+TEST(CudaSizes, BoundThePlansOfAllRanks) {
+  Summary summary;
+  summary.n = 3;
+  bound_by_gpus(seats_of({{0, 0, -1}, {0, 0, 1}, {1, 0, 2}}), summary);
+  EXPECT_FALSE(summary.mapped);
+  EXPECT_LE(summary.most_channels, 16);
+  EXPECT_LE(summary.slot_capacity, 1u << 20);
+  for (const Coll coll : {Coll::AllReduce, Coll::AllToAll, Coll::SendRecv}) {
+    const Result<Plan> plan = make_plan(summary, {.coll = coll, .bytes = 1 << 10});
+    ASSERT_TRUE(plan.ok()) << plan.status().message();
+    EXPECT_EQ(plan->proto, Proto::Simple);
+  }
+}
+
+}  // namespace
+}  // namespace tutti
