@@ -278,7 +278,7 @@ void CudaTeam::note_empty(const Pending& pending) {
   Communicator& comm = *comms_[index(pending.call.rank)];
   Plan nothing;
   nothing.channels = 0;
-  comm.ended(request, comm.posted(request, call_identity(request), nothing));
+  comm.ended(request.point_to_point(), comm.posted(request, call_identity(request), nothing));
 }
 
 Status CudaTeam::check_alike(const Set& set) const {
