@@ -31,7 +31,7 @@ Result<UniqueFd> export_mapped(const CudaDevicePtr& device, const void* at) {
   TUTTI_TRY(scope.status());
   const CudaRun& cuda = device->cuda();
   const CudaMemoryHandle handle = handle_of(cuda, at);
-  if (handle == 0) return invalid_usage("the memory is none of cuMemCreate");
+  if (handle == 0) return error(Code::InternalError, "the memory is none of cuMemCreate");
   int fd = -1;
   const Status exported =
       device->status(cuda.memory_export(&fd, handle, kCudaPosixFile, 0), "cuMemExportToShareableHandle");

@@ -165,7 +165,7 @@ double predict_fabric_us(const Fabric& fabric, Ranks ranks, const Shape& shape, 
   const double moved = whole * (by_channels ? ring : std::max(row.sent_pairs(ranks), row.received(ranks)));
   const double share_ll = measured != nullptr ? measured->share_ll : kShareLL;
   const double gbps = plan.proto == Proto::Rma
-                          ? fabric.remote_gbps * kKernelShare
+                          ? fabric.remote_gbps
                           : fabric_gbps(fabric, row.algo) * (plan.proto == Proto::LL ? share_ll : 1);
   if (gbps <= 0) return latency;  // no candidate (planner.cc)
   return latency + moved / gbps * 1e-3;
@@ -175,7 +175,7 @@ double predict_copies_us(const Fabric& fabric, Ranks ranks, const Shape& shape, 
   const int n = fabric.ranks;
   const double whole = static_cast<double>(shape.bytes) * (writes_blocks(shape.coll) ? n : 1);
   const double moved = whole * std::max(row.sent_pairs(ranks), row.received(ranks));
-  return kLaunchCopies + kEachCopy * n + moved / fabric.remote_gbps * 1e-3;
+  return kLaunchCopies + kEachCopy * n + moved / (fabric.remote_gbps / kKernelShare) * 1e-3;
 }
 
 }  // namespace tutti
