@@ -182,8 +182,6 @@ Outcome settle_for_cpus(Options* o) {
 
 Outcome settle_for_gpus(Options* o) {
   if (o->asked.null_stream < 0) o->null_stream = false;
-  if (o->registration == Registration::Window && o->library_path.empty())
-    return usage("-R 2: windows gain nothing on GPUs in this version of Tutti: use -R 0 or 1, or --cpu");
   if (o->graphs > 0 && o->null_stream) return usage("-G: the default stream cannot be captured: use -y 0");
   if (o->graphs > 0 && o->blocking != Blocking::No) return usage("-G: a graph has no waits inside: use -z 0");
   if (o->graphs > 0 && o->per_iteration) return usage("-G: a graph is timed as a whole: use -I 0");

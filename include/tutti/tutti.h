@@ -862,9 +862,10 @@ TUTTI_API tuttiResult_t tuttiCommDeregister(tuttiComm_t comm, void* handle);
 /**
  * Makes memory of every rank one window: peers read and write it where it is, so that nothing is copied in between.
  *
- * Shape     [ptr, ptr + bytes) is memory of tuttiMemAlloc; flags is 0. The sizes of the ranks may differ. A call uses
- *           windows when all its buffers on all ranks lie in them, at any place, and it pays; otherwise it works as
- *           without. Other memory is legal and gains nothing (the log says on which rank).
+ * Shape     [ptr, ptr + bytes) is memory of tuttiMemAlloc, or of a rank's GPU: one allocation of cudaMalloc, or of
+ *           cuMemCreate with a POSIX handle type; flags is 0. The sizes of the ranks may differ. A call uses windows
+ *           when all its buffers on all ranks lie in them, at any place, and it pays; otherwise it works as without.
+ *           Other memory is legal and gains nothing (the log says on which rank).
  * Order     Collective over comm, in its place among the operations. In a group: done at the group's end.
  * Stream    Waits for all operations issued before.
  * Threads   One thread per communicator at a time.
@@ -875,9 +876,11 @@ TUTTI_API tuttiResult_t tuttiCommWindowRegister(tuttiComm_t comm, void* ptr, siz
                                                 int flags);
 
 /**
- * Ends a window. tuttiCommDestroy ends all. The memory may be freed then, whether or not peers have ended theirs.
+ * Ends a window. tuttiCommDestroy ends all. The memory may be freed then, whether or not peers have ended theirs; that
+ * of cudaMalloc, which other processes had open, only after this call, or when all ranks have destroyed comm.
  *
- * Order     Collective over comm, in its place among the operations; waits for no other rank.
+ * Order     Collective over comm, in its place among the operations; waits for no other rank, but for windows in memory
+ *           of cudaMalloc until the other processes have ended theirs (no longer than TUTTI_TIMEOUT).
  * Stream    Waits for all operations issued before.
  * Threads   One thread per communicator at a time.
  * Errors    TUTTI_INVALID_ARGUMENT: window is no window of comm, or ended already.

@@ -371,7 +371,7 @@ tuttiResult_t tuttiExplain(tuttiComm_t comm, const char* collective, size_t coun
                               fmt::join(kCollNames, ", "));
     }
     const Shape shape{*coll, count * element_size(static_cast<DataType>(type)), false};
-    TUTTI_ASSIGN_OR_RETURN(const std::string explained, explain_plan(held->summary(), shape));
+    TUTTI_ASSIGN_OR_RETURN(const std::string explained, explain_plan(held->summary_in_windows(), shape));
     const size_t kept = std::min(explained.size(), textBytes - 1);
     std::memcpy(text, explained.data(), kept);
     text[kept] = '\0';

@@ -69,6 +69,8 @@ class Communicator {
   int size() const { return n_; }
   const std::string& name() const { return name_; }
   const Summary& summary() const { return summary_; }
+  // What calls are planned by whose buffers lie in windows, if there are any.
+  Summary summary_in_windows() const;
   // What is connected to what, equal on all ranks.
   const JobGraph& job_graph() const { return job_graph_; }
   bool oversubscribed() const { return summary_.ranks_per_core > 1; }
@@ -223,6 +225,11 @@ class Communicator {
   };
   // The living window that holds [address, address + bytes); null if there is none.
   const Window* find_window(const void* address, uint64_t bytes) const;
+
+  // The same of memory of GPUs (cuda_windows.cc).
+  Result<uint32_t> register_cuda_window(void* base, uint64_t bytes);
+  void deregister_cuda_window(uint32_t number);
+  void end_cuda_window(uint32_t number);
 
   Result<Known*> make_lanes(const Request& request, uint64_t key);
   CallNote note_of(const Request& request, uint32_t identity, const Plan& plan) const;

@@ -117,6 +117,7 @@ Status CudaTeam::resolve(Pending& pending) {
   TUTTI_TRY(gpu::CudaStream(device(rank).gpu, pending.call.stream).check_device());
   if (request.output == comm.barrier_word()) {
     pending.input = pending.output = barrier_words_[index(rank)];
+    pending.input_bytes = pending.output_bytes = request.bytes();
     return {};
   }
   const BlockTables* const tables = request.tables.get();
@@ -127,6 +128,8 @@ Status CudaTeam::resolve(Pending& pending) {
   const bool receives = request.point_to_point() && !request.is_send;
   const uint64_t in = receives ? 0 : sends ? request.bytes() : side_bytes(layout.input, layout.input_blocks);
   const uint64_t out = sends ? 0 : receives ? request.bytes() : side_bytes(layout.output, layout.output_blocks);
+  pending.input_bytes = in;
+  pending.output_bytes = out;
   if (in > 0) {
     TUTTI_ASSIGN_OR_RETURN(pending.input, reach(rank, request.input, sends ? "buffer" : "send buffer", request));
   }
@@ -140,21 +143,89 @@ Status CudaTeam::resolve(Pending& pending) {
 
 // ---- plans ----
 
-Result<const cuda::PlacedPlan*> CudaTeam::plan_of(const Request& request) {
-  const std::pair<uint64_t, uint64_t> key{request.kind(), request.bytes()};
+Result<const CudaTeam::Planned*> CudaTeam::plan_of(const Request& request, Buffers buffers) {
+  const std::tuple key{request.kind(), request.bytes(), buffers};
   if (const auto known = plans_.find(key); known != plans_.end()) return &known->second;
-  const Summary& summary = first_comm().summary();
-  ScheduleArgs args{.n = n(), .root = request.root, .hosts = summary.ranks().hosts};
-  TUTTI_ASSIGN_OR_RETURN(const Plan plan, seats_.stepped() ? stepped_plan(summary, shape_of(request), args)
-                                                           : make_plan(summary, shape_of(request)));
-  args.user = plan.user;
-  TUTTI_ASSIGN_OR_RETURN(cuda::PlacedPlan placed,
-                         cuda::place_collective(plan, args, stores_, *ends_, *scratch_, seats_.stepped()));
+  TUTTI_ASSIGN_OR_RETURN(Planned planned, make_planned(request, buffers));
   TUTTI_TRY(finish_stores());
+  const Plan& plan = planned.plan.plan;
   log_info(Subsystem::Plan, "{}: {} -> {}/{}, {} channel(s), slices of {} bytes, {} block(s) for each rank, on CUDA",
            first_comm().name(), describe(request), name(plan.algo), name(plan.proto), plan.channels, plan.slice_bytes,
-           placed.block_count);
-  return &plans_.emplace(key, std::move(placed)).first->second;
+           planned.plan.block_count);
+  return &plans_.emplace(key, std::move(planned)).first->second;
+}
+
+Result<CudaTeam::Planned> CudaTeam::make_planned(const Request& request, Buffers buffers) {
+  Summary summary = first_comm().summary();
+  Shape shape = shape_of(request);
+  summary.windows = buffers != Buffers::Anywhere;
+  summary.single_copy = buffers == Buffers::InWindows || buffers == Buffers::InWindowsInPlace;
+  summary.copies = summary.single_copy;
+  shape.in_place = buffers == Buffers::InWindowsInPlace;
+  ScheduleArgs args{.n = n(), .root = request.root, .hosts = summary.ranks().hosts};
+  TUTTI_ASSIGN_OR_RETURN(const Plan plan,
+                         seats_.stepped() ? stepped_plan(summary, shape, args) : make_plan(summary, shape));
+  Planned planned;
+  if (plan.copies) {
+    planned.plan.plan = plan;
+    planned.plan.proto = cuda::KernelProto::Remote;
+    planned.plan.ranks.resize(static_cast<size_t>(n()));
+    return planned;
+  }
+  TUTTI_ASSIGN_OR_RETURN(planned.plan, place(plan, args));
+  if (plan.proto != Proto::Rma || buffers != Buffers::Unknown) return planned;
+  // Whatever the user restricts the planner to, a call that its buffers do not allow has to run.
+  shape.refused = true;
+  Result<Plan> otherwise = make_plan(summary, shape);
+  if (!otherwise.ok()) {
+    Summary free = summary;
+    free.algorithms = free.protocols = "auto";
+    otherwise = make_plan(free, shape);
+  }
+  TUTTI_TRY(otherwise);
+  TUTTI_ASSIGN_OR_RETURN(cuda::PlacedPlan placed, place(*otherwise, args));
+  planned.otherwise = std::make_unique<cuda::PlacedPlan>(std::move(placed));
+  return planned;
+}
+
+Result<cuda::PlacedPlan> CudaTeam::place(const Plan& plan, ScheduleArgs args) {
+  args.user = plan.user;
+  return cuda::place_collective(plan, args, stores_, *ends_, *scratch_, seats_.stepped());
+}
+
+// Alike on all ranks, as windows come and go at the same place among the calls. Where ranks are in several processes
+// nobody knows all buffers.
+CudaTeam::Buffers CudaTeam::buffers_of(const Set& set) const {
+  if (!windows_->any() || set.front()->call.request.tables != nullptr) return Buffers::Anywhere;
+  if (seats_.several_processes()) return Buffers::Unknown;
+  bool in_place = false;
+  for (const Pending* one : set) {
+    const auto in_window = [&](const void* at, uint64_t bytes) {
+      return bytes == 0 || windows_->find(one->call.rank, at, bytes).number != 0;
+    };
+    if (!in_window(one->input, one->input_bytes) || !in_window(one->output, one->output_bytes))
+      return Buffers::Anywhere;
+    in_place |= one->input == one->output && one->input_bytes > 0 && one->output_bytes > 0;
+  }
+  return in_place ? Buffers::InWindowsInPlace : Buffers::InWindows;
+}
+
+// Remote access: what peers are told of the buffers.
+void CudaTeam::open_buffers(cuda::CudaWork& work, const Pending& pending) const {
+  work.windows = windows_->table(device_index_[index(pending.call.rank)]);
+  Opening& opening = work.opening;
+  opening.in_place = pending.input == pending.output && pending.input_bytes > 0 && pending.output_bytes > 0;
+  opening.unused = (pending.input_bytes == 0 ? 1u : 0u) | (pending.output_bytes == 0 ? 2u : 0u);
+  const auto place = [&](const void* at, uint64_t bytes, uint64_t& address, uint32_t& window) {
+    address = reinterpret_cast<uint64_t>(at);
+    if (bytes == 0 || work.windows.same_space) return;
+    const CudaWindowBook::Place found = windows_->find(pending.call.rank, at, bytes);
+    if (found.number == 0) return;
+    window = found.number;
+    address = found.offset;
+  };
+  place(pending.input, pending.input_bytes, opening.input, opening.input_window);
+  place(pending.output, pending.output_bytes, opening.output, opening.output_window);
 }
 
 Result<const cuda::PlacedPlan*> CudaTeam::plan_of_message(const Pending& pending) {
@@ -258,18 +329,31 @@ CudaPart CudaTeam::part_of(Pending& pending, const cuda::PlacedPlan& plan, CudaF
     work.pre_at = request.scale_at;
     if (request.average) work.post = Scale::divide(static_cast<uint32_t>(n()));
   }
+  if (plan.proto == cuda::KernelProto::Remote) open_buffers(work, pending);
   return part;
 }
 
 // Books, kept once the kernels are on their way.
-void CudaTeam::note(Pending& pending, const Plan& plan, CudaFlight& flight, uint32_t blocks) {
+void CudaTeam::note(Pending& pending, const Plan& plan, CudaFlight& flight, uint32_t blocks, bool may_be_refused) {
   const Request& request = pending.call.request;
   Communicator& comm = *comms_[index(pending.call.rank)];
   const uint32_t identity = call_identity(request);
   const Communicator::CallMark mark = comm.posted(request, identity, plan);
   const uint32_t first = flight.notes.empty() ? 0 : flight.notes.back().first + flight.notes.back().count;
   flight.notes.push_back({pending.call.rank, first, blocks, board_call(request, identity, mark.number),
-                          request.point_to_point(), mark.number, mark.record});
+                          request.point_to_point(), may_be_refused, mark.number, mark.record});
+}
+
+// The reports of the launch that does what the first may not have done: of the same calls.
+void CudaTeam::note_otherwise(const Set& set, const cuda::PlacedPlan& otherwise, CudaFlight& flight) {
+  for (size_t i = 0; i < set.size(); ++i) {
+    CudaFlight::Note more = flight.notes[i];
+    more.first = flight.notes.back().first + flight.notes.back().count;
+    more.count = otherwise.block_count;
+    more.may_be_refused = false;
+    more.number = more.record = 0;
+    flight.notes.push_back(more);
+  }
 }
 
 // Calls are numbered alike on all ranks, whatever they are on.
@@ -300,28 +384,63 @@ Status CudaTeam::launch_collective(Set& set, CudaFlight*& flight) {
   const Request& request = set.front()->call.request;
   if (moves_nothing(request)) {
     // Ranks on the CPU connect all the same, and wait for those whom they connect to.
-    if (seats_.some_on_cpu()) TUTTI_TRY(plan_of(request).status());
+    if (seats_.some_on_cpu()) TUTTI_TRY(plan_of(request, buffers_of(set)).status());
     for (const Pending* one : set) note_empty(*one);
     return {};
   }
-  TUTTI_ASSIGN_OR_RETURN(const cuda::PlacedPlan* const plan, plan_of(request));
+  TUTTI_ASSIGN_OR_RETURN(const Planned* const planned, plan_of(request, buffers_of(set)));
+  if (planned->plan.plan.copies) return launch_copies(set, planned->plan, flight);
+  const cuda::PlacedPlan &plan = planned->plan, *const otherwise = planned->otherwise.get();
   uint64_t tables = 0;
   for (const Pending* one : set) tables += table_bytes(one->call.request, n());
+  const uint32_t blocks = plan.block_count + (otherwise != nullptr ? otherwise->block_count : 0);
   TUTTI_ASSIGN_OR_RETURN(CudaFlight* const prepared,
-                         launcher_->prepare(tables, set.size(), plan->block_count * static_cast<uint32_t>(set.size())));
-  std::vector<CudaPart> parts;
-  for (Pending* one : set) parts.push_back(part_of(*one, *plan, *prepared));
-  const unsigned threads =
-      threads_for(plan->plan, request.tables == nullptr ? request.bytes() : plan->plan.slice_bytes);
-  if (plan->stepped) {
+                         launcher_->prepare(tables, set.size(), blocks * static_cast<uint32_t>(set.size())));
+  const auto turn_of = [&](const cuda::PlacedPlan& its) {
+    CudaLauncher::Turn turn;
+    for (Pending* one : set) turn.parts.push_back(part_of(*one, its, *prepared));
+    turn.proto = its.proto;
+    turn.threads = threads_for(its.plan, request.tables == nullptr ? request.bytes() : its.plan.slice_bytes);
+    turn.shared_bytes = its.shared_bytes;
+    return turn;
+  };
+  std::vector<CudaLauncher::Turn> turns{turn_of(plan)};
+  if (plan.stepped) {
     std::vector<CudaStepGroup> group(1);
-    add_walks(group.front(), parts.front(), *plan);
-    TUTTI_TRY(launch_in_steps(*prepared, parts, group, threads, plan->shared_bytes));
+    add_walks(group.front(), turns.front().parts.front(), plan);
+    TUTTI_TRY(
+        launch_in_steps(*prepared, turns.front().parts, group, turns.front().threads, turns.front().shared_bytes));
   } else {
-    TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, capture_of(parts));
-    TUTTI_TRY(launcher_->launch(*prepared, parts, plan->proto, threads, plan->shared_bytes, capture));
+    if (otherwise != nullptr) {
+      turns.push_back(turn_of(*otherwise));
+      // All blocks of a rank find the same.
+      for (size_t i = 0; i < set.size(); ++i)
+        turns.back().parts[i].work.after_refusal = prepared->reports + i * plan.block_count;
+    }
+    TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, capture_of(turns.front().parts));
+    TUTTI_TRY(launcher_->launch(*prepared, turns, capture));
   }
-  for (Pending* one : set) note(*one, plan->plan, *prepared, plan->block_count);
+  for (Pending* one : set) note(*one, plan.plan, *prepared, plan.block_count, otherwise != nullptr);
+  if (otherwise != nullptr) note_otherwise(set, *otherwise, *prepared);
+  flight = prepared;
+  return {};
+}
+
+// By copy engines: each rank's part of the schedule, on its GPU.
+Status CudaTeam::launch_copies(Set& set, const cuda::PlacedPlan& plan, CudaFlight*& flight) {
+  std::vector<CudaBuffers> buffers(comms_.size());
+  for (const Pending* one : set) buffers[index(one->call.rank)] = {one->input, one->output};
+  TUTTI_ASSIGN_OR_RETURN(CudaFlight* const prepared, launcher_->prepare(0, set.size(), 0));
+  std::vector<CudaPart> parts;
+  std::vector<std::vector<CudaCopy>> copies;
+  for (Pending* one : set) {
+    parts.push_back(part_of(*one, plan, *prepared));
+    const ScheduleArgs args{.me = one->call.rank, .n = n(), .root = one->call.request.root};
+    copies.push_back(copies_of(plan.plan, args, parts.back().work.layout, buffers));
+  }
+  TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, launcher_->capture_of(parts));
+  TUTTI_TRY(launcher_->launch_copies(*prepared, parts, copies, capture));
+  for (Pending* one : set) note(*one, plan.plan, *prepared, 0);
   flight = prepared;
   return {};
 }
@@ -357,7 +476,8 @@ Status CudaTeam::launch_messages(std::vector<Message>& wave, CudaFlight*& flight
     TUTTI_TRY(launch_in_steps(*prepared, parts, groups, threads, shared));
   } else {
     TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, capture_of(parts));
-    TUTTI_TRY(launcher_->launch(*prepared, parts, proto, threads, shared, capture));
+    CudaLauncher::Turn turn{std::move(parts), proto, threads, shared};
+    TUTTI_TRY(launcher_->launch(*prepared, std::span(&turn, 1), capture));
   }
   for (const Message& one : wave) {
     one.for_halves(

@@ -70,6 +70,8 @@ Result<CudaFlight*> CudaLauncher::prepare(uint64_t table_bytes, size_t works, ui
     made->bytes = std::max(wanted, kLeastMemory);
     TUTTI_ASSIGN_OR_RETURN(made->memory, gpu::allocate_pinned(devices_.front().gpu, made->bytes));
     made->done.resize(devices_.size());
+    made->met.resize(devices_.size());
+    made->copied.resize(devices_.size());
     flight = made.get();
     flights_.push_back(std::move(made));
   }
@@ -84,16 +86,16 @@ Result<CudaFlight*> CudaLauncher::prepare(uint64_t table_bytes, size_t works, ui
   return flight;
 }
 
-std::vector<CudaLauncher::Grid> CudaLauncher::cut(CudaFlight& flight, std::vector<CudaPart>& parts) const {
+std::vector<CudaLauncher::Grid> CudaLauncher::cut(CudaFlight& flight, std::vector<CudaPart>& parts,
+                                                  uint32_t& first_report) const {
   std::vector<Grid> grids(devices_.size());
-  uint32_t reports = 0;
   for (CudaPart& part : parts) {
     Grid& grid = grids[part.device];
     part.work.first_block = grid.blocks;
     part.work.block_count = part.blocks;
     part.work.control = control_;
-    part.work.reports = flight.reports + reports;
-    reports += part.blocks;
+    part.work.reports = flight.reports + first_report;
+    first_report += part.blocks;
     grid.blocks += part.blocks;
     grid.parts.push_back(&part);
   }
@@ -156,30 +158,52 @@ Status CudaLauncher::order_after(const Grid& grid, size_t device, const CudaFlig
 }
 
 // A graph's launch cannot wait for what is not in the graph (docs/cuda.md).
-Status CudaLauncher::pass_gate(const Grid& grid, size_t device, int places, bool captured) {
+Status CudaLauncher::pass_gate(gpu::CudaStreamHandle on, size_t device, uint32_t blocks, int places, bool captured) {
   const auto before =
-      CudaGate::of_process().ask(this, devices_[device].gpu->ordinal(), static_cast<int>(grid.blocks), places);
+      CudaGate::of_process().ask(this, devices_[device].gpu->ordinal(), static_cast<int>(blocks), places);
   for (const gpu::OwnedEvent* done : before) {
-    if (!captured) TUTTI_TRY(stream(device, grid.stream).wait(*done));
+    if (!captured) TUTTI_TRY(stream(device, on).wait(*done));
   }
   if (gates_[device]) return {};
   TUTTI_ASSIGN_OR_RETURN(gates_[device], gpu::make_event(devices_[device].gpu));
   return {};
 }
 
-// The kernel on one device, and what comes after it there.
-Status CudaLauncher::put(Grid& grid, size_t device, CudaFlight& flight, cuda::KernelProto proto, unsigned threads,
-                         unsigned shared_bytes, uint64_t capture, bool& begun) {
-  const gpu::CudaStream on = stream(device, grid.stream);
-  TUTTI_TRY(cuda::launch(*devices_[device].kernels, proto, on, grid.blocks, threads, shared_bytes, grid.launch));
-  begun = true;
+// All that comes before the kernels on one device, whatever may fail.
+Status CudaLauncher::make_ready(const std::vector<CutTurn>& turns, size_t device, bool several,
+                                const std::optional<gpu::CudaCapture>& capture) {
+  uint32_t blocks = 0;
+  int places = INT32_MAX;
+  for (const CutTurn& one : turns) {
+    const Grid& grid = one.grids[device];
+    TUTTI_ASSIGN_OR_RETURN(const int its,
+                           places_for(grid, device, one.turn->proto, one.turn->threads, one.turn->shared_bytes));
+    places = std::min(places, its);
+    blocks = std::max(blocks, grid.blocks);
+  }
+  const Grid& first = turns.front().grids[device];
+  TUTTI_TRY(wait_for_work_before(first, device, capture ? capture->id : 0));
+  return several ? pass_gate(first.stream, device, blocks, places, capture.has_value()) : Status();
+}
+
+// The kernels on one device, and what comes after them there.
+Status CudaLauncher::put(const std::vector<CutTurn>& turns, size_t device, CudaFlight& flight, uint64_t capture,
+                         bool& begun) {
+  const Grid& first = turns.front().grids[device];
+  const gpu::CudaStream on = stream(device, first.stream);
+  for (const CutTurn& one : turns) {
+    const Grid& grid = one.grids[device];
+    TUTTI_TRY(cuda::launch(*devices_[device].kernels, one.turn->proto, on, grid.blocks, one.turn->threads,
+                           one.turn->shared_bytes, grid.launch));
+    begun = true;
+  }
   TUTTI_TRY(on.record(flight.done[device]));
   tails_[device] = {&flight.done[device], capture};
   if (waits_beyond(flight) && capture == 0) {
     TUTTI_TRY(on.record(gates_[device]));
     CudaGate::of_process().note(this, devices_[device].gpu->ordinal(), &gates_[device]);
   }
-  return order_after(grid, device, flight);
+  return order_after(first, device, flight);
 }
 
 Status CudaLauncher::keep(CudaFlight& flight, const std::optional<gpu::CudaCapture>& capture) {
@@ -196,12 +220,12 @@ Status CudaLauncher::keep(CudaFlight& flight, const std::optional<gpu::CudaCaptu
   return {};
 }
 
-Status CudaLauncher::launch(CudaFlight& flight, std::vector<CudaPart>& parts, cuda::KernelProto proto, unsigned threads,
-                            unsigned shared_bytes, const std::optional<gpu::CudaCapture>& capture) {
-  std::vector<Grid> grids = cut(flight, parts);
-  const uint64_t capture_id = capture ? capture->id : 0;
-  for (size_t device = 0; device < grids.size(); ++device) {
-    if (grids[device].parts.empty()) continue;
+Status CudaLauncher::launch(CudaFlight& flight, std::span<Turn> turns, const std::optional<gpu::CudaCapture>& capture) {
+  std::vector<CutTurn> cuts;
+  uint32_t reports = 0;
+  for (Turn& turn : turns) cuts.push_back({&turn, cut(flight, turn.parts, reports)});
+  for (size_t device = 0; device < devices_.size(); ++device) {
+    if (cuts.front().grids[device].parts.empty()) continue;
     flight.devices.push_back(device);
     if (flight.done[device]) continue;
     TUTTI_ASSIGN_OR_RETURN(flight.done[device], gpu::make_event(devices_[device].gpu));
@@ -209,17 +233,12 @@ Status CudaLauncher::launch(CudaFlight& flight, std::vector<CudaPart>& parts, cu
   // All that may fail comes before the first kernel, which the others would leave waiting.
   const bool several = waits_beyond(flight);
   const std::unique_lock<std::mutex> inside = several ? CudaGate::of_process().enter() : std::unique_lock<std::mutex>();
-  for (const size_t device : flight.devices) {
-    TUTTI_ASSIGN_OR_RETURN(const int places, places_for(grids[device], device, proto, threads, shared_bytes));
-    TUTTI_TRY(wait_for_work_before(grids[device], device, capture_id));
-    if (several) TUTTI_TRY(pass_gate(grids[device], device, places, capture.has_value()));
-  }
+  for (const size_t device : flight.devices) TUTTI_TRY(make_ready(cuts, device, several, capture));
   Status status;
   size_t running = 0;
   for (size_t i = 0; i < flight.devices.size() && status.ok(); ++i) {
     bool begun = false;
-    const size_t device = flight.devices[i];
-    status = put(grids[device], device, flight, proto, threads, shared_bytes, capture_id, begun);
+    status = put(cuts, flight.devices[i], flight, capture ? capture->id : 0, begun);
     running += begun;
   }
   if (running == 0) return status;
@@ -227,6 +246,57 @@ Status CudaLauncher::launch(CudaFlight& flight, std::vector<CudaPart>& parts, cu
   flight.devices.resize(running);
   const Status kept = keep(flight, capture);
   return status.ok() ? kept : status;
+}
+
+// ---- copies ----
+
+Status CudaLauncher::event_on(size_t device, gpu::OwnedEvent& event) const {
+  if (event) return {};
+  TUTTI_ASSIGN_OR_RETURN(event, gpu::make_event(devices_[device].gpu));
+  return {};
+}
+
+// Every GPU of the flight has recorded its event; each waits for those of the others.
+Status CudaLauncher::meet(const CudaFlight& flight, const std::vector<Grid>& grids,
+                          const std::vector<gpu::OwnedEvent>& events) {
+  for (const size_t device : flight.devices) {
+    for (const size_t other : flight.devices) {
+      if (other != device) TUTTI_TRY(stream(device, grids[device].stream).wait(events[other]));
+    }
+  }
+  return {};
+}
+
+Status CudaLauncher::launch_copies(CudaFlight& flight, std::vector<CudaPart>& parts,
+                                   const std::vector<std::vector<CudaCopy>>& copies,
+                                   const std::optional<gpu::CudaCapture>& capture) {
+  const uint64_t capture_id = capture ? capture->id : 0;
+  uint32_t reports = 0;
+  const std::vector<Grid> grids = cut(flight, parts, reports);
+  for (size_t device = 0; device < devices_.size(); ++device) {
+    if (grids[device].parts.empty()) continue;
+    flight.devices.push_back(device);
+    for (gpu::OwnedEvent* const event : {&flight.done[device], &flight.met[device], &flight.copied[device]})
+      TUTTI_TRY(event_on(device, *event));
+  }
+  for (const size_t device : flight.devices) {
+    TUTTI_TRY(wait_for_work_before(grids[device], device, capture_id));
+    TUTTI_TRY(stream(device, grids[device].stream).record(flight.met[device]));
+  }
+  TUTTI_TRY(meet(flight, grids, flight.met));
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const gpu::CudaStream on = stream(parts[i].device, grids[parts[i].device].stream);
+    for (const CudaCopy& one : copies[i]) TUTTI_TRY(on.copy(one.to, one.from, one.bytes));
+  }
+  for (const size_t device : flight.devices)
+    TUTTI_TRY(stream(device, grids[device].stream).record(flight.copied[device]));
+  TUTTI_TRY(meet(flight, grids, flight.copied));
+  for (const size_t device : flight.devices) {
+    TUTTI_TRY(stream(device, grids[device].stream).record(flight.done[device]));
+    tails_[device] = {&flight.done[device], capture_id};
+    TUTTI_TRY(order_after(grids[device], device, flight));
+  }
+  return keep(flight, capture);
 }
 
 Status CudaLauncher::retire(const std::function<void(CudaFlight&)>& ended) {
@@ -355,7 +425,8 @@ Status CudaLauncher::launch_stepped(CudaFlight& flight, std::vector<CudaPart>& p
     return invalid_usage(
         "calls on GPUs that several processes share cannot be captured: their streams wait for values that other "
         "processes write; give each process a GPU of its own, or drive all ranks from one process");
-  Grid grid = std::move(cut(flight, parts)[device]);
+  uint32_t reports = 0;
+  Grid grid = std::move(cut(flight, parts, reports)[device]);
   for (CudaStepGroup& group : groups) gather(group, flight);
   flight.devices.push_back(device);
   for (gpu::OwnedEvent* const event : {&flight.done[device], &flight.begun}) {

@@ -15,8 +15,10 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
+#include "comm/cuda_copies.h"
 #include "exec/cuda/device_store.h"
 #include "exec/cuda/loaded_kernels.h"
 #include "exec/cuda/stepped.h"
@@ -44,13 +46,15 @@ struct CudaFlight {
     uint32_t first = 0, count = 0;  // of the reports
     BoardCall call;
     bool message = false;
+    bool may_be_refused = false;      // another launch follows, which does what this one did not
     uint64_t number = 0, record = 0;  // Communicator::CallMark
   };
 
   gpu::PinnedMemory memory;
   uint64_t bytes = 0, used = 0;
-  std::vector<gpu::OwnedEvent> done;  // by device; made when first needed
-  std::vector<size_t> devices;        // where it runs now
+  std::vector<gpu::OwnedEvent> done;         // by device; made when first needed
+  std::vector<gpu::OwnedEvent> met, copied;  // by device, of copies: the same
+  std::vector<size_t> devices;               // where it runs now
   uint64_t* reports = nullptr;
   uint32_t report_count = 0;
   std::vector<Note> notes;
@@ -96,9 +100,20 @@ class CudaLauncher {
 
   // Memory for one call, with room for `table_bytes` that take() hands out, beside what launch() needs.
   Result<CudaFlight*> prepare(uint64_t table_bytes, size_t works, uint32_t blocks);
+  // One launch on each GPU, or several that follow each other there, of the same ranks in the same order.
+  struct Turn {
+    std::vector<CudaPart> parts;
+    cuda::KernelProto proto = cuda::KernelProto::Simple;
+    unsigned threads = 0, shared_bytes = 0;
+  };
   // An error after a part of it has begun to run stops all kernels.
-  Status launch(CudaFlight& flight, std::vector<CudaPart>& parts, cuda::KernelProto proto, unsigned threads,
-                unsigned shared_bytes, const std::optional<gpu::CudaCapture>& capture);
+  Status launch(CudaFlight& flight, std::span<Turn> turns, const std::optional<gpu::CudaCapture>& capture);
+
+  // The copies of each part, by copy engines. No copy begins before all streams have come so far, on no stream work
+  // goes on before all copies are done.
+  Status launch_copies(CudaFlight& flight, std::vector<CudaPart>& parts,
+                       const std::vector<std::vector<CudaCopy>>& copies,
+                       const std::optional<gpu::CudaCapture>& capture);
 
   // Stepped: the words that streams wait for, in memory of the host, and as the GPU sees them.
   void use_words(std::byte* words, std::byte* on_gpu, const cuda::PeerArena& arena) {
@@ -148,7 +163,8 @@ class CudaLauncher {
         tails_(devices.size()),
         joins_(devices.size()),
         gates_(devices.size()) {}
-  std::vector<Grid> cut(CudaFlight& flight, std::vector<CudaPart>& parts) const;
+  // `first_report`: of the flight, moves behind those of these parts.
+  std::vector<Grid> cut(CudaFlight& flight, std::vector<CudaPart>& parts, uint32_t& first_report) const;
   gpu::CudaStream stream(size_t device, gpu::CudaStreamHandle handle) const { return {devices_[device].gpu, handle}; }
   // Blocks that the device holds at once; an error if the grid has more.
   Result<int> places_for(const Grid& grid, size_t device, cuda::KernelProto proto, unsigned threads,
@@ -156,15 +172,22 @@ class CudaLauncher {
   Status wait_for_work_before(const Grid& grid, size_t device, uint64_t capture);
   Status order_after(const Grid& grid, size_t device, const CudaFlight& flight) const;
   bool waits_beyond(const CudaFlight& flight) const { return waits_for_others_ || flight.devices.size() > 1; }
-  Status pass_gate(const Grid& grid, size_t device, int places, bool captured);
-  Status put(Grid& grid, size_t device, CudaFlight& flight, cuda::KernelProto proto, unsigned threads,
-             unsigned shared_bytes, uint64_t capture, bool& begun);
+  Status pass_gate(gpu::CudaStreamHandle on, size_t device, uint32_t blocks, int places, bool captured);
+  struct CutTurn {
+    const Turn* turn;
+    std::vector<Grid> grids;  // by device
+  };
+  Status make_ready(const std::vector<CutTurn>& turns, size_t device, bool several,
+                    const std::optional<gpu::CudaCapture>& capture);
+  Status put(const std::vector<CutTurn>& turns, size_t device, CudaFlight& flight, uint64_t capture, bool& begun);
   void gather(CudaStepGroup& group, CudaFlight& flight) const;
   Status put_turn(CudaStepGroup& group, const cuda::StepTurn& turn, const gpu::CudaStream& on, size_t device,
                   CudaFlight& flight, unsigned threads, unsigned shared_bytes);
   Status pace(uint64_t turns, const gpu::CudaStream& on, const std::function<Status()>& goes_on);
   Status put_steps(std::vector<CudaStepGroup>& groups, const gpu::CudaStream& on, size_t device, CudaFlight& flight,
                    unsigned threads, unsigned shared_bytes, const std::function<Status()>& goes_on);
+  Status event_on(size_t device, gpu::OwnedEvent& event) const;
+  Status meet(const CudaFlight& flight, const std::vector<Grid>& grids, const std::vector<gpu::OwnedEvent>& events);
   Status keep(CudaFlight& flight, const std::optional<gpu::CudaCapture>& capture);
 
   std::vector<TeamDevice>& devices_;

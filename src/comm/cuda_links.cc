@@ -183,6 +183,11 @@ Status CudaLinks::connect(const std::vector<gpu::CudaIpcHandle>& handles, const 
   return {};
 }
 
+bool CudaLinks::window_held_by_others(uint32_t window) const {
+  return std::any_of(lent_.others.begin(), lent_.others.end(),
+                     [&](int other) { return lent_.lock.held_by(window_lock(window, other)); });
+}
+
 CudaLinks::~CudaLinks() {
   opened_.clear();
   registered_ = {};

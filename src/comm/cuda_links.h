@@ -49,6 +49,10 @@ class CudaLinks {
 
   // After connect().
   cuda::CudaEnds::Shared shared() const { return {options_.arena, island().ranks, places_}; }
+  // While this process has memory of a window open that its owners must not free (cuda_windows.h).
+  Status hold_window(uint32_t window) { return lent_.lock.also(window_lock(window, my_number())); }
+  void let_go_of_window(uint32_t window) { lent_.lock.release(window_lock(window, my_number())); }
+  bool window_held_by_others(uint32_t window) const;
   // The words of a rank of this process, as the host and as its GPU see them; null: there are none.
   std::byte* words(int rank) const;
   std::byte* words_on_gpu(int rank) const {
@@ -72,6 +76,11 @@ class CudaLinks {
   bool several_processes() const { return island().processes.size() > 1; }
   size_t n() const { return static_cast<size_t>(options_.seats->n()); }
   uint64_t members() const { return static_cast<uint64_t>(island().ranks.size()); }
+  int my_number() const { return island().number_of_process(options_.process); }
+  // Windows count from 1: after the locks of the processes themselves.
+  int window_lock(uint32_t window, int number) const {
+    return static_cast<int>(window) * static_cast<int>(island().processes.size()) + number;
+  }
   uint64_t words_bytes() const;
   uint64_t object_bytes() const;
   shm::DescriptorPassing passing() const;

@@ -54,6 +54,7 @@ class CudaSeats {
   bool some_on_cpu() const;
   // What a launch of one process waits for may be the calls of others.
   bool waits_for_others() const { return processes_.size() > 1 || bridged_; }
+  bool several_processes() const { return processes_.size() > 1; }
   bool several_in_an_island() const;
   int largest_island() const;
 

@@ -33,6 +33,7 @@ constexpr uint64_t kLeastShare = 32 << 10;
 
 // Bytes of device memory that a byte moved through a slot touches: read, written, read, written.
 constexpr double kTouches = 4;
+constexpr double kTouchesInWindows = 2;  // read at one place, written at the other
 // GB/s between GPUs, where nothing better is known: a PCIe slot of the fourth generation. Through memory of the host
 // the kernel that reads a slot waits for each of its loads.
 constexpr double kBetweenGpus = 20, kThroughHost = 8;
@@ -118,6 +119,7 @@ Status CudaTeam::create(const Options& options) {
   } else {
     use_ends(std::make_unique<cuda::CudaEnds>(stores_, sizes()));
   }
+  windows_ = std::make_unique<CudaWindowBook>(seats_, options.process, devices_, device_index_, links_.get());
   scratch_ = std::make_unique<cuda::ScratchMemory>(stores_);
   for (const int rank : locals_) {
     cuda::DeviceStore* const store = stores_[index(rank)];
@@ -188,12 +190,15 @@ void CudaTeam::make_fabric() {
   const double share = seats_.least_memory_gbps() / kTouches / static_cast<double>(seats_.most_ranks_on_a_gpu());
   const bool one_gpu = seats_.gpus() == 1;
   const double link = one_gpu ? share : std::min(share, seats_.through_host() ? kThroughHost : kBetweenGpus);
+  const double in_place = share * kTouches / kTouchesInWindows;
+  const double remote = !windows_->possible() ? 0 : one_gpu ? in_place : std::min(in_place, kBetweenGpus);
   fabric_ = {.ranks = n(),
              .domains = 1,
              .inside = one_gpu ? LinkClass::NvLink : LinkClass::Pcie,
              .ring_gbps = link,
              .tree_gbps = link / 2,
              .star_gbps = link,
+             .remote_gbps = remote,
              .rings = sizes_.most_channels,
              .trees = sizes_.most_channels,
              .gpu = seats_.kind(),
@@ -205,6 +210,7 @@ void CudaTeam::describe_in(Summary& summary) const {
   summary.fabric = &fabric_;
   summary.mapped = true;
   summary.single_copy = false;
+  summary.copy_from = static_cast<uint64_t>(env().cuda_copy);
   summary.ranks_per_core = 1;  // of kernels, which do not share a core
   summary.slot_capacity = sizes_.simple_bytes;
   summary.ll_slots = sizes_.line_slots;
@@ -315,6 +321,7 @@ void CudaTeam::ended(CudaFlight& flight) {
     for (uint32_t i = 0; i < note.count && why.ok(); ++i) {
       const auto report = cuda::Report::of(load_relaxed(flight.reports[note.first + i]));
       if (report.ended == cuda::Ended::No || report.ended == cuda::Ended::Waiting) continue;
+      if (report.ended == cuda::Ended::Refused && note.may_be_refused) continue;  // the launch behind has done it
       const char* const what = report.ended == cuda::Ended::Stopped    ? "was ended while it waited for"
                                : report.ended == cuda::Ended::Mismatch ? "met another call's slot from"
                                                                        : "cannot use the memory of";

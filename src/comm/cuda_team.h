@@ -32,6 +32,7 @@
 #include "comm/cuda_launcher.h"
 #include "comm/cuda_links.h"
 #include "comm/cuda_sizes.h"
+#include "comm/cuda_windows.h"
 #include "comm/request.h"
 #include "exec/cuda/placed_plan.h"
 #include "plan/fabric.h"
@@ -64,6 +65,13 @@ class CudaTeam {
   Status enter(int rank, Communicator& comm);
 
   int device_of(int rank) const { return devices_[device_index_[static_cast<size_t>(rank)]].gpu->ordinal(); }
+  // The windows, under the team's lock.
+  template <class Act>
+  auto with_windows(Act act) {
+    const std::lock_guard lock(mutex_);
+    const gpu::AllowedWhileCapturing allowed(devices_.front().gpu->cuda());
+    return act(*windows_);
+  }
   // What the planner has to know.
   void describe_in(Summary& summary) const;
 
@@ -92,10 +100,19 @@ class CudaTeam {
     const std::byte* input = nullptr;  // as the GPU sees them
     std::byte* output = nullptr;
     gpu::OwnedEvent ready;  // recorded when it had to wait
+    uint64_t input_bytes = 0, output_bytes = 0;
     bool waits = false;
     CudaSubmission* by = nullptr;
   };
   friend struct CudaSubmission;
+  // What is known of the buffers of a call before it is launched: they are used as in no window; each rank's lie in
+  // windows as far as this process sees (the openings tell all); all do, and nobody's output is its input; all do.
+  enum class Buffers : uint8_t { Anywhere, Unknown, InWindows, InWindowsInPlace };
+  // A plan, and what carries the call where buffers turn out not to allow it.
+  struct Planned {
+    cuda::PlacedPlan plan;
+    std::unique_ptr<cuda::PlacedPlan> otherwise;
+  };
   using Set = std::vector<Pending*>;
   struct Message {  // one half is null where its rank is in another process
     Pending *send = nullptr, *receive = nullptr;
@@ -151,15 +168,21 @@ class CudaTeam {
   Status check_alike(const Message& message) const;
   Status plan_message(Message& message);
   Status launch_collective(Set& set, CudaFlight*& flight);
+  Status launch_copies(Set& set, const cuda::PlacedPlan& plan, CudaFlight*& flight);
   Status launch_messages(std::vector<Message>& wave, CudaFlight*& flight);
   Status copy_to_self(Message& message);
-  Result<const cuda::PlacedPlan*> plan_of(const Request& request);
+  Buffers buffers_of(const Set& set) const;
+  Result<const Planned*> plan_of(const Request& request, Buffers buffers);
+  Result<Planned> make_planned(const Request& request, Buffers buffers);
+  Result<cuda::PlacedPlan> place(const Plan& plan, ScheduleArgs args);
+  void open_buffers(cuda::CudaWork& work, const Pending& pending) const;
   Result<const cuda::PlacedPlan*> plan_of_message(const Pending& pending);
   Status finish_stores();
   Result<std::optional<gpu::CudaCapture>> capture_of(const std::vector<CudaPart>& parts) const;
   CudaPart part_of(Pending& pending, const cuda::PlacedPlan& plan, CudaFlight& flight);
-  void note(Pending& pending, const Plan& plan, CudaFlight& flight, uint32_t blocks);
+  void note(Pending& pending, const Plan& plan, CudaFlight& flight, uint32_t blocks, bool may_be_refused = false);
   void note_empty(const Pending& pending);
+  static void note_otherwise(const Set& set, const cuda::PlacedPlan& otherwise, CudaFlight& flight);
   Status look();
   void ended(CudaFlight& flight);
   Status mark_places(CudaSubmission& mine);
@@ -195,12 +218,13 @@ class CudaTeam {
   std::vector<TeamDevice> devices_;
   std::unique_ptr<CudaLinks> links_;        // null: connections between GPUs are in the stores
   std::unique_ptr<CudaBridge> bridge_;      // null: there are no others
+  std::unique_ptr<CudaWindowBook> windows_;
   std::vector<size_t> device_index_;        // by rank
   std::vector<cuda::DeviceStore*> stores_;  // by rank; null: of another process
   std::vector<std::byte*> barrier_words_;   // by rank
   std::unique_ptr<cuda::CudaEnds> ends_;
   std::unique_ptr<cuda::ScratchMemory> scratch_;
-  std::map<std::pair<uint64_t, uint64_t>, cuda::PlacedPlan> plans_;                        // by kind and bytes
+  std::map<std::tuple<uint64_t, uint64_t, Buffers>, Planned> plans_;                       // by kind and bytes
   std::map<std::tuple<int, int, bool, Proto, uint64_t>, cuda::PlacedPlan> message_plans_;  // rank, peer, sends, cut
   std::vector<KnownBuffer> known_buffers_;
   std::vector<std::deque<Pending*>> queues_;   // collectives, by rank

@@ -13,13 +13,12 @@
 // Lifetime: a rank unmaps what it mapped; an object's pages live until the last mapping goes, so whoever frees, aborts
 // or dies first takes nothing away from a peer that still writes.
 #include <algorithm>
-#include <cstring>
 
 #include "base/env.h"
 #include "base/log.h"
 #include "comm/communicator.h"
 #include "comm/exchange.h"
-#include "transports/shm/descriptor_passing.h"
+#include "comm/window_passing.h"
 
 namespace tutti {
 namespace {
@@ -33,28 +32,10 @@ struct Part {
   uint64_t listens = 0;       // 1: ready to pass its object on
 };
 
-// A tag for each passing: all have the communicator's secret.
-shm::DescriptorPassing passing_of(const Bootstrap& bootstrap, std::vector<int> ranks, int owner, uint64_t attempt) {
-  shm::DescriptorPassing passing;
-  std::memcpy(passing.key.secret.data(), bootstrap.secret().bytes.data(), passing.key.secret.size());
-  std::memcpy(passing.key.tag.data(), bootstrap.tag().bytes.data(), passing.key.tag.size());
-  constexpr uint64_t kPurpose = 0x77696E646F77ull;  // "window": no passing of the arena has it
-  const uint64_t which = kPurpose ^ (attempt << 16 ^ static_cast<uint64_t>(owner)) * 0x9E3779B97F4A7C15u;
-  for (size_t i = 0; i < sizeof which; ++i) passing.key.tag[i] ^= static_cast<std::byte>(which >> 8 * i);
-  const auto place = [&](int rank) {
-    return static_cast<int>(std::lower_bound(ranks.begin(), ranks.end(), rank) - ranks.begin());
-  };
-  passing.owner_local = place(owner);
-  passing.local = place(bootstrap.rank());
-  passing.ranks = std::move(ranks);
-  passing.what = "a window";
-  return passing;
-}
-
 }  // namespace
 
 Result<uint32_t> Communicator::register_window(void* base, uint64_t bytes) {
-  if (cuda_ != nullptr) return 0;  // kernels do not use windows yet
+  if (cuda_ != nullptr) return register_cuda_window(base, bytes);
   drain();
   TUTTI_TRY(failure());
   Window window;
@@ -82,7 +63,7 @@ Result<uint32_t> Communicator::register_window(void* base, uint64_t bytes) {
     part.object_bytes = mine->bytes();
     part.listens = 1;
     if (takers(rank_).size() > 1) {
-      Result<UniqueFd> listening = passing_of(*bootstrap_, takers(rank_), rank_, attempt).listen();
+      Result<UniqueFd> listening = window_passing(*bootstrap_, takers(rank_), rank_, attempt).listen();
       part.listens = listening.ok();
       if (listening.ok()) listener = std::move(*listening);
       if (!listening.ok())
@@ -106,7 +87,7 @@ Result<uint32_t> Communicator::register_window(void* base, uint64_t bytes) {
     const Part& theirs = parts[static_cast<size_t>(owner)];
     const std::vector<int> ranks = takers(owner);
     const bool takes_part = std::binary_search(ranks.begin(), ranks.end(), rank_);
-    const shm::DescriptorPassing passing = passing_of(*bootstrap_, ranks, owner, attempt);
+    const shm::DescriptorPassing passing = window_passing(*bootstrap_, ranks, owner, attempt);
     const Deadline deadline = Deadline::in_ms(env().init_timeout);
     if (owner == rank_) {
       bases[static_cast<size_t>(owner)] = static_cast<std::byte*>(base);
@@ -156,6 +137,7 @@ Result<uint32_t> Communicator::register_window(void* base, uint64_t bytes) {
 
 void Communicator::deregister_window(uint32_t number) {
   drain();
+  if (cuda_ != nullptr) return deregister_cuda_window(number);
   memory_.remove_window(number);
   std::erase_if(windows_, [&](const Window& window) { return window.number == number; });
   summary_.windows = !windows_.empty();

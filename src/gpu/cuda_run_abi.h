@@ -215,6 +215,7 @@ using CudaHostFunction = void (*)(void*);
   FUNCTION(memory_access, cuMemSetAccess, true, (CudaAddress, size_t, const CudaAccess*, size_t))                      \
   FUNCTION(memory_export, cuMemExportToShareableHandle, true, (void*, CudaMemoryHandle, int, unsigned long long))      \
   FUNCTION(memory_import, cuMemImportFromShareableHandle, true, (CudaMemoryHandle*, void*, int))                       \
+  FUNCTION(memory_handle, cuMemRetainAllocationHandle, false, (CudaMemoryHandle*, void*))                              \
   FUNCTION(stream_create, cuStreamCreateWithPriority, true, (CudaStreamHandle*, unsigned, int))                        \
   FUNCTION(stream_destroy, cuStreamDestroy_v2, true, (CudaStreamHandle))                                               \
   FUNCTION(stream_context, cuStreamGetCtx, true, (CudaStreamHandle, CudaContext*))                                     \

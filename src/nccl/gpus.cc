@@ -6,19 +6,28 @@
 
 #include <atomic>
 #include <mutex>
+#include <optional>
 #include <unordered_map>
+#include <vector>
 
 #include "base/env.h"
 #include "base/fork.h"
-#include "gpu/cuda.h"
+#include "gpu/cuda_shared.h"
 
 namespace tutti::nccl {
 namespace {
 
+// Mapped where the device can, so that it can be a window of ranks in any processes.
+struct GpuMemory {
+  gpu::DeviceMemory ordinary;
+  std::optional<gpu::MappedMemory> mapped;
+  void* at() const { return reinterpret_cast<void*>(mapped ? mapped->address() : ordinary.get()); }
+};
+
 // Never destroyed. Memory that ncclMemAlloc gave, by its address.
 struct Given {
   std::mutex mutex;
-  std::unordered_map<void*, gpu::DeviceMemory> memory;
+  std::unordered_map<void*, GpuMemory> memory;
 };
 Given& given() {
   static Given& only = *[] {
@@ -42,6 +51,34 @@ Result<const gpu::CudaRun*> driver(const char* function) {
   if (loaded.ok()) return loaded;
   return Status(loaded.status().code(), fmt::format("{}: {}; or set TUTTI_NCCL_CPU=1 if all buffers are host memory",
                                                     function, loaded.status().message()));
+}
+
+// Peers of this process use it as they use memory of cuMemAlloc.
+Status open_to_peers(const gpu::CudaDevicePtr& owner, const gpu::MappedMemory& memory) {
+  const gpu::CudaRun& cuda = owner->cuda();
+  std::vector<int> readers;
+  int count = 0;
+  gpu::CudaDevice mine = 0, other = 0;
+  TUTTI_TRY(owner->status(cuda.count(&count), "cuDeviceGetCount"));
+  TUTTI_TRY(owner->status(cuda.by_ordinal(&mine, owner->ordinal()), "cuDeviceGet"));
+  for (int ordinal = 0; ordinal < count; ++ordinal) {
+    int can = ordinal == owner->ordinal();
+    if (can == 0 && cuda.by_ordinal(&other, ordinal) == gpu::kCudaSuccess)
+      (void)cuda.can_access_peer(&can, other, mine);
+    if (can != 0) readers.push_back(ordinal);
+  }
+  return gpu::give_access(owner, memory.address(), memory.size(), readers);
+}
+
+Result<GpuMemory> allocate(const gpu::CudaDevicePtr& device, size_t bytes) {
+  GpuMemory made;
+  if (device->attribute(gpu::kCudaVirtualMemory) == 0 || device->attribute(gpu::kCudaPosixHandles) == 0) {
+    TUTTI_ASSIGN_OR_RETURN(made.ordinary, gpu::allocate_device(device, bytes));
+    return made;
+  }
+  TUTTI_ASSIGN_OR_RETURN(made.mapped, gpu::MappedMemory::create(device, bytes));
+  TUTTI_TRY(open_to_peers(device, *made.mapped));
+  return made;
 }
 
 }  // namespace
@@ -69,15 +106,15 @@ Result<void*> allocate_on_gpu(const char* function, size_t bytes) {
   TUTTI_ASSIGN_OR_RETURN(const int ordinal, current_device(function));
   TUTTI_ASSIGN_OR_RETURN(const gpu::CudaRun* const cuda, driver(function));
   TUTTI_ASSIGN_OR_RETURN(const gpu::CudaDevicePtr device, gpu::CudaContextOwner::retain(*cuda, ordinal));
-  TUTTI_ASSIGN_OR_RETURN(gpu::DeviceMemory memory, gpu::allocate_device(device, bytes));
-  auto* const at = reinterpret_cast<void*>(memory.get());
+  TUTTI_ASSIGN_OR_RETURN(GpuMemory memory, allocate(device, bytes));
+  void* const at = memory.at();
   const std::lock_guard lock(given().mutex);
   given().memory.emplace(at, std::move(memory));
   return at;
 }
 
 bool free_on_gpu(void* memory) {
-  gpu::DeviceMemory freed;  // outlives the lock: freeing waits for the device
+  GpuMemory freed;  // outlives the lock: freeing waits for the device
   const std::lock_guard lock(given().mutex);
   const auto found = given().memory.find(memory);
   if (found == given().memory.end()) return false;

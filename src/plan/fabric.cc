@@ -30,18 +30,26 @@ constexpr LinkCost kHops[] = {
     {LinkClass::Network, Proto::LL, 2.7}, {LinkClass::Network, Proto::Simple, 14.0},
 };
 constexpr double kLaunchLL = 6.6, kLaunchSimple = 8.4;
+// Remote access meets by lines alone: an opening there and a leaving back, each of which costs what a hop of LL does.
+// Chosen, not measured.
+constexpr double kLinesOfMeeting = 2;
+// Copy engines: the events by which streams meet, and each copy. Kernels reach a part of what copies do, and take
+// multiprocessors for it. Chosen, not measured.
+constexpr double kLaunchCopies = 10, kEachCopy = 2, kKernelShare = 0.8;
 // Half of what LL moves are flags (16 bytes carry 8).
 constexpr double kShareLL = 0.5;
 
 double hop_us(LinkClass link, Proto proto) {
-  const Proto known = proto == Proto::LL ? Proto::LL : Proto::Simple;
+  const Proto known = proto == Proto::Simple ? Proto::Simple : Proto::LL;
   for (const LinkCost& row : kHops)
-    if (row.link == link && row.proto == known) return row.hop_us;
+    if (row.link == link && row.proto == known) return row.hop_us * (proto == Proto::Rma ? kLinesOfMeeting : 1);
   return 0;
 }
 
 // A launch and a hop inside a domain.
 GpuProfile::Latency latency_inside(const Fabric& fabric, Proto proto, const GpuProfile* measured) {
+  if (measured != nullptr && proto == Proto::Rma)
+    return {measured->simple.launch_us, measured->ll.hop_us * kLinesOfMeeting};
   if (measured != nullptr) return proto == Proto::LL ? measured->ll : measured->simple;
   return {proto == Proto::LL ? kLaunchLL : kLaunchSimple, hop_us(fabric.inside, proto)};
 }
@@ -156,9 +164,18 @@ double predict_fabric_us(const Fabric& fabric, Ranks ranks, const Shape& shape, 
   const bool by_channels = row.algo == Algo::Tree || row.algo == Algo::Forest || row.algo == Algo::Hierarchical;
   const double moved = whole * (by_channels ? ring : std::max(row.sent_pairs(ranks), row.received(ranks)));
   const double share_ll = measured != nullptr ? measured->share_ll : kShareLL;
-  const double gbps = fabric_gbps(fabric, row.algo) * (plan.proto == Proto::LL ? share_ll : 1);
+  const double gbps = plan.proto == Proto::Rma
+                          ? fabric.remote_gbps
+                          : fabric_gbps(fabric, row.algo) * (plan.proto == Proto::LL ? share_ll : 1);
   if (gbps <= 0) return latency;  // no candidate (planner.cc)
   return latency + moved / gbps * 1e-3;
+}
+
+double predict_copies_us(const Fabric& fabric, Ranks ranks, const Shape& shape, const CatalogRow& row) {
+  const int n = fabric.ranks;
+  const double whole = static_cast<double>(shape.bytes) * (writes_blocks(shape.coll) ? n : 1);
+  const double moved = whole * std::max(row.sent_pairs(ranks), row.received(ranks));
+  return kLaunchCopies + kEachCopy * n + moved / (fabric.remote_gbps / kKernelShare) * 1e-3;
 }
 
 }  // namespace tutti

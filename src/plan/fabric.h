@@ -19,6 +19,7 @@ struct Fabric {
   LinkClass inside = LinkClass::NvLink;  // between the devices of a domain
   // Bus bandwidth of each kind of channel, and how many there are.
   double ring_gbps = 0, tree_gbps = 0, star_gbps = 0;
+  double remote_gbps = 0;  // of buffers of peers that are used where they are; 0: there is no such access
   int rings = 1, trees = 1;
   int forests = 0;  // packed trees that serve blocks; `tree_gbps` is then theirs
   // The devices' name and number, where they are all of one kind: what `tutti tune` found of such is used.
@@ -37,6 +38,8 @@ std::shared_ptr<const ChannelTable> make_channel_table(const topology::ChannelPl
 // timed this candidate on as many ranks and GPUs, and the plan is `as_timed`, that counts. Null: published constants.
 double predict_fabric_us(const Fabric& fabric, Ranks ranks, const Shape& shape, const CatalogRow& row, const Plan& plan,
                          const GpuProfile* measured = nullptr, bool as_timed = false);
+// The same where copy engines carry the steps of remote access.
+double predict_copies_us(const Fabric& fabric, Ranks ranks, const Shape& shape, const CatalogRow& row);
 // Bus bandwidth of the channels that this algorithm runs on; 0: there are none.
 double fabric_gbps(const Fabric& fabric, Algo algo);
 // How many they are.

@@ -27,6 +27,7 @@ struct Plan {
   uint64_t slots = 2;                  // slots a Simple connection is cut into
   uint64_t scratch_bytes = 0;          // memory of the lanes' own
   bool stream_output = false;          // non-temporal stores to the user's output
+  bool copies = false;                 // Rma between GPUs: carried by copy engines, which the host directs
   const UserSchedule* user = nullptr;  // Algo::User: which; outlives the process
   double predicted_us = 0;
   // The rings and trees that its channels run on (Summary::channels); null: the order of rank numbers.
@@ -42,6 +43,7 @@ struct Shape {
   bool ragged = false;     // blocks of different sizes, known only in part to each rank (the V collectives)
   bool prescaled = false;  // each rank's input has a factor that only that rank knows
   bool refused = false;    // all ranks know that the buffers of the call do not allow what may be refused (Rma)
+  bool in_place = false;   // all ranks know that some rank's output is its input
   int root = 0;            // where there is one; only user schedules depend on it
 };
 
@@ -56,6 +58,8 @@ struct Summary {
   bool mapped = true;                                 // every pair maps its slots: LL and fan-out exist
   bool single_copy = false;             // every rank can read every other's memory (one process, or the kernel copies)
   bool windows = false;                 // windows are registered (the buffers of a call may still lie elsewhere)
+  bool copies = false;                  // one host knows where all buffers of the call are, and can tell copy engines
+  uint64_t copy_from = 0;               // bytes of a block from which on they are told; 0: by cost
   uint64_t slot_capacity = UINT64_MAX;  // bytes of Simple slots of the smallest connection
   uint64_t ll_slots = UINT64_MAX;       // LL slots of the smallest connection
   int most_channels = INT32_MAX;        // what every connection offers

@@ -111,9 +111,20 @@ std::string unfit(const Summary& summary, const Shape& shape, const CatalogRow& 
   if (!summary.single_copy && !(summary.windows && (row.needs & kAllOpen)))
     return "not every rank can read every other's memory";
   if (shape.refused && can_be_refused(row, summary.single_copy)) return "the buffers of the call do not allow it";
+  if (shape.in_place && (row.needs & kOutOfPlace)) return "an input would be replaced before its peers have read it";
+  if (summary.fabric != nullptr && summary.fabric->remote_gbps <= 0)
+    return "these GPUs do not use each other's buffers";
   if (shape.ragged) return "needs blocks of one size";
   if (shape.prescaled) return "a factor is known to its own rank only";
   return {};
+}
+
+// Copy engines instead of a kernel.
+void consider_copies(const Summary& summary, const Shape& shape, const CatalogRow& row, Plan& plan) {
+  const double us = predict_copies_us(*summary.fabric, ranks_for(summary, shape, row), shape, row);
+  const uint64_t block = block_bytes(shape, row, ranks_for(summary, shape, row), 1);
+  plan.copies = summary.copy_from > 0 ? block >= summary.copy_from : us < plan.predicted_us;
+  if (plan.copies) plan.predicted_us = us;
 }
 
 Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow& row, Proto proto) {
@@ -141,7 +152,9 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
   if (summary.max_channels > 0) plan.channels = std::min(plan.channels, summary.max_channels);
   plan.channels = std::clamp(plan.channels, 1, summary.most_channels);
   if (row.needs & kSingleRound) plan.channels = 1;
-  if (candidate.lost.empty() && summary.min_channels > 1 && ((row.needs & kSingleRound) || proto == Proto::Rma))
+  // A thread of a CPU copies as fast as memory lets it; a block of a GPU does not.
+  const bool opens_once = proto == Proto::Rma && summary.fabric == nullptr;
+  if (candidate.lost.empty() && summary.min_channels > 1 && ((row.needs & kSingleRound) || opens_once))
     candidate.lost =
         fmt::format("moves in one channel, and at least {} are asked for (TUTTI_MIN_CHANNELS, or minChannels)",
                     summary.min_channels);
@@ -161,12 +174,13 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
   const bool in_runs = (row.needs & kSingleRound) != 0;
   const uint64_t longest_run = in_runs ? fewest * block : block;
   if (proto == Proto::Rma) {
-    plan.channels = 1;
+    if (opens_once) plan.channels = 1;
     plan.slice_bytes = kRmaSlice;
     plan.slots = 1;
     // One round, so that buffers are opened once; a send's lanes serve all sizes, in rounds of a slice.
     if (shape.coll != Coll::SendRecv)
-      plan.slices = static_cast<int>(std::max<uint64_t>(ceil_div(block_bytes(shape, row, ranks, 1), kRmaSlice), 1));
+      plan.slices =
+          static_cast<int>(std::max<uint64_t>(ceil_div(block_bytes(shape, row, ranks, plan.channels), kRmaSlice), 1));
   } else if (proto == Proto::LL) {
     plan.slice_bytes = kLLPayloadBytes;
     plan.slots = 2;
@@ -191,6 +205,8 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
   plan.stream_output = proto != Proto::LL && (sharing > 1 ? written * sharing > summary.cache_bytes
                                                           : written >= summary.profile->stream_above);
   plan.predicted_us = predict_us(summary, shape, row, plan);
+  if (proto == Proto::Rma && summary.fabric != nullptr && summary.copies && !reduces(shape.coll))
+    consider_copies(summary, shape, row, plan);
   return candidate;
 }
 
@@ -257,7 +273,10 @@ Result<std::string> explain_plan(const Summary& summary, const Shape& shape) {
     const Plan& plan = candidate.plan;
     text += fmt::format("{} {:<16} {:<6} {:>12.2f} us  {} channel(s), {} slot(s) of {} bytes{}{}{}\n",
                         candidate.lost.empty() ? "->" : "  ", name(plan.algo), name(plan.proto), plan.predicted_us,
-                        plan.channels, plan.slots, plan.slice_bytes, plan.stream_output ? ", streaming" : "",
+                        plan.channels, plan.slots, plan.slice_bytes,
+                        plan.copies          ? ", by copy engines"
+                        : plan.stream_output ? ", streaming"
+                                             : "",
                         candidate.lost.empty() ? "" : "   lost: ", candidate.lost);
   }
   return text;

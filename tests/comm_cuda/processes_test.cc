@@ -401,6 +401,47 @@ TEST_F(BridgedProcesses, AreRefusedWhereGpusAreShared) {
   EXPECT_GT(found->member[0].entered.load(), 0u);
 }
 
+// Memory of either kind, with a buffer elsewhere now and then: results are right, and the end waits for the others
+// where it has to.
+TEST_P(Processes, WindowsServeOrGainNothing) {
+  const bool possible = GetParam().peers && GetParam().gpus >= kRanks;
+  in_processes(
+      [&](Member& member, Meeting& meeting) {
+        constexpr size_t kBytes = size_t{1} << 21;
+        const gpu::DeviceMemory ordinary = *gpu::allocate_device(member.gpu, kBytes);
+        const gpu::MappedMemory mapped = *gpu::MappedMemory::create(member.gpu, kBytes);
+        int met = 0;
+        for (const gpu::CudaAddress start : {ordinary.get(), mapped.address()}) {
+          auto* const memory = reinterpret_cast<float*>(start);
+          const size_t half = kBytes / sizeof(float) / 2;
+          tuttiWindow_t window = nullptr;
+          ASSERT_EQ(tuttiCommWindowRegister(member.comm, memory, kBytes, &window, 0), TUTTI_SUCCESS) << last_text();
+          for (int odd = 0; odd <= member.n(); ++odd) {
+            float* const to = odd == member.rank() ? member.out() : memory + half;
+            for (size_t i = 0; i < Member::kCount; ++i) memory[i] = Member::value(member.rank(), i);
+            ASSERT_EQ(
+                tuttiAllReduce(memory, to, Member::kCount, TUTTI_FLOAT32, TUTTI_SUM, member.comm, member.handle()),
+                TUTTI_SUCCESS)
+                << last_text();
+            member.synchronize();
+            for (size_t i = 0; i < Member::kCount; ++i) ASSERT_EQ(to[i], member.sum(i)) << odd << " at " << i;
+          }
+          EXPECT_EQ(member.condition(), TUTTI_SUCCESS);
+          // Nobody may free what a peer still has open.
+          if (member.rank() != 0) meeting.arrive();
+          met += member.n() - 1;
+          EXPECT_EQ(tuttiCommWindowDeregister(member.comm, window), TUTTI_SUCCESS) << last_text();
+          if (possible && start == ordinary.get()) EXPECT_EQ(meeting.arrived.load(), met);
+          ASSERT_EQ(tuttiBarrier(member.comm, member.handle()), TUTTI_SUCCESS);
+          member.synchronize();
+          EXPECT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
+          member.synchronize();
+          member.expect_sums();
+        }
+      },
+      {{"TUTTI_PROTO", "rma"}});
+}
+
 INSTANTIATE_TEST_SUITE_P(Cuda, Processes,
                          testing::Values(Seating{"GpusOfTheirOwn", 3}, Seating{"OneGpu", 1},
                                          Seating{"TwoGpusForThree", 2}, Seating{"ThroughTheHost", 3, false}),

@@ -344,6 +344,27 @@ Sample sample(uint64_t seed, size_t cases_per_world) {
   return result;
 }
 
+std::vector<Batch> windows_sample(uint64_t seed, bool processes, size_t cases_per_world) {
+  Draw draw(seed);
+  std::vector<Batch> batches;
+  for (const int n : {2, 3, 4}) {
+    // With others for calls that remote access cannot serve.
+    for (const char* const algorithms : {"auto", "pull,ring,direct", "pull_all,pull,ring,direct", "push,ring,direct"}) {
+      const int mode = processes ? kProcesses : batches.size() % 2 == 0 ? kThreads : kOneThread;
+      Batch batch{{n, mode, processes ? kShm : kInproc, 0, kWindows}, {}};
+      batch.algorithms = algorithms;
+      Point wish = kFree, found;
+      wish[0] = n - 1, wish[1] = mode, wish[2] = batch.world.transport, wish[3] = 0, wish[4] = kWindows;
+      for (size_t i = 0; i < cases_per_world && draw.point(wish, found); ++i) {
+        batch.cases.push_back(case_of(found));
+        batch.cases.back().seed = draw.number() >> 16;
+      }
+      batches.push_back(std::move(batch));
+    }
+  }
+  return batches;
+}
+
 std::vector<Batch> hosts_sample(uint64_t seed, int hosts, size_t cases_per_world) {
   std::vector<int> algorithms = {0};  // the planner's choice, and wherever a list has the hierarchical one
   for (const AlgorithmList& list : kAlgorithmLists) {

@@ -78,12 +78,16 @@ struct Batch {
   World world;
   std::vector<Case> cases;
   std::vector<std::string> hosts = {};  // network namespaces, each with an equal run of ranks; none: this one
+  std::string algorithms = {};          // TUTTI_ALGO; empty: by the world
 };
 struct Sample {
   std::vector<Batch> batches;
   size_t pairs = 0;  // pairs of values that exist, all of them covered
 };
 Sample sample(uint64_t seed, size_t cases_per_world);
+// Worlds with windows, in one process or in several, with each kind of schedule of remote access, and with the
+// planner's choice among them.
+std::vector<Batch> windows_sample(uint64_t seed, bool processes, size_t cases_per_world);
 // Worlds on 2 or 3 hosts with every hierarchical algorithm, and with the planner's choice.
 std::vector<Batch> hosts_sample(uint64_t seed, int hosts, size_t cases_per_world);
 // The product for this n and transport, world by world.

@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
@@ -17,6 +18,8 @@ struct Driver {
   int (*push)(Context) = nullptr;
   int (*pop)(Context*) = nullptr;
   int (*managed)(unsigned long long*, size_t, unsigned) = nullptr;
+  int (*allocate)(unsigned long long*, size_t) = nullptr;
+  int (*copy)(unsigned long long, unsigned long long, size_t) = nullptr;
   int (*free)(unsigned long long) = nullptr;
   int (*stream)(void**, unsigned, int) = nullptr;
   int (*destroy)(void*) = nullptr;
@@ -49,6 +52,8 @@ Driver& driver() {
     bind(library, "cuCtxPushCurrent_v2", made->push);
     bind(library, "cuCtxPopCurrent_v2", made->pop);
     bind(library, "cuMemAllocManaged", made->managed);
+    bind(library, "cuMemAlloc_v2", made->allocate);
+    bind(library, "cuMemcpy", made->copy);
     bind(library, "cuMemFree_v2", made->free);
     bind(library, "cuStreamCreateWithPriority", made->stream);
     bind(library, "cuStreamDestroy_v2", made->destroy);
@@ -90,6 +95,16 @@ void* allocate(int rank, size_t bytes) {
   unsigned long long at = 0;
   const int code = in_context(rank, [&](Driver& cuda) { return cuda.managed(&at, bytes, kGlobal); });
   return code == 0 ? reinterpret_cast<void*>(at) : nullptr;
+}
+void* allocate_on_gpu(int rank, size_t bytes) {
+  unsigned long long at = 0;
+  const int code = in_context(rank, [&](Driver& cuda) { return cuda.allocate(&at, bytes); });
+  return code == 0 ? reinterpret_cast<void*>(at) : nullptr;
+}
+std::string copy(int rank, void* to, const void* from, size_t bytes) {
+  const auto address = [](const void* at) { return static_cast<unsigned long long>(reinterpret_cast<uintptr_t>(at)); };
+  const int code = in_context(rank, [&](Driver& cuda) { return cuda.copy(address(to), address(from), bytes); });
+  return code == 0 ? "" : "cuMemcpy returned " + std::to_string(code);
 }
 void release(int rank, void* memory) {
   in_context(rank, [&](Driver& cuda) { return cuda.free(reinterpret_cast<unsigned long long>(memory)); });

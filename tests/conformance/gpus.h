@@ -19,6 +19,9 @@ int device_of(int rank);
 // Null, or a failed result, where the driver fails.
 void* allocate(int rank, size_t bytes);
 void release(int rank, void* memory);
+// Memory of the GPU alone, as cudaMalloc gives it; copies between it and the host, and frees it as the other.
+void* allocate_on_gpu(int rank, size_t bytes);
+std::string copy(int rank, void* to, const void* from, size_t bytes);
 tuttiStream_t make_stream(int rank);
 void destroy_stream(int rank, tuttiStream_t stream);
 // "" or what is wrong. Null: the device's default stream.

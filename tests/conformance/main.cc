@@ -14,6 +14,8 @@
 //   conformance --cuda LIBRARY --devices D --hosts 2|3 ...   the worlds of so many hosts, their ranks on these in turn
 //   conformance --cuda LIBRARY --devices D --mixed ...       each of these with every third rank on the CPU
 //                                      (the last three: worlds of at most D processes)
+//   conformance --windows [--processes] ...   worlds with windows, with every kind of schedule of remote access; with
+//                                      --cuda on GPUs. --algo NAME: with this one alone; also of --world
 //   conformance --on-hosts R           the sample's worlds of processes over TCP, spread over the hosts in HOSTS
 //                                      (tools/hosts), with R ranks on each: shared memory on a host, TCP between
 //                                      (with --cuda and the rest: on GPUs)
@@ -32,6 +34,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <memory>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -74,12 +77,15 @@ class Driver {
   int run(const std::vector<Case>& cases) {
     if (const int joined = join(); joined != 0) return joined;
     if (world_.proto == kWindows) {
+      if (const int made = gpus::used() ? 0 : allocate_windows(); made != 0) return made;
       if (const int opened = open_windows(); opened != 0) return opened;
     }
     std::vector<Runner> runners;
     for (size_t i = 0; i < ranks_.size(); ++i)
-      runners.emplace_back(world_, ranks_[i], comms_[i], streams_[i], page_,
-                           memory_.empty() ? nullptr : static_cast<unsigned char*>(memory_[i]));
+      runners.emplace_back(
+          world_, ranks_[i], comms_[i], streams_[i], page_,
+          copies_.empty() ? (memory_.empty() ? nullptr : static_cast<unsigned char*>(memory_[i])) : copies_[i].get(),
+          copies_.empty() ? nullptr : static_cast<unsigned char*>(memory_[i]));
     int status = 0, failures = 0;
     for (size_t c = 0; c < cases.size(); ++c) {
       for (const int rank : ranks_) page_.member[rank].at.store(c + 1, std::memory_order_relaxed);
@@ -116,8 +122,11 @@ class Driver {
     if (gpus::used()) memory_.resize(ranks_.size());
     for (size_t i = 0; i < ranks_.size(); ++i) {
       if (gpus::used_by(ranks_[i])) {
+        const bool windows = world_.proto == kWindows;
         streams_[i] = gpus::make_stream(ranks_[i]);
-        memory_[i] = gpus::allocate(ranks_[i], kWindowBytes);
+        memory_[i] = windows ? gpus::allocate_on_gpu(ranks_[i], 2 * kWindowBytes)
+                             : gpus::allocate(ranks_[i], kWindowBytes);
+        if (windows) copies_.emplace_back(new unsigned char[2 * kWindowBytes]);
         if (streams_[i] == nullptr || memory_[i] == nullptr)
           return report(world_, ranks_[i], "the CUDA driver", TUTTI_CUDA_ERROR), 2;
         continue;
@@ -129,6 +138,10 @@ class Driver {
   }
 
   int leave_gpus() {
+    for (size_t i = 0; i < windows_.size(); ++i) {
+      const tuttiResult_t code = tuttiCommWindowDeregister(comms_[i], windows_[i]);
+      if (code != TUTTI_SUCCESS) return report(world_, ranks_[i], "tuttiCommWindowDeregister", code), 2;
+    }
     for (size_t i = 0; i < ranks_.size(); ++i) {
       const tuttiResult_t code = tuttiCommDestroy(comms_[i]);
       if (code != TUTTI_SUCCESS) return report(world_, ranks_[i], "tuttiCommDestroy", code), 2;
@@ -142,13 +155,17 @@ class Driver {
     return 0;
   }
 
-  int open_windows() {
+  int allocate_windows() {
     memory_.resize(ranks_.size());
-    windows_.resize(ranks_.size());
     for (void*& memory : memory_) {
       if (const tuttiResult_t code = tuttiMemAlloc(&memory, kWindowBytes); code != TUTTI_SUCCESS)
         return report(world_, ranks_[0], "tuttiMemAlloc", code), 2;
     }
+    return 0;
+  }
+
+  int open_windows() {
+    windows_.resize(ranks_.size());
     tuttiGroupStart();
     for (size_t i = 0; i < ranks_.size(); ++i)
       tuttiCommWindowRegister(comms_[i], memory_[i], kWindowBytes, &windows_[i], 0);
@@ -203,7 +220,8 @@ class Driver {
   const std::vector<int> ranks_;
   std::vector<tuttiComm_t> comms_;
   std::vector<tuttiStream_t> streams_;
-  std::vector<void*> memory_;  // of windows; on GPUs, of all buffers
+  std::vector<void*> memory_;                             // of windows; on GPUs, of all buffers
+  std::vector<std::unique_ptr<unsigned char[]>> copies_;  // the host's, of memory of GPUs that it cannot see
   std::vector<tuttiWindow_t> windows_;
 };
 
@@ -229,7 +247,7 @@ void set_environment(const Batch& batch, int index) {
   if (!host.empty()) setenv("TUTTI_HOST_ID", host.c_str(), 1);
   const char* const alone = host.empty() ? transport_name(world.transport) : "auto";
   setenv("TUTTI_TRANSPORTS", batch.hosts.empty() ? alone : "shm,tcp", 1);
-  setenv("TUTTI_ALGO", algorithm_setting(world).c_str(), 1);
+  setenv("TUTTI_ALGO", batch.algorithms.empty() ? algorithm_setting(world).c_str() : batch.algorithms.c_str(), 1);
   setenv("TUTTI_PROTO", kProtoNames[world.proto == kWindows ? static_cast<int>(kRma) : world.proto], 1);
 }
 
@@ -271,7 +289,9 @@ bool run_world(const Batch& batch, double stall_seconds) {
   };
   const launcher::Outcome outcome = launcher::run(
       processes, *page, stall_seconds, [&](int index) { return run_process(batch, *page, index); }, on_stall);
-  if (!outcome.ok) std::fprintf(stderr, "FAILED %s: %s\n", describe(batch.world).c_str(), outcome.text.c_str());
+  if (!outcome.ok)
+    std::fprintf(stderr, "FAILED %s%s%s: %s\n", describe(batch.world).c_str(),
+                 batch.algorithms.empty() ? "" : " --algo ", batch.algorithms.c_str(), outcome.text.c_str());
   return outcome.ok;
 }
 
@@ -366,8 +386,9 @@ int usage(const char* program) {
                "       %s --world W --case C\n"
                "       %s --large elements|bytes\n"
                "       %s --cuda LIBRARY --devices D [--processes [--transport tcp]] [--hosts 2|3] [--mixed] [--n N] "
-               "[--seed S] [--cases C] [--shard I/K]\n",
-               program, program, program, program, program, program, program);
+               "[--seed S] [--cases C] [--shard I/K]\n"
+               "       %s [--cuda LIBRARY --devices D] --windows [--processes] [--algo NAME] [--seed S] [--cases C]\n",
+               program, program, program, program, program, program, program, program);
   return 2;
 }
 
@@ -376,14 +397,16 @@ int run(int argc, char** argv) {
   size_t cases = 200, shard = 0, shards = 1;
   double stall = 60;
   int n = 0, transport = -1, hosts = 0, on_hosts = 0, devices = 1;
-  bool full = false, list = false, rdma = false, processes = false, mixed = false;
-  std::string world_text, case_text, large, cuda;
+  bool full = false, list = false, rdma = false, processes = false, mixed = false, windows = false;
+  std::string world_text, case_text, large, cuda, algorithms;
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i];
     if (option == "--full")
       full = true;
     else if (option == "--list")
       list = true;
+    else if (option == "--windows")
+      windows = true;
     else if (option == "--processes")
       processes = true;
     else if (option == "--mixed")
@@ -402,6 +425,8 @@ int run(int argc, char** argv) {
       seed = std::strtoull(argv[++i], nullptr, 10);
     else if (option == "--cases")
       cases = std::strtoull(argv[++i], nullptr, 10);
+    else if (option == "--algo")
+      algorithms = argv[++i];
     else if (option == "--stall")
       stall = std::atof(argv[++i]);
     else if (option == "--shard" && std::sscanf(argv[++i], "%zu/%zu", &shard, &shards) == 2 && shard < shards)
@@ -432,6 +457,7 @@ int run(int argc, char** argv) {
     return large == "elements" || large == "bytes" ? run_large(large == "elements", stall) : usage(argv[0]);
   if (!world_text.empty() || !case_text.empty()) {
     Batch batch{{}, {Case{}}};
+    batch.algorithms = algorithms;
     if (!parse(world_text, batch.world) || !parse(case_text, batch.cases[0])) return usage(argv[0]);
     std::printf("%s: %s\n", describe(batch.world).c_str(), describe(batch.world, batch.cases[0]).c_str());
     return run_world(batch, stall) ? 0 : 1;
@@ -454,7 +480,10 @@ int run(int argc, char** argv) {
     if (alone && world.mode == kProcesses && world.n > devices) return false;
     return world.proto != kRma && world.proto != kWindows;
   };
-  if (hosts != 0) {
+  if (windows) {
+    for (const Batch& batch : windows_sample(seed, processes, cases))
+      if ((n == 0 || batch.world.n == n) && (algorithms.empty() || batch.algorithms == algorithms)) try_batch(batch);
+  } else if (hosts != 0) {
     if (hosts != 2 && hosts != 3) return usage(argv[0]);
     for (const Batch& batch : hosts_sample(seed, hosts, cases)) {
       if (on_gpus(batch.world)) try_batch(batch);

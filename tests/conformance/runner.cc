@@ -204,8 +204,10 @@ void Runner::fill() {
   // Now and then one rank's buffer, or both, lie outside the window.
   const uint64_t dice = copied(case_.seed ^ 0x77696Eu, rank_, 0) >> 8;
   const bool must = gpus::used_by(rank_);  // there, only that memory can be used
-  unsigned char* const in_window = !must && dice % 8 == 0 ? nullptr : window_;
-  unsigned char* const also = in_window == nullptr || (!must && dice % 8 == 1) ? nullptr : window_ + kWindowBytes / 2;
+  unsigned char* in_window = !must && dice % 8 == 0 ? nullptr : window_;
+  unsigned char* also = in_window == nullptr || (!must && dice % 8 == 1) ? nullptr : window_ + kWindowBytes / 2;
+  if (on_gpu_ != nullptr && dice % 8 == 0) in_window += kWindowBytes;
+  if (on_gpu_ != nullptr && dice % 8 < 2) also += kWindowBytes;
   recv_buffer_.make(buffer_elements, element_, case_.shift, in_window, kWindowBytes / 2);
   if (aliased_) {
     send_ = recv_buffer_.data() + send_at_ * element_;
@@ -239,6 +241,7 @@ std::string Runner::prepare(const Case& one) {
   element_ = element_bytes(one.type);
   lay_out();
   fill();
+  if (const std::string wrong = to_gpu(); !wrong.empty()) return wrong;
   op_ = static_cast<tuttiRedOp_t>(one.op);
   if (!reduces(one.coll) || one.op != kPreMulSum) return "";
   const uint64_t scalar = table(one.type, one.op, world_.n).scale[static_cast<size_t>(rank_)];
@@ -251,12 +254,14 @@ std::string Runner::issue_pairs(tuttiStream_t stream) {
   const auto type = static_cast<tuttiDataType_t>(case_.type);
   const int n = world_.n, me = rank_;
   const auto send = [&](int to) {
-    return result(tuttiSend(send_ + static_cast<size_t>(to) * count_ * element_, count_, type, to, comm_, stream),
-                  "tuttiSend");
+    return result(
+        tuttiSend(passed(send_) + static_cast<size_t>(to) * count_ * element_, count_, type, to, comm_, stream),
+        "tuttiSend");
   };
   const auto recv = [&](int from) {
-    return result(tuttiRecv(recv_ + static_cast<size_t>(from) * count_ * element_, count_, type, from, comm_, stream),
-                  "tuttiRecv");
+    return result(
+        tuttiRecv(passed(recv_) + static_cast<size_t>(from) * count_ * element_, count_, type, from, comm_, stream),
+        "tuttiRecv");
   };
   if (case_.root == 1) {  // no group of its own: the even rank of a pair sends first, the odd one receives first
     const int peer = me ^ 1;
@@ -284,36 +289,37 @@ std::string Runner::issue() {
   const auto type = static_cast<tuttiDataType_t>(case_.type);
   const bool is_root = rank_ == root_;
   // Where only the root has a buffer, the others pass what they have, or, in the in-place variant, NULL.
-  const void* const root_send = is_root || !case_.in_place ? send_ : nullptr;
-  void* const root_recv = is_root || !case_.in_place ? recv_ : nullptr;
+  const void* const root_send = is_root || !case_.in_place ? passed(send_) : nullptr;
+  void* const root_recv = is_root || !case_.in_place ? passed(recv_) : nullptr;
   switch (static_cast<Coll>(case_.coll)) {
     case kAllReduce:
-      return result(tuttiAllReduce(send_, recv_, count_, type, op_, comm_, stream), "tuttiAllReduce");
+      return result(tuttiAllReduce(passed(send_), passed(recv_), count_, type, op_, comm_, stream), "tuttiAllReduce");
     case kReduce:
-      return result(tuttiReduce(send_, root_recv, count_, type, op_, root_, comm_, stream), "tuttiReduce");
+      return result(tuttiReduce(passed(send_), root_recv, count_, type, op_, root_, comm_, stream), "tuttiReduce");
     case kBroadcast:
-      return result(tuttiBroadcast(root_send, recv_, count_, type, root_, comm_, stream), "tuttiBroadcast");
+      return result(tuttiBroadcast(root_send, passed(recv_), count_, type, root_, comm_, stream), "tuttiBroadcast");
     case kAllGather:
-      return result(tuttiAllGather(send_, recv_, count_, type, comm_, stream), "tuttiAllGather");
+      return result(tuttiAllGather(passed(send_), passed(recv_), count_, type, comm_, stream), "tuttiAllGather");
     case kAllGatherV:
-      return result(
-          tuttiAllGatherV(send_, send_elements_, recv_, recvcounts_.data(), rdispls_.data(), type, comm_, stream),
-          "tuttiAllGatherV");
+      return result(tuttiAllGatherV(passed(send_), send_elements_, passed(recv_), recvcounts_.data(), rdispls_.data(),
+                                    type, comm_, stream),
+                    "tuttiAllGatherV");
     case kReduceScatter:
-      return result(tuttiReduceScatter(send_, recv_, count_, type, op_, comm_, stream), "tuttiReduceScatter");
+      return result(tuttiReduceScatter(passed(send_), passed(recv_), count_, type, op_, comm_, stream),
+                    "tuttiReduceScatter");
     case kReduceScatterV:
-      return result(tuttiReduceScatterV(send_, recv_, recvcounts_.data(), type, op_, comm_, stream),
+      return result(tuttiReduceScatterV(passed(send_), passed(recv_), recvcounts_.data(), type, op_, comm_, stream),
                     "tuttiReduceScatterV");
     case kAllToAll:
-      return result(tuttiAllToAll(send_, recv_, count_, type, comm_, stream), "tuttiAllToAll");
+      return result(tuttiAllToAll(passed(send_), passed(recv_), count_, type, comm_, stream), "tuttiAllToAll");
     case kAllToAllV:
-      return result(tuttiAllToAllV(send_, sendcounts_.data(), sdispls_.data(), recv_, recvcounts_.data(),
-                                   rdispls_.data(), type, comm_, stream),
+      return result(tuttiAllToAllV(passed(send_), sendcounts_.data(), sdispls_.data(), passed(recv_),
+                                   recvcounts_.data(), rdispls_.data(), type, comm_, stream),
                     "tuttiAllToAllV");
     case kGather:
-      return result(tuttiGather(send_, root_recv, count_, type, root_, comm_, stream), "tuttiGather");
+      return result(tuttiGather(passed(send_), root_recv, count_, type, root_, comm_, stream), "tuttiGather");
     case kScatter:
-      return result(tuttiScatter(root_send, recv_, count_, type, root_, comm_, stream), "tuttiScatter");
+      return result(tuttiScatter(root_send, passed(recv_), count_, type, root_, comm_, stream), "tuttiScatter");
     case kBarrier:
       ++barriers_;
       page_.member[rank_].entered.store(barriers_, std::memory_order_seq_cst);
@@ -326,8 +332,29 @@ std::string Runner::issue() {
   return "no such collective";
 }
 
+std::string Runner::to_gpu() {
+  for (const Guarded* buffer : {&recv_buffer_, &send_buffer_}) {
+    if (on_gpu_ == nullptr || (aliased_ && buffer == &send_buffer_)) continue;
+    const std::string wrong = gpus::copy(rank_, passed(buffer->raw()), buffer->raw(), buffer->raw_bytes());
+    if (!wrong.empty()) return wrong;
+  }
+  return "";
+}
+
+std::string Runner::from_gpu() {
+  for (const Guarded* buffer : {&recv_buffer_, &send_buffer_}) {
+    if (on_gpu_ == nullptr || (aliased_ && buffer == &send_buffer_)) continue;
+    const std::string wrong = gpus::copy(rank_, buffer->raw(), passed(buffer->raw()), buffer->raw_bytes());
+    if (!wrong.empty()) return wrong;
+  }
+  return "";
+}
+
 std::string Runner::synchronize() {
-  if (gpus::used_by(rank_)) return gpus::synchronize(rank_, case_.on_stream ? stream_ : nullptr);
+  if (gpus::used_by(rank_)) {
+    const std::string wrong = gpus::synchronize(rank_, case_.on_stream ? stream_ : nullptr);
+    return wrong.empty() ? from_gpu() : wrong;
+  }
   return case_.on_stream ? result(tuttiStreamSynchronize(stream_), "tuttiStreamSynchronize") : "";
 }
 

@@ -21,6 +21,9 @@ class Guarded {
  public:
   void make(size_t elements, size_t element, int shift, unsigned char* place, size_t place_bytes);
   unsigned char* data() const { return begin_; }
+  // With the guards.
+  unsigned char* raw() const { return raw_; }
+  size_t raw_bytes() const { return raw_bytes_; }
   size_t bytes() const { return bytes_; }
   // First guard byte that changed, relative to the buffer; "" when none did.
   std::string damage() const;
@@ -36,8 +39,8 @@ class Guarded {
 class Runner {
  public:
   Runner(const World& world, int rank, tuttiComm_t comm, tuttiStream_t stream, launcher::Page& page,
-         unsigned char* window)
-      : world_(world), rank_(rank), comm_(comm), stream_(stream), page_(page), window_(window) {}
+         unsigned char* window, unsigned char* on_gpu = nullptr)
+      : world_(world), rank_(rank), comm_(comm), stream_(stream), page_(page), window_(window), on_gpu_(on_gpu) {}
 
   // In this order, for each case. Each returns "" or what is wrong.
   std::string prepare(const Case& one);  // buffers, operator
@@ -59,6 +62,13 @@ class Runner {
   std::string compare(const Segment& segment) const;
   std::string compare_untouched() const;
   std::string issue_pairs(tuttiStream_t stream);
+  std::string to_gpu();
+  std::string from_gpu();
+  // Where calls find what the host has at `at`.
+  template <class Byte>
+  Byte* passed(Byte* at) const {
+    return on_gpu_ == nullptr || at == nullptr ? at : on_gpu_ + (at - window_);
+  }
   std::string result(tuttiResult_t code, const char* call) const;
 
   // Counts and displacements of V calls, from the seed: every rank can compute those of every other.
@@ -71,6 +81,8 @@ class Runner {
   const tuttiStream_t stream_;
   launcher::Page& page_;
   unsigned char* const window_;  // kWindowBytes, or null
+  // Not null: memory of the GPU, of which `window_` is the host's copy: a window, and as much that lies in none.
+  unsigned char* const on_gpu_;
 
   Case case_;
   int root_ = 0;

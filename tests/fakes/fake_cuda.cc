@@ -450,7 +450,18 @@ int cuMemMap(CudaAddress at, size_t bytes, size_t offset, CudaMemoryHandle handl
   if (::mmap(reinterpret_cast<void*>(at), bytes, PROT_NONE, MAP_SHARED | MAP_FIXED, static_cast<int>(handle - 1), 0) ==
       MAP_FAILED)
     return kCudaOutOfMemory;
-  driver().ranges[at] = {Kind::Mapped, bytes, here()->device, -1};
+  driver().ranges[at] = {Kind::Mapped, bytes, here()->device,
+                         ::fcntl(static_cast<int>(handle - 1), F_DUPFD_CLOEXEC, 0)};
+  return kCudaSuccess;
+}
+int cuMemRetainAllocationHandle(CudaMemoryHandle* handle, void* at) {
+  ENTER();
+  const auto* range = range_of(reinterpret_cast<uint64_t>(at));
+  if (range == nullptr || range->second.kind != Kind::Mapped) return kCudaInvalidValue;
+  const int fd = ::fcntl(range->second.fd, F_DUPFD_CLOEXEC, 0);
+  if (fd < 0) return kCudaOutOfMemory;
+  *handle = static_cast<CudaMemoryHandle>(fd) + 1;
+  driver().handles[*handle] = range->second.bytes;
   return kCudaSuccess;
 }
 int cuMemUnmap(CudaAddress at, size_t bytes) {
@@ -459,6 +470,7 @@ int cuMemUnmap(CudaAddress at, size_t bytes) {
   if (found == driver().ranges.end() || found->second.kind != Kind::Mapped || found->second.bytes != bytes)
     return kCudaInvalidValue;
   (void)::mmap(reinterpret_cast<void*>(at), bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  ::close(found->second.fd);
   driver().ranges.erase(found);
   return kCudaSuccess;
 }

@@ -146,7 +146,6 @@ TEST(Options, WhatAGpuCannotDoIsNamed) {
   } cases[] = {
       {{"--ranks", "3", "-t", "2"}, "does not divide into -t 2"},
       {{"--ranks", "4", "-g", "2"}, "--ranks 4 and -g"},
-      {{"-R", "2"}, "-R 2: windows gain nothing on GPUs"},
       {{"-G", "1", "-y", "1"}, "use -y 0"},
       {{"-G", "1", "-z", "1"}, "use -z 0"},
       {{"-G", "1", "-I", "1"}, "use -I 0"},

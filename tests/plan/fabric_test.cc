@@ -190,5 +190,72 @@ TEST(FabricCost, OfGpusThatWereMeasuredIsWhatWasFound) {
   EXPECT_DOUBLE_EQ(predicted(Algo::Ring, Proto::LL, 8), published);
 }
 
+// ---- buffers of peers ----
+
+Summary with_windows(const Fabric& fabric) {
+  Summary summary = summary_of(fabric);
+  summary.windows = summary.single_copy = true;
+  return summary;
+}
+Plan chosen(const Summary& summary, const Shape& shape) {
+  const Result<Plan> plan = make_plan(summary, shape);
+  EXPECT_TRUE(plan.ok()) << plan.status().message();
+  return plan.ok() ? *plan : Plan();
+}
+
+TEST(FabricWindows, ServeLargeCallsInAsManyChannelsAsSlots) {
+  Fabric fabric = one_host();
+  const Shape large{.coll = Coll::AllReduce, .bytes = 1 << 28};
+  EXPECT_NE(chosen(with_windows(fabric), large).proto, Proto::Rma) << "no GPU reaches another's buffers";
+  fabric.remote_gbps = 700;
+  const Plan plan = chosen(with_windows(fabric), large);
+  EXPECT_EQ(plan.proto, Proto::Rma);
+  EXPECT_EQ(plan.channels, 18);
+  // Buffers are opened once: all of a block in one round.
+  EXPECT_GE(static_cast<uint64_t>(plan.slices) * plan.slice_bytes * static_cast<uint64_t>(plan.blocks * plan.channels),
+            large.bytes);
+  Summary without = with_windows(fabric);
+  without.windows = without.single_copy = false;
+  EXPECT_NE(chosen(without, large).proto, Proto::Rma);
+  // An opening and a leaving take longer than a line with data.
+  EXPECT_EQ(chosen(with_windows(fabric), {.coll = Coll::AllReduce, .bytes = 64}).proto, Proto::LL);
+}
+
+TEST(FabricWindows, InPlaceOnlyWhatReadsNoInputThatWasReplaced) {
+  Fabric fabric = one_host();
+  fabric.remote_gbps = 700;
+  Summary summary = with_windows(fabric);
+  summary.protocols = "rma";
+  EXPECT_EQ(chosen(summary, {.coll = Coll::AllToAll, .bytes = 1 << 20}).proto, Proto::Rma);
+  EXPECT_NE(chosen(summary, {.coll = Coll::AllToAll, .bytes = 1 << 20, .in_place = true}).proto, Proto::Rma);
+  const auto candidates = plan_candidates(summary, {.coll = Coll::AllReduce, .bytes = 4096, .in_place = true});
+  ASSERT_TRUE(candidates.ok());
+  for (const Candidate& one : *candidates) {
+    if (one.plan.algo == Algo::PullAll) {
+      EXPECT_FALSE(one.fits);
+    }
+    if (one.plan.algo == Algo::Push) {
+      EXPECT_TRUE(one.fits) << one.lost;
+    }
+  }
+}
+
+TEST(FabricWindows, LongCopiesGoByCopyEnginesWhereTheHostKnowsAllBuffers) {
+  Fabric fabric = one_host();
+  fabric.remote_gbps = 700;
+  Summary summary = with_windows(fabric);
+  const Shape small{.coll = Coll::AllGather, .bytes = 64 << 10}, large{.coll = Coll::AllGather, .bytes = 64 << 20};
+  EXPECT_FALSE(chosen(summary, large).copies);
+  summary.copies = true;
+  EXPECT_TRUE(chosen(summary, large).copies);
+  EXPECT_FALSE(chosen(summary, small).copies);
+  EXPECT_FALSE(chosen(summary, {.coll = Coll::ReduceScatter, .bytes = 64 << 20}).copies);
+  summary.protocols = "rma";
+  summary.copy_from = 32 << 10;
+  EXPECT_TRUE(chosen(summary, small).copies);
+  summary.copy_from = uint64_t{1} << 30;
+  EXPECT_FALSE(chosen(summary, large).copies);
+}
+
 }  // namespace
 }  // namespace tutti

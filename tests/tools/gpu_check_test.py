@@ -42,6 +42,7 @@ class GpuCheck(unittest.TestCase):
         self.assertEqual({step["status"] for step in report["steps"]}, {"passed"})
         names = [step["name"] for step in report["steps"]]
         self.assertIn("conformance, 2 rank(s), seed 1", names)
+        self.assertIn("windows, 2 rank(s)", names)
         self.assertEqual([line.split()[1] for line in seen.read_text().splitlines()], ["memcheck", "racecheck"])
         # The runs of both libraries alternate.
         self.assertEqual(names.index("nccl: all_reduce, 2 ranks, stream"), names.index("tutti: all_reduce, 2 ranks, stream") + 1)

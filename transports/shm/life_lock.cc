@@ -34,6 +34,13 @@ Result<LifeLock> LifeLock::take(int object, int local) {
   return made;
 }
 
+Status LifeLock::also(int number) {
+  struct flock lock = lock_of(number);
+  if (::fcntl(own_.get(), F_OFD_SETLK, &lock) != 0)
+    return errno_status("fcntl(F_OFD_SETLK)", "the shared memory object");
+  return {};
+}
+
 bool LifeLock::held_by(int local) const {
   struct flock lock = lock_of(local);
   return ::fcntl(own_.get(), F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;

@@ -20,6 +20,8 @@ class LifeLock {
  public:
   // `object`: any descriptor of the shared memory object.
   static Result<LifeLock> take(int object, int local);
+  // Another lock on the same description, of a number that is nobody's local rank: what else others have to wait for.
+  Status also(int number);
   // False: nobody holds the lock of that local rank. Ask only for ranks that are known to have taken theirs.
   bool held_by(int local) const;
   // Lets go of mine, and can still ask for the others'.

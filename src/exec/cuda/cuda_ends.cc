@@ -13,6 +13,7 @@ constexpr uint64_t kSimpleControl = sizeof(TailLine) + SimpleMemory::kMaxSlots *
 
 Status CudaEnds::provide(const AnySchedule& schedule, int me, int channel, Use use, KernelProto proto) {
   std::vector<Channel>& channels = channels_[static_cast<size_t>(use)];
+  if (proto == KernelProto::Remote) proto = KernelProto::Simple;  // openings travel over these
   while (channels.size() <= static_cast<size_t>(channel))
     channels.push_back({std::vector<Ports>(n()), std::vector<uint8_t>(n() * n())});
   Channel& here = channels[static_cast<size_t>(channel)];

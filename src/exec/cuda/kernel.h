@@ -47,9 +47,11 @@ TUTTI_DEVICE void run_block(const CudaLaunch& launch) {
   const CudaWork& work = my_work(launch);
   const CudaBlock& block = work.blocks[block_index() - work.first_block];
   if (block.step_count == 0) return;
+  // The launch before has done it.
+  if (work.after_refusal != nullptr && Report::of(load_relaxed(*work.after_refusal)).ended != Ended::Refused) return;
   const bool stepped = launch.moves > 0;
-  // Ended: the streams no longer wait for what the steps need. The host may say so while threads look: all or none go on,
-  // as those who did would wait at a barrier for the others.
+  // Ended: the streams no longer wait for what the steps need. The host may say so while threads look: all or none go
+  // on, as those who did would wait at a barrier for the others.
   if (stepped && !block_all(load_relaxed(work.control->end) == 0)) return;
   typename LaneOf<proto>::Lane lane(work, block, !stepped);
   const StepView schedule{block.steps, block.step_count};
@@ -58,6 +60,9 @@ TUTTI_DEVICE void run_block(const CudaLaunch& launch) {
   Advance result = Advance::Progressed;
   for (uint32_t moves = 0; result == Advance::Progressed && (!stepped || moves < launch.moves); ++moves)
     result = advance(schedule, lane, cursor);
+  if constexpr (proto == KernelProto::Remote) {
+    if (result == Advance::Done) lane.conclude();
+  }
   if (!stepped) return;
   block_barrier();  // every thread has read the cursor
   if (thread_index() == 0) *block.cursor = cursor;

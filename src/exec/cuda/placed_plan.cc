@@ -30,6 +30,11 @@ Result<CudaBlock> place_block(PlacedPlan& placed, const ScheduleArgs& args, Use 
   block.most_to = table.most_to;
   block.send = ends.send(args.me, args.channel, use);
   block.receive = ends.receive(args.me, args.channel, use);
+  if (placed.proto == KernelProto::Remote) {
+    const unsigned needs = find_row(plan.coll, plan.algo)->needs;
+    block.needs_windows = (needs & kWindows) != 0;
+    block.needs_out_of_place = (needs & kOutOfPlace) != 0;
+  }
   if (!placed.stepped) return block;
   const Cursor beginning;
   TUTTI_ASSIGN_OR_RETURN(block.cursor, store.place(std::span(&beginning, 1)));

@@ -28,8 +28,10 @@ struct PlacedPlan {
   std::vector<WalkedBlock> walked;  // stepped: the blocks of the only rank of this process
 };
 
-// The kernels' protocol for a plan. Remote access is planned for nobody yet (planner: no single copies, no windows).
-inline KernelProto kernel_proto(Proto proto) { return proto == Proto::LL ? KernelProto::LL : KernelProto::Simple; }
+// The kernels' protocol for a plan.
+inline KernelProto kernel_proto(Proto proto) {
+  return proto == Proto::LL ? KernelProto::LL : proto == Proto::Rma ? KernelProto::Remote : KernelProto::Simple;
+}
 
 // Memory for what ranks keep during a call; a communicator's calls follow each other, so that they share it.
 class ScratchMemory {

@@ -2,9 +2,13 @@
 // RemoteLane: schedules of remote access (algo/rma.h) in a thread block. Peers' buffers are read and written where they
 // are; Simple connections only carry openings.
 //
-// A peer's opening stays in the tail line of its connection until all have left, so it is read where it is. A buffer
-// that cannot be used as the schedule needs ends the lane before anything was moved: the host chooses this lane only
-// where it knows that all ranks' buffers can be.
+// A peer's opening stays in the tail line of its connection until all have left, so it is read where it is.
+//
+// A buffer that cannot be used as the schedule needs is refused, as on the CPU (exec/cpu/rma_lane.h): in schedules in
+// which every rank opens to all (kAllOpen), all blocks of all ranks find the same, move nothing from there on, leave
+// and close as always, so that the connections stay as they should be, and report Ended::Refused in place of an end.
+// The launch behind it, which does nothing otherwise, then carries the call through slots (CudaWork::after_refusal).
+// Where the host knows all buffers beforehand it does not choose this lane for those that do not fit.
 #pragma once
 
 #include "exec/cuda/cuda_lane.h"
@@ -17,7 +21,12 @@ class RemoteLane : public LaneBase {
 
   TUTTI_DEVICE int slices(const Step& step) const { return step.meets() ? 1 : LaneBase::slices(step); }
   TUTTI_DEVICE bool empty(const Step& step, const Cursor& cursor) {
-    return !step.meets() && LaneBase::empty(step, cursor);
+    if (step.meets()) return false;
+    return refused_ || LaneBase::empty(step, cursor);
+  }
+  // When all is done: the last word, whatever was answered to `ask` in between.
+  TUTTI_DEVICE void conclude() {
+    if (refused_ && thread_index() == 0) end(Ended::Refused, Side::Receive, -1, 0);
   }
 
   // The answer is can_send's, for both.
@@ -27,8 +36,7 @@ class RemoteLane : public LaneBase {
     return true;
   }
   TUTTI_DEVICE bool can_send(const Step& step, const Cursor& cursor) {
-    if (step.access == Access::Open && !fits(work_.opening))
-      ok_ = end(Ended::Refused, Side::Send, work_.me, cursor.step);
+    if (step.access == Access::Open && !fits(work_.opening)) refuse(work_.me, cursor);  // alike in all threads
     if (step.access == Access::Open || step.access == Access::Close) {
       for_my_receivers(step, [&](int i) {
         if (!ok_) return;
@@ -36,6 +44,8 @@ class RemoteLane : public LaneBase {
         ok_ = wait(Side::Send, to_peer(step, i), cursor.step, [&] { return end.drained(); });
       });
     }
+    // One thread has seen the opening that the others have to know of.
+    if (step.access == Access::Enter) refused_ = !block_all(!refused_);
     return block_all(ok_);
   }
   TUTTI_DEVICE void apply(const Step& step, const Cursor& cursor) {
@@ -64,9 +74,14 @@ class RemoteLane : public LaneBase {
       if (!end.opens(work_.identity)) {
         ok_ = this->end(Ended::Mismatch, Side::Receive, peer, cursor.step);
       } else if (!fits(end.opening())) {
-        ok_ = this->end(Ended::Refused, Side::Receive, peer, cursor.step);
+        refuse(peer, cursor);
       }
     });
+  }
+
+  TUTTI_DEVICE void refuse(int peer, const Cursor& cursor) {
+    refused_ = true;
+    (void)end(Ended::Refused, Side::Receive, peer, cursor.step);
   }
 
   TUTTI_DEVICE bool fits(const Opening& opening) const {
@@ -102,6 +117,8 @@ class RemoteLane : public LaneBase {
       to_[i].at = address(peer, theirs.output_window, theirs.output + block(work_.layout.output, step.to_block));
     });
   }
+
+  bool refused_ = false;
 };
 
 }  // namespace tutti::cuda

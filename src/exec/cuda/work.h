@@ -111,7 +111,9 @@ enum class Ended : uint8_t {
   Stopped,   // `end` was set while it waited
   Blocked,   // stepped: has to be launched again
   Mismatch,  // the peer's slot belongs to another call
-  Refused,   // Remote: the peer's buffers cannot be used as the schedule needs; LL128: lines may come in pieces
+  // Remote: the buffers of some rank cannot be used as the schedule needs, so that nothing was moved; LL128: lines may
+  // come in pieces
+  Refused,
 };
 enum class Side : uint8_t { Receive, Send };  // waits for data (or an opening), for a free slot (or the peer to leave)
 struct Report {
@@ -147,6 +149,8 @@ struct CudaWork {
   CudaWindows windows;           // Remote
   const CudaControl* control = nullptr;
   uint64_t* reports = nullptr;  // one word for each of my blocks
+  // Not null: a word that the launch before has reported; nothing is to be done unless it says Refused.
+  const uint64_t* after_refusal = nullptr;
 };
 
 inline constexpr int kFewWorks = 8;  // in the parameter itself, which must stay below 4 KiB
