@@ -216,8 +216,8 @@ class CudaTeam {
   std::vector<Communicator*> comms_;  // by rank; null: not there, or gone
   std::vector<bool> left_ = std::vector<bool>(comms_.size());
   std::vector<TeamDevice> devices_;
-  std::unique_ptr<CudaLinks> links_;        // null: connections between GPUs are in the stores
-  std::unique_ptr<CudaBridge> bridge_;      // null: there are no others
+  std::unique_ptr<CudaLinks> links_;    // null: connections between GPUs are in the stores
+  std::unique_ptr<CudaBridge> bridge_;  // null: there are no others
   std::unique_ptr<CudaWindowBook> windows_;
   std::vector<size_t> device_index_;        // by rank
   std::vector<cuda::DeviceStore*> stores_;  // by rank; null: of another process

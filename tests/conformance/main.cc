@@ -124,8 +124,8 @@ class Driver {
       if (gpus::used_by(ranks_[i])) {
         const bool windows = world_.proto == kWindows;
         streams_[i] = gpus::make_stream(ranks_[i]);
-        memory_[i] = windows ? gpus::allocate_on_gpu(ranks_[i], 2 * kWindowBytes)
-                             : gpus::allocate(ranks_[i], kWindowBytes);
+        memory_[i] =
+            windows ? gpus::allocate_on_gpu(ranks_[i], 2 * kWindowBytes) : gpus::allocate(ranks_[i], kWindowBytes);
         if (windows) copies_.emplace_back(new unsigned char[2 * kWindowBytes]);
         if (streams_[i] == nullptr || memory_[i] == nullptr)
           return report(world_, ranks_[i], "the CUDA driver", TUTTI_CUDA_ERROR), 2;
