@@ -260,15 +260,7 @@ Result<uint32_t> Communicator::register_cuda_window(void* base, uint64_t bytes) 
   TUTTI_TRY(failure());
   const uint64_t attempt = ++window_attempts_;
   if (!cuda_->with_windows([](const CudaWindowBook& book) { return book.possible(); })) return 0;
-  const std::vector<Member>& members = bootstrap_->members();
-  const auto takers = [&](int owner) {
-    std::vector<int> ranks;
-    for (const Member& member : members) {
-      if (member.rank == owner || !member.same_process(members[static_cast<size_t>(owner)]))
-        ranks.push_back(member.rank);
-    }
-    return ranks;
-  };
+  const auto takers = [&](int owner) { return window_takers(*bootstrap_, owner); };
 
   // 1 My part.
   Result<CudaWindowBook::Mine> mine =

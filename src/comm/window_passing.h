@@ -12,6 +12,17 @@
 
 namespace tutti {
 
+// Who has a part in passing on the object of `owner`: itself and the ranks of other processes; those of its own need no
+// descriptor. Rising.
+inline std::vector<int> window_takers(const Bootstrap& bootstrap, int owner) {
+  const std::vector<Member>& members = bootstrap.members();
+  std::vector<int> ranks;
+  for (const Member& member : members) {
+    if (member.rank == owner || !member.same_process(members[static_cast<size_t>(owner)])) ranks.push_back(member.rank);
+  }
+  return ranks;
+}
+
 // A tag for each passing: all have the communicator's secret.
 inline shm::DescriptorPassing window_passing(const Bootstrap& bootstrap, std::vector<int> ranks, int owner,
                                              uint64_t attempt) {

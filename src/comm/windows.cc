@@ -45,16 +45,7 @@ Result<uint32_t> Communicator::register_window(void* base, uint64_t bytes) {
   if (n_ == 1 || !summary_.mapped) return 0;  // nobody to share with, or not everybody
 
   // 1 My part.
-  const std::vector<Member>& members = bootstrap_->members();
-  // The owner and the ranks of other processes; those of its own need no descriptor.
-  const auto takers = [&](int owner) {
-    std::vector<int> ranks;
-    for (const Member& member : members) {
-      if (member.rank == owner || !member.same_process(members[static_cast<size_t>(owner)]))
-        ranks.push_back(member.rank);
-    }
-    return ranks;
-  };
+  const auto takers = [&](int owner) { return window_takers(*bootstrap_, owner); };
   const std::shared_ptr<SharedMemory> mine = bytes > 0 ? find_shared_memory(base, bytes) : nullptr;
   Part part{reinterpret_cast<uint64_t>(base), bytes};
   UniqueFd listener;
