@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Half of what compiling a file takes here is the standard library, fmt and GoogleTest: parsed once for all files of the
-# library, and once for all tests. Not where there is a compiler launcher: caches do badly with it, and such builds
+# A fifth to a quarter of what compiling a file takes here is parsing the standard library, fmt and GoogleTest: done once
+# for all files of the library, and once for all tests. Not where there is a compiler launcher: caches do badly with it, and such builds
 # show when a file lacks an include of its own.
 set(default ON)
 if(CMAKE_CXX_COMPILER_LAUNCHER)
