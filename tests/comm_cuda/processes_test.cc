@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 
 #include "comm_cuda/members.h"
 #include "plan/profile.h"
@@ -404,16 +405,24 @@ TEST_F(BridgedProcesses, AreRefusedWhereGpusAreShared) {
 // Memory of either kind, with a buffer elsewhere now and then: results are right, and the end waits for the others
 // where it has to.
 TEST_P(Processes, WindowsServeOrGainNothing) {
-  if (GetParam().cpu >= 0) GTEST_SKIP() << "memory of GPUs on all ranks";
   const bool possible = GetParam().peers && GetParam().gpus >= kRanks && !GetParam().bridged();
   in_processes(
       [&](Member& member, Meeting& meeting) {
         constexpr size_t kBytes = size_t{1} << 21;
-        const gpu::DeviceMemory ordinary = *gpu::allocate_device(member.gpu, kBytes);
-        const gpu::MappedMemory mapped = *gpu::MappedMemory::create(member.gpu, kBytes);
+        gpu::DeviceMemory ordinary;
+        std::optional<gpu::MappedMemory> mapped;
+        void* host = nullptr;
+        std::vector<float*> kinds;
+        if (member.on_cpu()) {
+          ASSERT_EQ(tuttiMemAlloc(&host, kBytes), TUTTI_SUCCESS) << last_text();
+          kinds.assign(2, static_cast<float*>(host));
+        } else {
+          ordinary = *gpu::allocate_device(member.gpu, kBytes);
+          mapped = *gpu::MappedMemory::create(member.gpu, kBytes);
+          kinds = {reinterpret_cast<float*>(ordinary.get()), reinterpret_cast<float*>(mapped->address())};
+        }
         int met = 0;
-        for (const gpu::CudaAddress start : {ordinary.get(), mapped.address()}) {
-          auto* const memory = reinterpret_cast<float*>(start);
+        for (float* const memory : kinds) {
           const size_t half = kBytes / sizeof(float) / 2;
           tuttiWindow_t window = nullptr;
           ASSERT_EQ(tuttiCommWindowRegister(member.comm, memory, kBytes, &window, 0), TUTTI_SUCCESS) << last_text();
@@ -432,13 +441,14 @@ TEST_P(Processes, WindowsServeOrGainNothing) {
           if (member.rank() != 0) meeting.arrive();
           met += member.n() - 1;
           EXPECT_EQ(tuttiCommWindowDeregister(member.comm, window), TUTTI_SUCCESS) << last_text();
-          if (possible && start == ordinary.get()) EXPECT_EQ(meeting.arrived.load(), met);
+          if (possible && memory == kinds[0]) EXPECT_EQ(meeting.arrived.load(), met);
           ASSERT_EQ(tuttiBarrier(member.comm, member.handle()), TUTTI_SUCCESS);
           member.synchronize();
           EXPECT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
           member.synchronize();
           member.expect_sums();
         }
+        if (host != nullptr) EXPECT_EQ(tuttiMemFree(host), TUTTI_SUCCESS);
       },
       {{"TUTTI_PROTO", "rma"}});
 }
