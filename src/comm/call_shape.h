@@ -17,6 +17,17 @@ inline Shape shape_of(const Request& request) {
           .root = request.root};
 }
 
+// What carries a call that all ranks know not to be allowed by its buffers. It has to run whatever the user restricts
+// the planner to.
+inline Result<Plan> plan_after_refusal(const Summary& summary, Shape shape) {
+  shape.refused = true;
+  Result<Plan> plan = make_plan(summary, shape);
+  if (plan.ok()) return plan;
+  Summary free = summary;
+  free.algorithms = free.protocols = "auto";
+  return make_plan(free, shape);
+}
+
 // `in` and `out` are the tables of a V collective, where the executor can read them.
 inline CollLayout layout_of(const Request& request, int n, int me, const BlockTable& in, const BlockTable& out) {
   if (request.tables == nullptr) return coll_layout(request.coll, n, me, request.root, request.bytes());

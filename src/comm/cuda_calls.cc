@@ -174,16 +174,8 @@ Result<CudaTeam::Planned> CudaTeam::make_planned(const Request& request, Buffers
   }
   TUTTI_ASSIGN_OR_RETURN(planned.plan, place(plan, args));
   if (plan.proto != Proto::Rma || buffers != Buffers::Unknown) return planned;
-  // Whatever the user restricts the planner to, a call that its buffers do not allow has to run.
-  shape.refused = true;
-  Result<Plan> otherwise = make_plan(summary, shape);
-  if (!otherwise.ok()) {
-    Summary free = summary;
-    free.algorithms = free.protocols = "auto";
-    otherwise = make_plan(free, shape);
-  }
-  TUTTI_TRY(otherwise);
-  TUTTI_ASSIGN_OR_RETURN(cuda::PlacedPlan placed, place(*otherwise, args));
+  TUTTI_ASSIGN_OR_RETURN(const Plan otherwise, plan_after_refusal(summary, shape));
+  TUTTI_ASSIGN_OR_RETURN(cuda::PlacedPlan placed, place(otherwise, args));
   planned.otherwise = std::make_unique<cuda::PlacedPlan>(std::move(placed));
   return planned;
 }
@@ -438,7 +430,7 @@ Status CudaTeam::launch_copies(Set& set, const cuda::PlacedPlan& plan, CudaFligh
     const ScheduleArgs args{.me = one->call.rank, .n = n(), .root = one->call.request.root};
     copies.push_back(copies_of(plan.plan, args, parts.back().work.layout, buffers));
   }
-  TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, launcher_->capture_of(parts));
+  TUTTI_ASSIGN_OR_RETURN(const std::optional<gpu::CudaCapture> capture, capture_of(parts));
   TUTTI_TRY(launcher_->launch_copies(*prepared, parts, copies, capture));
   for (Pending* one : set) note(*one, plan.plan, *prepared, 0);
   flight = prepared;

@@ -93,17 +93,8 @@ Result<std::unique_ptr<LaneSet>> Communicator::build(const Plan& plan, const Req
   }
   auto lanes = std::make_unique<LaneSet>(plan, args, connections_.ports(use), memory_);
   if (plan.proto != Proto::Rma || !can_be_refused(*find_row(plan.coll, plan.algo), summary_.single_copy)) return lanes;
-  // Whatever the user restricts the planner to, a call that its buffers do not allow has to run.
-  Shape shape = shape_of(request);
-  shape.refused = true;
-  Result<Plan> otherwise = make_plan(summary_, shape);
-  if (!otherwise.ok()) {
-    Summary free = summary_;
-    free.algorithms = free.protocols = "auto";
-    otherwise = make_plan(free, shape);
-  }
-  TUTTI_TRY(otherwise);
-  TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<LaneSet> lanes_otherwise, build(*otherwise, request, use));
+  TUTTI_ASSIGN_OR_RETURN(const Plan otherwise, plan_after_refusal(summary_, shape_of(request)));
+  TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<LaneSet> lanes_otherwise, build(otherwise, request, use));
   lanes->set_otherwise(std::move(lanes_otherwise));
   return lanes;
 }
