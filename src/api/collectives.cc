@@ -104,6 +104,44 @@ tuttiResult_t run(const Uniform& u, tuttiComm_t comm, tuttiStream_t stream) {
   });
 }
 
+// What a send and a receive have in common.
+struct Message {
+  const char* function;
+  bool is_send;
+  void* buffer;  // a send's is only read
+  size_t count;
+  tuttiDataType_t type;
+  int peer;
+};
+template <Status (*check)(const Call&)>
+tuttiResult_t message(const Message& m, tuttiComm_t comm, tuttiStream_t stream) {
+  return entry(m.function, [&]() -> Status {
+    const CommCall inside(comm);
+    TUTTI_TRY(check_comm(m.function, comm));
+    TUTTI_TRY(check({m.function, m.is_send ? m.buffer : nullptr, m.is_send ? nullptr : m.buffer, m.count,
+                     static_cast<uint32_t>(m.type), TUTTI_SUM, m.peer, comm->size, comm->rank}));
+    const CallKind kind{
+        .coll = Coll::SendRecv, .type = static_cast<DataType>(m.type), .is_send = m.is_send, .root = m.peer};
+    Status status;
+    // The calls of a non-blocking communicator are its worker's.
+    if (stream == nullptr && comm->worker == nullptr &&
+        submit_short_message(comm->comm, kind, m.count * element_size(kind.type), m.buffer, status)) [[likely]]
+      return status;
+    Request request;
+    request.coll = Coll::SendRecv;
+    if (m.is_send) {
+      request.input = m.buffer;
+    } else {
+      request.output = m.buffer;
+    }
+    request.count = m.count;
+    request.type = kind.type;
+    request.root = m.peer;
+    request.is_send = m.is_send;
+    return submit_on(m.function, comm, stream, request);
+  });
+}
+
 // Bytes of a table of counts; without displacements the blocks lie one behind the other.
 void fill(std::vector<uint64_t>& offsets, std::vector<uint64_t>& lengths, int n, const size_t* counts,
           const size_t* displacements, size_t element) {
@@ -186,39 +224,12 @@ tuttiResult_t tuttiScatter(const void* send, void* recv, size_t recvcount, tutti
 
 tuttiResult_t tuttiSend(const void* send, size_t count, tuttiDataType_t type, int peer, tuttiComm_t comm,
                         tuttiStream_t stream) {
-  const char* const function = __func__;
-  return entry(function, [&]() -> Status {
-    const CommCall inside(comm);
-    TUTTI_TRY(check_comm(function, comm));
-    TUTTI_TRY(check_send(
-        {function, send, nullptr, count, static_cast<uint32_t>(type), TUTTI_SUM, peer, comm->size, comm->rank}));
-    Request request;
-    request.coll = Coll::SendRecv;
-    request.input = send;
-    request.count = count;
-    request.type = static_cast<DataType>(type);
-    request.root = peer;
-    request.is_send = true;
-    return submit_on(function, comm, stream, request);
-  });
+  return message<check_send>({__func__, true, const_cast<void*>(send), count, type, peer}, comm, stream);
 }
 
 tuttiResult_t tuttiRecv(void* recv, size_t count, tuttiDataType_t type, int peer, tuttiComm_t comm,
                         tuttiStream_t stream) {
-  const char* const function = __func__;
-  return entry(function, [&]() -> Status {
-    const CommCall inside(comm);
-    TUTTI_TRY(check_comm(function, comm));
-    TUTTI_TRY(check_recv(
-        {function, nullptr, recv, count, static_cast<uint32_t>(type), TUTTI_SUM, peer, comm->size, comm->rank}));
-    Request request;
-    request.coll = Coll::SendRecv;
-    request.output = recv;
-    request.count = count;
-    request.type = static_cast<DataType>(type);
-    request.root = peer;
-    return submit_on(function, comm, stream, request);
-  });
+  return message<check_recv>({__func__, false, recv, count, type, peer}, comm, stream);
 }
 
 tuttiResult_t tuttiBarrier(tuttiComm_t comm, tuttiStream_t stream) {

@@ -81,13 +81,23 @@ class Communicator {
     CallNote note;  // of straight ones
   };
 
+  // A kind of message that has been sent or received. One that fits an LL slot has its end of the connection here, the
+  // sender's or the receiver's, which is all that ShortMessages need.
+  struct KnownMessage {
+    LaneSet* lanes = nullptr;
+    LLSender* to = nullptr;
+    LLReceiver* from = nullptr;
+    CallNote note;
+    bool is_short() const { return to != nullptr || from != nullptr; }
+  };
+
   // Carries one call to its end in this thread.
   Status run(const Request& request);
 
   // The same for a call that is made alone, in its turn, and whose kind is known to be short. begin_straight() posts it
   // and returns what is known of it, or null: then nothing has happened, and run() is the way. run_straight() follows.
   Known* begin_straight(uint64_t kind, uint64_t bytes, const void* input, void* output, Advance& first) {
-    if (failed_.load(std::memory_order_relaxed) || !turn(issued_)) [[unlikely]]
+    if (failed_.load(std::memory_order_relaxed) || !at_rest()) [[unlikely]]
       return nullptr;
     Known* const known = shelves_.find(with_windows(kind), bytes);
     if (known == nullptr || !known->lanes->straight()) return nullptr;
@@ -95,6 +105,11 @@ class Communicator {
     return known;
   }
   Status run_straight(Known& known, Advance first);
+  // Null: not seen yet, or no short one. Valid until the next call of a new kind.
+  const KnownMessage* find_short_message(uint64_t kind, uint64_t bytes) {
+    const KnownMessage* const known = peer_shelves_.find(with_windows(kind), bytes);
+    return known != nullptr && known->is_short() ? known : nullptr;
+  }
   // The planner's time for one call, in microseconds. Carries nothing out.
   Result<double> predict(const Request& request) const;
 
@@ -102,6 +117,8 @@ class Communicator {
   uint64_t issue() { return issued_++; }
   // Once the communicator has failed there is no order any more: everybody whose turn it is must look at failed().
   bool turn(uint64_t ticket) const { return completed_.load(std::memory_order_acquire) == ticket || failed(); }
+  // A call issued now would have its turn at once.
+  bool at_rest() const { return turn(issued_); }
   void complete(uint64_t ticket) {
     if (completed_.load(std::memory_order_relaxed) <= ticket) completed_.store(ticket + 1, std::memory_order_release);
   }
@@ -128,7 +145,7 @@ class Communicator {
   // The lanes that start_collective() would bind, if a call of this kind has been made before.
   LaneSet* known_collective(const Request& request);
   // The same for one send or receive; lanes of different peers and directions run side by side.
-  Result<LaneSet*> start_point_to_point(const Request& request, bool lends);
+  Result<const KnownMessage*> start_point_to_point(const Request& request, bool lends);
   // The moments of each call, lone or in a group, for all that keeps books on calls. A call begins with start_*():
   // nothing may be added there, it is paid in full. posted() comes once its first slots are with the peers: what is
   // done there costs little while theirs travel. It returns the call's number and its record: collectives of a
@@ -138,7 +155,8 @@ class Communicator {
     uint64_t record = 0;  // of the flight recorder
     uint64_t started = 0;
   };
-  CallMark posted(const CallNote& note, uint64_t queued);
+  CallMark posted(const CallNote& note, uint64_t queued) { return posted(note, queued, ticks()); }
+  CallMark posted(const CallNote& note, uint64_t queued, uint64_t now);
   CallMark posted(const Request& request, uint32_t identity, const Plan& plan) {
     return posted(note_of(request, identity, plan), request.queued);
   }
@@ -148,12 +166,13 @@ class Communicator {
   }
   // A short call that never waited beyond its first polls. Reading the counter takes longer than all the rest of this,
   // and the next call waits for it, so its end is recorded as its start.
-  void ended_at_once(const CallMark& mark) {
-    health_->ended(mark.number, false);
+  void ended_at_once(bool message, const CallMark& mark) {
+    health_->ended(mark.number, message);
     observed_->recorder.end(mark.record, mark.started);
   }
   // carry()'s note(): whom this rank waits for, and for how long it did.
   void waits(const LaneSet& lanes, bool message, const CallMark& mark);
+  void waits_for(int peer, int more);
   void waits_no_longer();
   // A look around while `lanes` of this call cannot move: the peers' mismatch, deadlines, abort.
   Status look(const LaneSet& lanes, const BoardCall& call, const Waiter& waiter);
@@ -168,6 +187,14 @@ class Communicator {
   Result<bool> progress_network();
   // For a thread that waits for this communicator alone.
   void sleep(Waiter& waiter);
+  // Such a thread's, for calls on mapped memory.
+  Waiter make_waiter() const { return Waiter(oversubscribed(), poll_count_, false); }
+  // How often to look before yielding, when a message from or to `peer` is what is missing.
+  int polls_for(int peer, const Waiter& waiter) {
+    if (!oversubscribed() || poll_count_ > 0) return waiter.polls();
+    cores_.note_core();
+    return cores_.beside_me(peer) ? Waiter::kPollsBeside : Waiter::kPollsApart;
+  }
 
   // Collective (windows.cc). The window's number, alike on all ranks; 0: some rank's memory cannot be shared, nothing
   // is gained.
@@ -178,6 +205,7 @@ class Communicator {
   CudaTeam* cuda() const { return cuda_.get(); }
   int device() const { return options_.device; }
 
+  SlotStores& slot_stores() { return slot_stores_; }
   Connections& connections() { return connections_; }
   const Observed& observed() const { return *observed_; }
   // The buffer of a barrier, which is an AllReduce of one word.
@@ -233,13 +261,16 @@ class Communicator {
 
   Result<Known*> make_lanes(const Request& request, uint64_t key);
   CallNote note_of(const Request& request, uint32_t identity, const Plan& plan) const;
-  Result<LaneSet*> make_peer_lanes(const Request& request);
+  Result<KnownMessage> make_message(const Request& request);
   Result<std::unique_ptr<LaneSet>> build(const Plan& plan, const Request& request, Use use);
   void begin(LaneSet& lanes, const Request& request, bool lends);
   Status begin_observation(std::string id);
   Status start_health(std::vector<Board*> pages, std::function<bool(int)> alive);
   // Moves the call and the network. Done: ended, or failed with `status`.
   Advance move(LaneSet& lanes, int polls, Status& status);
+  // A lone call in its turn.
+  Status run_message(const Request& request, Waiter& waiter);
+  Status run_collective(const Request& request, Waiter& waiter);
   // From the first posts of a call to its end.
   void carry_on(LaneSet& lanes, const CallNote& note, uint64_t queued, Waiter& waiter, Advance first, Status& status);
   // How often a call that is waiting looks before it yields.
@@ -264,7 +295,7 @@ class Communicator {
   CoreMap cores_;
   Shelves<Known> shelves_;
   // Sends and receives: lanes by peer, direction and cut, which many sizes share; remembered by size as well.
-  Shelves<LaneSet*> peer_shelves_;
+  Shelves<KnownMessage> peer_shelves_;
   std::unordered_map<uint64_t, std::unique_ptr<LaneSet>> peer_lanes_;
   uint64_t barrier_word_ = 0;
   uint64_t collectives_ = 0, messages_ = 0;  // posted so far

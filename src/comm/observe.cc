@@ -79,8 +79,7 @@ CallNote Communicator::note_of(const Request& request, uint32_t identity, const 
   return note;
 }
 
-Communicator::CallMark Communicator::posted(const CallNote& note, uint64_t queued) {
-  const uint64_t now = ticks();
+Communicator::CallMark Communicator::posted(const CallNote& note, uint64_t queued, uint64_t now) {
   const uint64_t number = ++(note.message ? messages_ : collectives_);
   if (note.message) {
     BoardCall call = note.call;
@@ -102,9 +101,12 @@ void Communicator::waits(const LaneSet& lanes, bool message, const CallMark& mar
     ++more;
   }
   if (whom < 0) whom = lanes.waiting_peer();
-  if (whom < 0) return;
+  if (whom >= 0) waits_for(whom, std::max(more, 0));
+}
+
+void Communicator::waits_for(int peer, int more) {
   if (waiting_since_ == 0) waiting_since_ = ticks();
-  observed_->arrivals.waits_for(whom, std::max(more, 0));
+  observed_->arrivals.waits_for(peer, more);
 }
 
 void Communicator::waits_no_longer() {

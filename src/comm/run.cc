@@ -141,7 +141,7 @@ LaneSet* Communicator::known_collective(const Request& request) {
   return known != nullptr ? known->lanes.get() : nullptr;
 }
 
-Result<LaneSet*> Communicator::make_peer_lanes(const Request& request) {
+Result<Communicator::KnownMessage> Communicator::make_message(const Request& request) {
   TUTTI_ASSIGN_OR_RETURN(const Plan plan, make_plan(summary_, shape_of(request)));
   const uint64_t key = static_cast<uint64_t>(request.root) << 32 | static_cast<uint64_t>(request.is_send) << 31 |
                        static_cast<uint64_t>(plan.proto) << 29 | static_cast<uint64_t>(plan.stream_output) << 28 |
@@ -150,18 +150,28 @@ Result<LaneSet*> Communicator::make_peer_lanes(const Request& request) {
   if (lanes == nullptr) {
     TUTTI_ASSIGN_OR_RETURN(lanes, build(plan, request, Use::PointToPoint));
   }
-  return lanes.get();
+  KnownMessage known{.lanes = lanes.get(), .note = note_of(request, call_identity(request), plan)};
+  const bool one_slot = request.bytes() > 0 && request.bytes() <= plan.slice_bytes;
+  if (plan.proto != Proto::LL || plan.channels != 1 || !one_slot || request.root == rank_) return known;
+  if (request.is_send) {
+    TUTTI_ASSIGN_OR_RETURN(SendEnd* const end, connections_.send_end(request.root, 0, Use::PointToPoint));
+    known.to = &end->ll;
+  } else {
+    TUTTI_ASSIGN_OR_RETURN(ReceiveEnd* const end, connections_.receive_end(request.root, 0, Use::PointToPoint));
+    known.from = &end->ll;
+  }
+  return known;
 }
 
-Result<LaneSet*> Communicator::start_point_to_point(const Request& request, bool lends) {
+Result<const Communicator::KnownMessage*> Communicator::start_point_to_point(const Request& request, bool lends) {
   const uint64_t key = kind_of(request);
-  LaneSet* const* kept = peer_shelves_.find(key, request.bytes());
+  const KnownMessage* kept = peer_shelves_.find(key, request.bytes());
   if (kept == nullptr) [[unlikely]] {
-    TUTTI_ASSIGN_OR_RETURN(LaneSet* const lanes, make_peer_lanes(request));
-    kept = &peer_shelves_.keep(key, request.bytes(), lanes);
+    TUTTI_ASSIGN_OR_RETURN(const KnownMessage made, make_message(request));
+    kept = &peer_shelves_.keep(key, request.bytes(), made);
   }
-  begin(**kept, request, lends);
-  return *kept;
+  begin(*kept->lanes, request, lends);
+  return kept;
 }
 
 Advance Communicator::move(LaneSet& lanes, int polls, Status& status) {
@@ -210,16 +220,25 @@ Status Communicator::run(const Request& request) {
     complete(ticket);
     return failure();
   }
-  Result<LaneSet*> started =
-      request.point_to_point() ? start_point_to_point(request, true) : start_collective(request, true);
-  Status status = started.status();
-  if (status.ok()) {
-    LaneSet& lanes = **started;
-    // The post first: everything else is done while the line travels.
-    const Advance first = move(lanes, 1, status);
-    carry_on(lanes, note_of(request, lanes.identity(), lanes.plan()), request.queued, waiter, first, status);
-  }
+  const Status status = request.point_to_point() ? run_message(request, waiter) : run_collective(request, waiter);
   complete(ticket);
+  return status;
+}
+
+Status Communicator::run_message(const Request& request, Waiter& waiter) {
+  TUTTI_ASSIGN_OR_RETURN(const KnownMessage* const known, start_point_to_point(request, true));
+  Status status;
+  const Advance first = move(*known->lanes, 1, status);
+  carry_on(*known->lanes, known->note, request.queued, waiter, first, status);
+  return status;
+}
+
+Status Communicator::run_collective(const Request& request, Waiter& waiter) {
+  TUTTI_ASSIGN_OR_RETURN(LaneSet* const lanes, start_collective(request, true));
+  Status status;
+  // The post first: everything else is done while the line travels.
+  const Advance first = move(*lanes, 1, status);
+  carry_on(*lanes, note_of(request, lanes->identity(), lanes->plan()), request.queued, waiter, first, status);
   return status;
 }
 
@@ -249,7 +268,7 @@ void Communicator::carry_on(LaneSet& lanes, const CallNote& note, uint64_t queue
         [&](bool waiting) { waiting ? waits(lanes, note.message, mark) : waits_no_longer(); });
   }
   if (!status.ok()) fail(status);  // its dump shows the call as it was: not ended
-  if (lanes.straight() && !waiter.has_waited() && !connections_.has_network()) return ended_at_once(mark);
+  if (lanes.straight() && !waiter.has_waited() && !connections_.has_network()) return ended_at_once(note.message, mark);
   ended(note.message, mark);
 }
 

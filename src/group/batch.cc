@@ -44,15 +44,32 @@ Batch::Strand& Batch::strand_for(Work& work, const Request& request) {
   for (Strand& strand : work.strands) {
     if (strand.peer == peer && strand.is_send == is_send) return strand;
   }
-  work.strands.push_back({peer, is_send, {}, 0, nullptr, {}, 0, {}});
-  return work.strands.back();
+  Strand& strand = work.strands.take();
+  strand.peer = peer;
+  strand.is_send = is_send;
+  return strand;
+}
+
+void Batch::Strand::clear() {
+  calls.clear();
+  early.clear();
+  next = ahead = 0;
+  lanes = nullptr;
+}
+
+void Batch::Work::clear() {
+  strands.clear();
+  self_sends.clear();
+  self_receives.clear();
+  started = done = false;
+  status = {};
 }
 
 void Batch::add(Communicator& comm, Request request) {
   request.queued = ticks();
   auto work = std::find_if(works_.begin(), works_.end(), [&](const Work& one) { return one.comm == &comm; });
   if (work == works_.end()) {
-    works_.push_back(Work{&comm, 0, {}, {}, {}, false, false, {}});
+    works_.take().comm = &comm;
     work = works_.end() - 1;
   }
   if (request.point_to_point() && request.root == comm.rank()) {
@@ -116,25 +133,36 @@ void Batch::post_ahead(Communicator& comm, Strand& strand) {
   }
 }
 
+Status Batch::start(Communicator& comm, Strand& strand, bool lends, const CallNote*& note) {
+  const Request& call = strand.calls[strand.next];
+  if (call.point_to_point()) {
+    TUTTI_ASSIGN_OR_RETURN(const Communicator::KnownMessage* const message, comm.start_point_to_point(call, lends));
+    strand.lanes = message->lanes;
+    note = &message->note;
+    return {};
+  }
+  TUTTI_ASSIGN_OR_RETURN(strand.lanes, comm.start_collective(call, lends));
+  return {};
+}
+
 Advance Batch::advance(Communicator& comm, Strand& strand, Status& status) {
   bool moved = false;
   while (!strand.done()) {
     const Request& call = strand.calls[strand.next];
     const bool first = strand.lanes == nullptr;
+    const CallNote* note = nullptr;  // kept for messages
     if (first) {
       const bool lends = strand.calls.size() == 1;  // a later one may write what this one reads
-      Result<LaneSet*> started =
-          call.point_to_point() ? comm.start_point_to_point(call, lends) : comm.start_collective(call, lends);
-      if (!started.ok()) {
-        status = started.status();
-        return Advance::Done;
-      }
-      strand.lanes = *started;
+      status = start(comm, strand, lends, note);
+      if (!status.ok()) return Advance::Done;
       if (strand.next < strand.early.size() && strand.early[strand.next] > 0)
         strand.lanes->skip(strand.early[strand.next]);
     }
     const Advance result = strand.lanes->advance(1);
-    if (first) strand.mark = comm.posted(call, strand.lanes->identity(), strand.lanes->plan());
+    if (first) {
+      strand.mark = note != nullptr ? comm.posted(*note, call.queued)
+                                    : comm.posted(call, strand.lanes->identity(), strand.lanes->plan());
+    }
     if (first && result != Advance::Done && strand.calls.size() > 1 && !call.point_to_point()) post_ahead(comm, strand);
     if (result != Advance::Done) return moved ? Advance::Progressed : result;
     comm.ended(call.point_to_point(), strand.mark);

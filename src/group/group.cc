@@ -12,6 +12,7 @@
 
 #include "base/thread.h"
 #include "comm/cuda_team.h"
+#include "comm/short_messages.h"
 #include "group/batch.h"
 
 namespace tutti {
@@ -27,6 +28,8 @@ struct GroupState {
   Status poison;
   std::vector<Entry> entries;
   std::vector<SetUp> set_ups;
+  ShortMessages short_messages;  // instead of entries, as long as the group has nothing else
+  Batch batch;                   // of a group that this thread carries, kept for its memory
 };
 
 // One pointer of static TLS; the state itself is freed by the key's destructor when its thread ends.
@@ -171,22 +174,34 @@ Status launch(std::vector<Entry> entries) {
   return queued ? in_progress() : Status();
 }
 
-}  // namespace
-
-constinit thread_local int t_group_depth = 0;
-
-void group_start() { ++t_group_depth; }
-
-void poison_group(const Status& status) {
-  if (in_group() && group().poison.ok()) group().poison = status;
+// The calls of the group so far as entries, where they were none.
+void demote_messages(GroupState& state) {
+  if (state.short_messages.empty()) return;
+  state.short_messages.give_back([&state](const std::shared_ptr<Communicator>& comm, Request request) {
+    state.entries.push_back({comm, nullptr, std::move(request), nullptr});
+  });
 }
 
-Status group_end() {
-  if (t_group_depth == 0)
-    return invalid_usage("tuttiGroupEnd: no group is open in this thread: call tuttiGroupStart first");
-  if (--t_group_depth > 0) return {};
-  GroupState& state = group();
-  std::vector<Entry> entries = std::exchange(state.entries, {});
+// Nothing but calls that this thread carries on the CPU: the group of a program without streams.
+bool only_calls_here(const GroupState& state) {
+  return state.set_ups.empty() && state.poison.ok() &&
+         std::all_of(state.entries.begin(), state.entries.end(),
+                     [](const Entry& one) { return one.stream == nullptr && one.comm->cuda() == nullptr; });
+}
+
+Status run_here(GroupState& state) {
+  state.batch.clear();
+  for (Entry& entry : state.entries) state.batch.add(*entry.comm, std::move(entry.request));
+  Status status = state.batch.check();
+  if (status.ok()) {
+    state.batch.issue();
+    status = state.batch.run();
+  }
+  state.entries.clear();  // the communicators have lived until now
+  return status;
+}
+
+Status run_group(GroupState& state, std::vector<Entry> entries) {
   std::vector<SetUp> set_ups = std::exchange(state.set_ups, {});
   if (const Status poison = std::exchange(state.poison, Status()); !poison.ok()) {
     for (SetUp& one : set_ups) one.drop();
@@ -210,11 +225,33 @@ Status group_end() {
   return result;
 }
 
+}  // namespace
+
+constinit thread_local int t_group_depth = 0;
+
+void group_start() { ++t_group_depth; }
+
+void poison_group(const Status& status) {
+  if (in_group() && group().poison.ok()) group().poison = status;
+}
+
+Status group_end() {
+  if (t_group_depth == 0)
+    return invalid_usage("tuttiGroupEnd: no group is open in this thread: call tuttiGroupStart first");
+  if (--t_group_depth > 0) return {};
+  GroupState& state = group();
+  if (!state.short_messages.empty() && state.set_ups.empty() && state.poison.ok()) return state.short_messages.run();
+  demote_messages(state);
+  if (only_calls_here(state)) return run_here(state);
+  return run_group(state, std::exchange(state.entries, {}));
+}
+
 Result<double> group_simulate_end() {
   GroupState& state = group();
   if (t_group_depth == 0)
     return invalid_usage("tuttiGroupSimulateEnd: no group is open in this thread: call tuttiGroupStart first");
   if (--t_group_depth > 0) return 0.0;
+  demote_messages(state);
   const std::vector<Entry> entries = std::exchange(state.entries, {});
   std::vector<SetUp> set_ups = std::exchange(state.set_ups, {});
   Status poison = std::exchange(state.poison, Status());
@@ -233,8 +270,17 @@ Result<double> group_simulate_end() {
   return longest;
 }
 
+bool submit_short_message(const std::shared_ptr<Communicator>& comm, const CallKind& kind, uint64_t bytes, void* buffer,
+                          Status& status) {
+  GroupState& state = group();
+  if (!state.entries.empty() || !state.short_messages.add(comm, kind, bytes, buffer)) return false;
+  if (!in_group()) status = state.short_messages.run();
+  return true;
+}
+
 Status submit(const std::shared_ptr<Communicator>& comm, const std::shared_ptr<Stream>& stream, Request request) {
   if (in_group()) {
+    demote_messages(group());
     group().entries.push_back({comm, stream, std::move(request), nullptr});
     return {};
   }
@@ -248,6 +294,7 @@ Status submit(const std::shared_ptr<Communicator>& comm, const std::shared_ptr<S
 Status submit_cuda(const std::shared_ptr<Communicator>& comm, void* stream, Request request) {
   Entry entry{comm, nullptr, std::move(request), stream};
   if (in_group()) {
+    demote_messages(group());
     group().entries.push_back(std::move(entry));
     return {};
   }

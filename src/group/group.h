@@ -27,6 +27,11 @@ Result<double> group_simulate_end();
 // worker of a non-blocking communicator; the same of group_end().
 Status submit(const std::shared_ptr<Communicator>& comm, const std::shared_ptr<Stream>& stream, Request request);
 
+// The fast path of a blocking send or receive. False: it is no short one of a known kind, or something else is in the
+// way (ShortMessages::add); nothing has happened, and submit() is the way. `buffer` of a send is only read.
+bool submit_short_message(const std::shared_ptr<Communicator>& comm, const CallKind& kind, uint64_t bytes, void* buffer,
+                          Status& status);
+
 // The same for a communicator on a CUDA device: launched on `stream`, a CUstream (null: the default stream of the
 // device), as soon as the calls of the other ranks are there. Returns then, long before it has ended.
 Status submit_cuda(const std::shared_ptr<Communicator>& comm, void* stream, Request request);

@@ -222,6 +222,101 @@ TEST(Groups, MatchSeveralMessagesOfAPairInIssueOrder) {
   });
 }
 
+// Short messages whose kinds are known have a path of their own: more than the slots hold, in both directions, of equal
+// and of different lengths.
+TEST(Groups, KeepTheOrderOfShortMessages) {
+  for (const int n : {2, 3}) {
+    in_ranks(n, [n](int rank, tuttiComm_t comm) {
+      constexpr int kMessages = 300;
+      constexpr size_t kLengths[] = {1, 1, 2, 500, 1, 1024};
+      const int next = (rank + 1) % n, previous = (rank + n - 1) % n;
+      const auto length = [&](int i) { return kLengths[static_cast<size_t>(i) % std::size(kLengths)]; };
+      for (int round = 0; round < 3; ++round) {
+        std::vector<std::vector<int>> out, in;
+        for (int i = 0; i < kMessages; ++i) {
+          out.emplace_back(length(i), 1000000 * rank + 1000 * round + i);
+          in.emplace_back(length(i), -1);
+        }
+        tuttiGroupStart();
+        for (int i = 0; i < kMessages; ++i) {
+          EXPECT_OK(tuttiRecv(in[i].data(), length(i), TUTTI_INT32, previous, comm, nullptr));
+          EXPECT_OK(tuttiSend(out[i].data(), length(i), TUTTI_INT32, next, comm, nullptr));
+        }
+        ASSERT_OK(tuttiGroupEnd());
+        for (int i = 0; i < kMessages; ++i)
+          EXPECT_EQ(in[i], std::vector<int>(length(i), 1000000 * previous + 1000 * round + i)) << i << ", " << round;
+      }
+    });
+  }
+}
+
+// What begins as short messages may go on as anything, and may not begin at all.
+TEST(Groups, WithShortMessagesFirstTakeOtherCallsAndErrors) {
+  in_ranks(2, [](int rank, tuttiComm_t comm) {
+    const int peer = 1 - rank;
+    int out = rank, in = -1, sum = 0;
+    std::vector<int> much_out(100000, rank), much_in(100000, -1);
+    for (int round = 0; round < 3; ++round) {
+      in = sum = -1;
+      tuttiGroupStart();
+      EXPECT_OK(tuttiSend(&out, 1, TUTTI_INT32, peer, comm, nullptr));
+      EXPECT_OK(tuttiRecv(&in, 1, TUTTI_INT32, peer, comm, nullptr));
+      EXPECT_FAILS(tuttiSend(&out, 1, TUTTI_INT32, 2, comm, nullptr), TUTTI_INVALID_ARGUMENT, "peer");
+      EXPECT_FAILS(tuttiGroupEnd(), TUTTI_INVALID_ARGUMENT, "peer");
+      EXPECT_EQ(in, -1) << "a poisoned group has started";
+      tuttiGroupStart();
+      EXPECT_OK(tuttiSend(&out, 1, TUTTI_INT32, peer, comm, nullptr));
+      EXPECT_OK(tuttiRecv(&in, 1, TUTTI_INT32, peer, comm, nullptr));
+      EXPECT_OK(add(comm, out, sum));
+      EXPECT_OK(tuttiSend(much_out.data(), much_out.size(), TUTTI_INT32, peer, comm, nullptr));
+      EXPECT_OK(tuttiRecv(much_in.data(), much_in.size(), TUTTI_INT32, peer, comm, nullptr));
+      ASSERT_OK(tuttiGroupEnd());
+      EXPECT_EQ(in, peer);
+      EXPECT_EQ(sum, 1);
+      EXPECT_EQ(much_in, std::vector<int>(much_in.size(), peer));
+      double us = 0;
+      tuttiGroupStart();
+      EXPECT_OK(tuttiSend(&out, 1, TUTTI_INT32, peer, comm, nullptr));
+      EXPECT_OK(tuttiGroupSimulateEnd(&us));
+      EXPECT_GT(us, 0);
+    }
+  });
+}
+
+// Also where the other messages of the group go through, and the kinds are known.
+TEST(Groups, OfShortMessagesTellAMismatchAndATimeout) {
+  const auto warm = [](int rank, tuttiComm_t comm, int* buffer) {
+    for (size_t count = 1; count <= 2; ++count) {
+      tuttiGroupStart();
+      EXPECT_OK(tuttiSend(buffer, count, TUTTI_INT32, 1 - rank, comm, nullptr));
+      EXPECT_OK(tuttiRecv(buffer + 2, count, TUTTI_INT32, 1 - rank, comm, nullptr));
+      EXPECT_OK(tuttiGroupEnd());
+    }
+  };
+  in_ranks(2, [&](int rank, tuttiComm_t comm) {
+    int buffer[4] = {};
+    warm(rank, comm, buffer);
+    tuttiGroupStart();
+    EXPECT_OK(tuttiSend(buffer, 1, TUTTI_INT32, 1 - rank, comm, nullptr));
+    EXPECT_OK(tuttiRecv(buffer + 2, 1, TUTTI_INT32, 1 - rank, comm, nullptr));
+    EXPECT_OK(tuttiSend(buffer, 1, TUTTI_INT32, 1 - rank, comm, nullptr));
+    EXPECT_OK(tuttiRecv(buffer + 2, 2, TUTTI_INT32, 1 - rank, comm, nullptr));
+    EXPECT_FAILS(tuttiGroupEnd(), TUTTI_INVALID_USAGE, "mismatch in message 4");
+    EXPECT_EQ(tuttiSend(buffer, 1, TUTTI_INT32, 1 - rank, comm, nullptr), TUTTI_INVALID_USAGE) << "it has failed";
+  });
+  in_ranks(2,
+           [&](int rank, tuttiComm_t comm) {
+             int buffer[4] = {};
+             warm(rank, comm, buffer);
+             if (rank == 1) {  // sends nothing, and learns why rank 0 does not come
+               EXPECT_FAILS(tuttiBarrier(comm, nullptr), TUTTI_REMOTE_ERROR, "TUTTI_TIMEOUT");
+             } else {
+               EXPECT_FAILS(tuttiRecv(buffer, 1, TUTTI_INT32, 1, comm, nullptr), TUTTI_REMOTE_ERROR, "TUTTI_TIMEOUT");
+             }
+           },
+           {{"TUTTI_TIMEOUT", "1s"}});
+}
+
 TEST(Groups, MixSendsReceivesAndCollectives) {
   with_all(3, [](auto& comms) {
     int value[3] = {10, 20, 30}, got[3] = {}, sum[3] = {}, root[3] = {7, 8, 9};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// After the first call of its kind, a blocking collective allocates nothing, locks nothing, and enters the kernel only
+// After the first call of its kind, a blocking call or group allocates nothing, locks nothing, and enters the kernel only
 // to wait (yield, futex, sleep) or, for large messages, to have it copy from a peer.
 #include "hot_path/watch.h"
 
@@ -21,6 +21,7 @@ namespace {
 
 constexpr size_t kSmall[] = {1, 2, 14, 250, 1024};        // float32: up to one LL message
 constexpr size_t kLarge[] = {4000, 16 << 10, 256 << 10};  // several, slots, copies by the kernel
+constexpr size_t kMostGrouped = 1024;                     // messages: short ones are free of all that in groups, too
 constexpr int kRepeats = 3;
 
 class Calls {
@@ -55,6 +56,12 @@ class Calls {
     if (rank_ == 0) pass_on();
     take();
     if (rank_ != 0) pass_on();
+    call(tuttiGroupStart());
+    for (int i = 0; i < 2; ++i) {
+      take();
+      pass_on();
+    }
+    call(tuttiGroupEnd());
     return ok;
   }
   bool all(std::span<const size_t> counts) {

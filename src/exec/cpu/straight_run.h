@@ -13,13 +13,13 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "exec/cpu/lane_run.h"
 #include "exec/cpu/move_list.h"
+#include "exec/cpu/slot_copy.h"
 #include "exec/run_schedule.h"
 
 namespace tutti {
@@ -55,15 +55,8 @@ class MoveLane {
         move.src == Buffer::None ? list_.from[move.from_begin].end->payload() : address(move.src, move.src_offset);
     if (move.to_count > 0) {
       const bool stream = call_->slot_stores->stream(move.bytes);
-      for (uint32_t i = 0; i < move.to_count; ++i) {
-        void* slot = list_.to[move.to_begin + i].end->payload();
-        if (stream) {
-          copy_bytes(&slot, 1, 1, source, move.bytes);
-        } else {
-          claim_lines(slot, move.bytes);
-          copy_message(slot, source, move.bytes);
-        }
-      }
+      for (uint32_t i = 0; i < move.to_count; ++i)
+        fill_slot(list_.to[move.to_begin + i].end->payload(), source, move.bytes, stream);
       call_->slot_stores->settle(move.bytes);
     }
     if (move.keeps && call_->output + move.dst_offset != source)
@@ -86,37 +79,6 @@ class MoveLane {
   std::string waiting_for(const Move& move) const;
 
  private:
-  // Asks for the lines of a message at once, before the stores ask for one after the other. The flag's line is left
-  // alone: the peer polls it. Beyond kMostClaimed the requests only queue up.
-  static void claim_lines(void* payload, uint64_t bytes) {
-    constexpr uint64_t kMostClaimed = 8 * kCacheLine;
-    if (bytes > kMostClaimed) return;
-    for (uint64_t at = kCacheLine; at < bytes + sizeof(uint64_t); at += kCacheLine)
-      __builtin_prefetch(static_cast<std::byte*>(payload) - sizeof(uint64_t) + at, 1);
-  }
-  // A function call costs more than a line of data.
-  static void copy_message(void* to, const void* from, uint64_t bytes) {
-    if (bytes > 16) {
-      std::memcpy(to, from, bytes);
-    } else if (bytes >= 8) {
-      copy_ends<uint64_t>(to, from, bytes);
-    } else if (bytes >= 4) {
-      copy_ends<uint32_t>(to, from, bytes);
-    } else {
-      for (uint64_t i = 0; i < bytes; ++i) static_cast<std::byte*>(to)[i] = static_cast<const std::byte*>(from)[i];
-    }
-  }
-  // The first and the last word, which overlap unless there are two.
-  template <class Word>
-  static void copy_ends(void* to, const void* from, uint64_t bytes) {
-    Word first, last;
-    const uint64_t at = bytes - sizeof(Word);
-    std::memcpy(&first, from, sizeof(Word));
-    std::memcpy(&last, static_cast<const std::byte*>(from) + at, sizeof(Word));
-    std::memcpy(to, &first, sizeof(Word));
-    std::memcpy(static_cast<std::byte*>(to) + at, &last, sizeof(Word));
-  }
-
   const std::byte* address(Buffer buffer, uint64_t offset) const {
     return (buffer == Buffer::Input ? call_->input : call_->output) + offset;
   }

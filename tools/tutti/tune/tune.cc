@@ -53,6 +53,8 @@ struct Options {
   std::vector<int> ranks = {2, 4, 8};
   int rounds = 5;
   std::string devices = "auto";
+  std::string update;             // a profile of which all but `only` stays; empty: everything is measured
+  std::vector<std::string> only;  // collectives; empty: all
 };
 
 // A profile in a file, for the processes that are to use it.
@@ -87,6 +89,7 @@ class Tuner {
   }
 
   Result<Profile> run() {
+    if (!options_.update.empty()) return update();
     // What has not been measured yet is as it is built in.
     profile_ = built_in_profile(cpu_vendor());
     profile_.name = "draft";
@@ -101,6 +104,20 @@ class Tuner {
   }
 
  private:
+  // Some candidates of CPU ranks anew.
+  Result<Profile> update() {
+    TUTTI_ASSIGN_OR_RETURN(profile_, read_profile(options_.update));
+    TUTTI_ASSIGN_OR_RETURN(std::vector<Timed> timed, all_candidates());
+    const auto replaced = [&](const Timed& old) {
+      return std::any_of(timed.begin(), timed.end(),
+                         [&](const Timed& one) { return one.coll == old.coll && one.ranks == old.ranks; });
+    };
+    std::erase_if(profile_.timed, replaced);
+    profile_.timed.insert(profile_.timed.end(), timed.begin(), timed.end());
+    profile_.cpus = static_cast<int>(cpus_.size());
+    return profile_;
+  }
+
   Status cpus() {
     TUTTI_TRY(slices());
     TUTTI_TRY(curves());
@@ -237,8 +254,12 @@ class Tuner {
     for (uint64_t bytes = 1 << 10; bytes <= options_.most_bytes; bytes *= 4) sizes.push_back(bytes);
     std::vector<Timed> timed;
     for (const int ranks : options_.ranks) {
-      for (int coll = 0; coll < kCollCount; ++coll)
-        TUTTI_TRY(time_candidates({.coll = static_cast<Coll>(coll), .ranks = ranks, .sizes = sizes}, timed));
+      for (int i = 0; i < kCollCount; ++i) {
+        const auto coll = static_cast<Coll>(i);
+        const auto& only = options_.only;
+        if (!only.empty() && std::find(only.begin(), only.end(), name(coll)) == only.end()) continue;
+        TUTTI_TRY(time_candidates({.coll = coll, .ranks = ranks, .sizes = sizes}, timed));
+      }
     }
     return timed;
   }
@@ -444,6 +465,15 @@ void add_tune(CLI::App& app) {
   command->add_option("--devices", options.devices, "cpu, gpu, or auto: CPUs, and GPUs where there are some")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "cpu", "gpu"}));
+  command->add_option("--only", options.only, "Collectives to time candidates of: all_reduce,send_recv,...")
+      ->delimiter(',')
+      ->check(CLI::IsMember(std::vector<std::string>(std::begin(kCollNames), std::end(kCollNames))));
+  command
+      ->add_option(
+          "--update", options.update,
+          "A profile of this machine, which stays as it is but for the candidates that are timed: CPU ranks of "
+          "--ranks and --only")
+      ->check(CLI::ExistingFile);
   command->add_option("--rounds", options.rounds, "Times that the candidates are compared")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));
