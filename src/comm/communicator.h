@@ -193,7 +193,7 @@ class Communicator {
   int polls_for(int peer, const Waiter& waiter) {
     if (!oversubscribed() || poll_count_ > 0) return waiter.polls();
     cores_.note_core();
-    return cores_.beside_me(peer) ? Waiter::kPollsBeside : Waiter::kPollsApart;
+    return cores_.beside_me(peer) ? Waiter::kPollsBeside : Waiter::kPollsMessage;
   }
 
   // Collective (windows.cc). The window's number, alike on all ranks; 0: some rank's memory cannot be shared, nothing

@@ -59,6 +59,13 @@ bool ShortMessages::move(const Message& message) {
   return true;
 }
 
+bool ShortMessages::can_move(const std::vector<Message>& list) const {
+  for (const Message& message : list) {
+    if (message.is_send() ? message.known->to->has_room() : message.known->from->ready(message.identity())) return true;
+  }
+  return false;
+}
+
 bool ShortMessages::pass(std::vector<Message>& list) {
   bool moved = false;
   for (Message& message : list) {
@@ -115,27 +122,35 @@ Status ShortMessages::run() {
   return status;
 }
 
+Advance ShortMessages::move_some(const Waiter& waiter) {
+  if (sends_.empty() && receives_.empty()) return Advance::Done;
+  for (int poll = comm_->polls_for(first().peer(), waiter); !can_move(sends_) && !can_move(receives_);) {
+    if (--poll <= 0) return Advance::Blocked;
+  }
+  ++pass_;
+  const bool sent = pass(sends_), received = pass(receives_);
+  if (sent) end(sends_, waiter);
+  if (received) end(receives_, waiter);
+  if (sends_.empty() && receives_.empty()) return Advance::Done;
+  return sent || received ? Advance::Progressed : Advance::Blocked;
+}
+
 Status ShortMessages::carry_all() {
   Waiter waiter = comm_->make_waiter();
   const uint64_t ticket = comm_->issue();
   ++pass_;
   pass(sends_);
+  // The rest while they travel.
   const uint64_t now = ticks();
   note(sends_, now);
   note(receives_, now);
-  Status status;
-  const auto move = [&] {
-    ++pass_;
-    const bool sent = pass(sends_), received = pass(receives_);
-    if (sent) end(sends_, waiter);
-    if (received) end(receives_, waiter);
-    if (sends_.empty() && receives_.empty()) return Advance::Done;
-    return sent || received ? Advance::Progressed : Advance::Blocked;
-  };
+  pass(receives_);
   end(sends_, waiter);
-  const int polls = sends_.empty() && receives_.empty() ? 1 : comm_->polls_for(first().peer(), waiter);
+  end(receives_, waiter);
+  Status status;
   carry(
-      waiter, polls, move, [&] { return (status = look(waiter)).ok(); }, [&] { comm_->sleep(waiter); },
+      waiter, 1, [&] { return move_some(waiter); }, [&] { return (status = look(waiter)).ok(); },
+      [&] { comm_->sleep(waiter); },
       [&](bool waiting) { waiting ? comm_->waits_for(first().peer(), 0) : comm_->waits_no_longer(); });
   if (!status.ok()) {
     comm_->fail(status);

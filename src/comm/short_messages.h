@@ -55,6 +55,10 @@ class ShortMessages {
   };
 
   Status carry_all();
+  // One move of carry().
+  Advance move_some(const Waiter& waiter);
+  // Some message of the list can: a look that is repeated while this thread waits.
+  bool can_move(const std::vector<Message>& list) const;
   bool move(const Message& message);
   // The messages of `list` that can move now. True: at least one did.
   bool pass(std::vector<Message>& list);
