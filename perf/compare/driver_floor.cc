@@ -3,7 +3,8 @@
 // The floors: what the machine allows, written with no library in between. Starts its own ranks, pinned like the peers.
 //
 //   --kind lines    one cache line between two processes: both store and wait ("exchange", the smallest possible 2-rank
-//                   AllReduce of 8 B, with the data in the line), and one direction of a ping-pong ("one_way")
+//                   AllReduce of 8 B, with the data in the line), and one direction of a ping-pong ("one_way"); of more
+//                   ranks the exchange alone, which is a matter of switches where they share cores
 //   --kind memcpy   memcpy on one rank, and on all ranks at the same time
 //   --kind staged   2-rank AllReduce of ordinary private buffers through cached shared slots
 //   --kind mapped   2-rank AllReduce when each process can address the other's buffers
@@ -36,10 +37,11 @@ struct alignas(64) Counter {
   }
 };
 
+inline constexpr int kMostRanks = 64;
 inline constexpr size_t kStagingBytes = 8 << 20;  // for the slots of one rank and direction
 
 struct Shared {
-  Line lines[2][2];  // [rank][parity]: a line is written again only after the peer has answered with the other parity
+  Line lines[kMostRanks][2];  // [rank][parity]: written again only after all have answered with the other parity
   Counter staged[2], reduced[2], fetched[2], entered[2];
   alignas(4096) char inputs[2][kStagingBytes];   // written by the rank that owns the input
   alignas(4096) char results[2][kStagingBytes];  // written by the rank that reduced
@@ -240,6 +242,47 @@ void measure_lines(Control& control, const Options& options, Output& output, Sha
   });
 }
 
+// More ranks: the one-shot AllReduce of 8 B. With more of them than cores, a rank that misses one of its own core gives
+// the core away at once; if all that it misses have other cores, after about the time of a switch.
+void measure_turns(Control& control, const Options& options, Output& output, Shared* shared) {
+  constexpr int kPollsApart = 300, kPollsBeside = 2;
+  const int me = control.rank(), ranks = control.ranks(), cores = cores_before_pinning();
+  uint64_t sequence = 0;
+  for (int rank = 0; rank < ranks; ++rank)
+    for (const Line& line : shared->lines[rank]) sequence = std::max(sequence, line.sequence.load());
+  control.barrier();
+  report(output, control, options, "exchange", 8, [&](int k) {
+    const double begin = now_us();
+    for (int i = 0; i < k; ++i) {
+      ++sequence;
+      Line& mine = shared->lines[me][sequence & 1];
+      mine.data[0] = static_cast<float>(i), mine.data[1] = 1;
+      mine.sequence.store(sequence, std::memory_order_release);  // pairs with the peers' acquire
+      const auto there = [&](int rank) {
+        return shared->lines[rank][sequence & 1].sequence.load(std::memory_order_acquire) == sequence;
+      };
+      int next = 0;
+      for (int polls = 1;; ++polls) {
+        while (next < ranks && there(next)) ++next;
+        if (next == ranks) break;
+        bool beside = false;
+        for (int rank = next; rank < ranks; ++rank) beside |= rank % cores == me % cores && !there(rank);
+        if (!control.crowded() || polls <= (beside ? kPollsBeside : kPollsApart)) continue;
+        polls = 0;
+        sched_yield();
+      }
+      float sum[2] = {};
+      for (int rank = 0; rank < ranks; ++rank) {
+        sum[0] += shared->lines[rank][sequence & 1].data[0];
+        sum[1] += shared->lines[rank][sequence & 1].data[1];
+      }
+      if (sum[1] != static_cast<float>(ranks)) control.fail("an exchanged line is wrong");
+    }
+    const double each = (now_us() - begin) / k;
+    return BatchTime{each, each};
+  });
+}
+
 inline constexpr size_t kSmallestCopy = 4 << 10;  // below, it is the call that takes the time
 
 void measure_memcpy(Control& control, const Options& options, Output& output, size_t bytes) {
@@ -275,15 +318,18 @@ Shared* map_shared() {
 int main(int argc, char** argv) {
   using namespace tutti::compare;
   const Options options = parse_options(argc, argv);
-  if (options.kind != "memcpy" && options.ranks != 2) usage_error("these floors are of 2 ranks");
+  const bool any_ranks = options.kind == "memcpy" || (options.kind == "lines" && options.ranks <= kMostRanks);
+  if (!any_ranks && options.ranks != 2) usage_error("these floors are of 2 ranks");
   Shared* shared = map_shared();
   const int memory = static_cast<int>(syscall(SYS_memfd_create, "compare-mapped", 0));
   return run_forked(options.ranks, options.pin, options.hosts, [&](Control& control) {
     Output output(control);
     if (options.kind == "lines") {
-      output.driver("cache lines between two processes", control.ranks());
+      output.driver("cache lines between processes", control.ranks());
       for_each_cell(control, options, output, [&](Collective, size_t bytes) {
-        if (bytes <= sizeof(Line::data)) measure_lines(control, options, output, shared);
+        if (bytes > sizeof(Line::data)) return;
+        control.ranks() == 2 ? measure_lines(control, options, output, shared)
+                             : measure_turns(control, options, output, shared);
       });
     } else if (options.kind == "memcpy") {
       output.driver("memcpy", control.ranks());

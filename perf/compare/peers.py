@@ -73,7 +73,7 @@ PEERS = [
          environment={"UCX_TLS": "self,posix,cma"} | KEEP_MEMORY,
          package="(not in Debian 12: build UCC elsewhere and set UCC_PREFIX)", by_default=False),
     Peer("floor_lines", "cache line exchange", "driver_floor", arguments=OURS + ["--kind", "lines"], role="floor",
-         only_ranks=(2,), only_collectives=("all_reduce",), once_per_round=True),
+         only_ranks=(2, 4, 8), only_collectives=("all_reduce",), once_per_round=True),
     Peer("floor_memcpy", "memcpy", "driver_floor", arguments=OURS + ["--kind", "memcpy"], role="floor", only_ranks=(2,),
          only_collectives=("all_reduce",), once_per_round=True),
     Peer("floor_staged", "AllReduce staged through shared slots", "driver_floor", arguments=OURS + ["--kind", "staged"],
