@@ -191,7 +191,8 @@ Advance Communicator::move(LaneSet& lanes, int polls, Status& status) {
 int Communicator::polls(LaneSet& lanes, const Waiter& waiter) {
   if (!oversubscribed() || poll_count_ > 0 || connections_.has_network()) return waiter.polls();
   cores_.note_core();
-  return lanes.waits_beside(cores_) ? Waiter::kPollsBeside : Waiter::kPollsApart;
+  if (lanes.waits_beside(cores_)) return Waiter::kPollsBeside;
+  return lanes.straight() ? Waiter::kPollsApart : Waiter::kPollsApartLane;
 }
 
 Result<bool> Communicator::progress_network() {
