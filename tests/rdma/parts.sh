@@ -4,7 +4,11 @@
 set -euo pipefail
 programs=$1 part=$2
 root=$(cd "$(dirname "$0")/../.." && pwd)
-export TUTTI_JOB_SECRET=in-vm TUTTI_INIT_TIMEOUT=60s TUTTI_TIMEOUT=60s
+# Patience with what hangs: a sanitizer on emulated processors is slow. A death is told within a second, but how much of that
+# second these processors get is the machine's matter: a quiet one may be asked for it.
+patience=120 told_within_ms=${RDMA_VM_TOLD_MS:-10000}
+[ -z "${RDMA_VM_SANITIZED:-}" ] || patience=300
+export TUTTI_JOB_SECRET=in-vm TUTTI_INIT_TIMEOUT=${patience}s TUTTI_TIMEOUT=${patience}s
 port=29500
 
 # on_nodes N COMMAND: a rank on each of N nodes, each with its own device. Their output; the worst status.
@@ -52,7 +56,7 @@ perf() {
 }
 
 collectives() {
-  TUTTI_RDMA_HCA=rxe0,rxe1 "$programs/tests/conformance" --rdma libibverbs.so.1 --cases 10 --stall 120 --shard "${RDMA_VM_SHARD:-0/4}"
+  TUTTI_RDMA_HCA=rxe0,rxe1 "$programs/tests/conformance" --rdma libibverbs.so.1 --cases 10 --stall $((2 * patience)) --shard "${RDMA_VM_SHARD:-0/4}"
 }
 
 # Long enough for what happens to it meanwhile.
@@ -116,7 +120,7 @@ faults() {
     took=$((($(date +%s%N) - killed) / 1000000))
     echo "told after $took ms"
     wait "$job" && fail "the other rank did not notice"
-    [ "$took" -le 1000 ] || fail "a dead peer is told within a second"
+    [ "$took" -le "$told_within_ms" ] || fail "a dead peer is to be told within $told_within_ms ms"
   done
 }
 
@@ -124,6 +128,13 @@ faults() {
 hosts() {
   TUTTI_TRANSPORTS=^rdma "$root/tools/hosts" run 2 -- "$programs/tests/hosts_test" --gtest_filter='HostFaults.*' | tee /tmp/hosts.out
   ! grep -q SKIPPED /tmp/hosts.out || fail "a test was skipped"
+  echo "== over RDMA"
+  TUTTI_RDMA_HCA=rxe0,rxe1 TUTTI_DEBUG=info TUTTI_DEBUG_SUBSYS=transport "$root/tools/hosts" run 2 -- \
+    "$programs/tests/hosts_test" --gtest_filter='HostFaults.AKilledRank*:HostFaults.Strangers*' >/tmp/hosts.out 2>&1 ||
+    { cat /tmp/hosts.out; fail "faults between hosts over RDMA"; }
+  grep -E '^\[ |after the fault' /tmp/hosts.out
+  ! grep -q SKIPPED /tmp/hosts.out || fail "a test was skipped"
+  [ "$(grep -c 'rdma to 2 rank(s)' /tmp/hosts.out)" = 8 ] || { cat /tmp/hosts.out; fail "not all over rdma"; }
 }
 
 # Both ranks use rxe0 and rxe1, so that each has two ways to the other; slices land in memory of the library.
