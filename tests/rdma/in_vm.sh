@@ -35,5 +35,13 @@ if grep -qaE '__(asan|tsan)_init' "$programs/sendrecv_perf"; then
   export RDMA_VM_SANITIZED=1
   memory=8192 timeout=3570
 fi
-exec "$runner" --nics 4 --nodes 4 --memory "${RDMA_VM_MIB:-$memory}" --timeout "${RDMA_VM_TIMEOUT:-$timeout}" -- \
-  bash "$here/parts.sh" "$programs" "$part"
+# A busy host may give emulated processors too little time to start a kernel: what has not begun is begun again.
+said=$(mktemp)
+trap 'rm -f "$said"' EXIT
+for ((attempt = 1; ; ++attempt)); do
+  status=0
+  "$runner" --nics 4 --nodes 4 --memory "${RDMA_VM_MIB:-$memory}" --timeout "${RDMA_VM_TIMEOUT:-$timeout}" -- \
+    bash "$here/parts.sh" "$programs" "$part" | tee "$said" || status=$?
+  if [ $status = 0 ] || [ $attempt = 3 ] || grep -q '^== the machine is up' "$said"; then exit $status; fi
+  echo "the machine did not start (status $status): again"
+done

@@ -59,6 +59,12 @@ collectives() {
   TUTTI_RDMA_HCA=rxe0,rxe1 "$programs/tests/conformance" --rdma libibverbs.so.1 --cases 10 --stall $((2 * patience)) --shard "${RDMA_VM_SHARD:-0/4}"
 }
 
+# ended_badly JOB WHY: the job has to fail, but not by what a sanitizer finds on its way out.
+ended_badly() {
+  ! wait "$1" || fail "$2"
+  ! grep -E 'Sanitizer|runtime error: ' /tmp/fault.out || { cat /tmp/fault.out; fail "a sanitizer has found something"; }
+}
+
 # Long enough for what happens to it meanwhile.
 busy() { on_nodes 2 "$programs/sendrecv_perf" -b 64K -e 64K -n "$1" -w 0 -c 1; }
 
@@ -78,7 +84,7 @@ faults() {
   local job=$!
   until_up 1 "$job"
   ip link set port0 down
-  wait "$job" && fail "the ranks did not notice"
+  ended_badly "$job" "the ranks did not notice"
   ip link set port0 up
   grep -E 'can no longer be reached over RDMA: rxe[01] port 1 to rxe[01] port 1: ' /tmp/fault.out | head -4 ||
     { cat /tmp/fault.out; fail "no error that names device, port and peer"; }
@@ -119,7 +125,7 @@ faults() {
     done
     took=$((($(date +%s%N) - killed) / 1000000))
     echo "told after $took ms"
-    wait "$job" && fail "the other rank did not notice"
+    ended_badly "$job" "the other rank did not notice"
     [ "$took" -le "$told_within_ms" ] || fail "a dead peer is to be told within $told_within_ms ms"
   done
 }
@@ -189,4 +195,5 @@ bandwidth() {
   done
 }
 
+echo "== the machine is up: $part"
 "$part"
