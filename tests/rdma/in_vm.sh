@@ -7,8 +7,7 @@
 # RUNNER is called as `RUNNER --nics N --nodes N --timeout S -- COMMAND...`; it runs COMMAND in a machine with the RDMA
 # devices rxe0, rxe1, ... and with `on-node I COMMAND`, which runs a command on node I (host name, network 10.78.0.(I+1),
 # /dev/shm and boot id of its own), and passes on its output and status. Empty: skipped (status 77). PROGRAMS is the
-# build's folder of programs; they may be built with sanitizers: the machine then gets more memory and time, and its limits
-# are longer. PART:
+# build's folder of programs; they may be built with sanitizers: the machine then gets more memory and time. PART:
 #
 #   transports   the conformance suite of transports, over the real libibverbs
 #   perf         all_reduce_perf, alltoall_perf, sendrecv_perf on 2 and on 4 nodes, each with its own device: nobody says

@@ -4,8 +4,8 @@
 set -euo pipefail
 programs=$1 part=$2
 root=$(cd "$(dirname "$0")/../.." && pwd)
-# Patience with what hangs: a sanitizer on emulated processors is slow. A death is told within a second, but how much of that
-# second these processors get is the machine's matter: a quiet one may be asked for it.
+# Patience with what hangs: a sanitizer on emulated processors is slow. A death is told within a second, but how much of
+# that second these processors get is the machine's matter: a quiet one may be asked for it.
 patience=120 told_within_ms=${RDMA_VM_TOLD_MS:-10000}
 [ -z "${RDMA_VM_SANITIZED:-}" ] || patience=300
 export TUTTI_JOB_SECRET=in-vm TUTTI_INIT_TIMEOUT=${patience}s TUTTI_TIMEOUT=${patience}s
@@ -56,13 +56,14 @@ perf() {
 }
 
 collectives() {
-  TUTTI_RDMA_HCA=rxe0,rxe1 "$programs/tests/conformance" --rdma libibverbs.so.1 --cases 10 --stall $((2 * patience)) --shard "${RDMA_VM_SHARD:-0/4}"
+  TUTTI_RDMA_HCA=rxe0,rxe1 "$programs/tests/conformance" --rdma libibverbs.so.1 --cases 10 \
+    --stall $((2 * patience)) --shard "${RDMA_VM_SHARD:-0/4}"
 }
 
 # ended_badly JOB WHY: the job has to fail, but not by what a sanitizer finds on its way out.
 ended_badly() {
   ! wait "$1" || fail "$2"
-  ! grep -E 'Sanitizer|runtime error: ' /tmp/fault.out || { cat /tmp/fault.out; fail "a sanitizer has found something"; }
+  ! grep -qE 'Sanitizer|runtime error: ' /tmp/fault.out || { cat /tmp/fault.out; fail "a sanitizer's report"; }
 }
 
 # Long enough for what happens to it meanwhile.
