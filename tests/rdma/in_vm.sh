@@ -15,8 +15,7 @@
 #   collectives  the conformance suite of collectives, rdma forced: 10 cases of every fourth world (RDMA_VM_SHARD: others)
 #   faults       a cable is pulled: the other port goes on, or an error names device, port and peer; packets are lost and
 #                late; a killed rank
-#   hosts        faults between hosts over TCP (tests/hosts), with a kernel that can lose and delay packets; those that
-#                are no matter of cables over RDMA, too
+#   hosts        faults between hosts over TCP (tests/hosts), with a kernel that can lose and delay packets
 #   bandwidth    ib_write_bw (perftest), and what the library makes of the same two devices
 set -euo pipefail
 runner=$1 programs=$2 part=$3
