@@ -238,8 +238,8 @@ void check_new_connections(tuttiComm_t comm, int rank) {
   }
 }
 
-void work(int rank, launcher::Page& page, const SharedScene& scene, bool over_tcp) {
-  if (over_tcp) ::setenv("TUTTI_HOST_ID", fmt::format("host{}", rank).c_str(), 1);
+void work(int rank, launcher::Page& page, const SharedScene& scene, bool on_hosts) {
+  if (on_hosts) ::setenv("TUTTI_HOST_ID", fmt::format("host{}", rank).c_str(), 1);
   scene->pids[rank] = ::getpid();
   const tuttiUniqueId id = api_test::shared_id(rank, page);
   // The last rank comes only when the meeting place has seen its strangers.
@@ -300,17 +300,25 @@ void attack_all(launcher::Page& page, const SharedScene& scene) {
   });
 }
 
-void besiege(bool over_tcp) {
+// Each rank on a host of its own, or all on one.
+void besiege(bool on_hosts, api_test::Environment environment = {}) {
   const SharedScene scene;
   const auto body = [&](int index, launcher::Page& page) {
     if (index == kAttacker) return attack_all(page, scene);
-    work(index, page, scene, over_tcp);
+    work(index, page, scene, on_hosts);
   };
-  in_children(kRanks + 1, body, {{"TUTTI_DEBUG", "none"}});
+  environment.emplace_back("TUTTI_DEBUG", "none");
+  in_children(kRanks + 1, body, environment);
 }
 
-TEST(Strangers, AtTheDoorsOfAJobOverTcpDisturbNothing) { besiege(true); }
+TEST(Strangers, AtTheDoorsOfAJobOverTcpDisturbNothing) { besiege(true, {{"TUTTI_TRANSPORTS", "tcp"}}); }
 TEST(Strangers, AtTheDoorsOfAJobInSharedMemoryDisturbNothing) { besiege(false); }
+#if TUTTI_HAVE_VERBS
+// Queue pairs and keys are offered over a socket, behind such a door.
+TEST(Strangers, AtTheDoorsOfAJobOverRdmaDisturbNothing) {
+  besiege(true, {{"TUTTI_TRANSPORTS", "rdma"}, {"TUTTI_VERBS_LIBRARY", FAKE_RDMA}});
+}
+#endif
 
 // ---- the status socket (that of shared memory: tests/transports) ----
 

@@ -38,8 +38,9 @@ inline void PrintTo(const Kind& kind, std::ostream* out) { *out << kind.name; }
 // Every row is a transport that the conformance suite runs against.
 const std::vector<Kind>& kinds();
 
-// How long any wait of a test may take. Long, because sanitizers on a busy machine are slow; a pass never waits for it.
-inline constexpr int64_t kPatienceMs = 60'000;
+// How long any wait of a test may take. Long, because sanitizers are slow on a busy machine, and on emulated processors
+// (tests/rdma); a pass never waits for it.
+inline constexpr int64_t kPatienceMs = 240'000;
 
 class Stage;
 
