@@ -411,15 +411,17 @@ TEST_P(Processes, WindowsServeOrGainNothing) {
         constexpr size_t kBytes = size_t{1} << 21;
         gpu::DeviceMemory ordinary;
         std::optional<gpu::MappedMemory> mapped;
-        void* host = nullptr;
+        void *host = nullptr, *given = nullptr;
         std::vector<float*> kinds;
         if (member.on_cpu()) {
           ASSERT_EQ(tuttiMemAlloc(&host, kBytes), TUTTI_SUCCESS) << last_text();
-          kinds.assign(2, static_cast<float*>(host));
+          kinds.assign(3, static_cast<float*>(host));
         } else {
           ordinary = *gpu::allocate_device(member.gpu, kBytes);
           mapped = *gpu::MappedMemory::create(member.gpu, kBytes);
-          kinds = {reinterpret_cast<float*>(ordinary.get()), reinterpret_cast<float*>(mapped->address())};
+          ASSERT_EQ(tuttiMemAllocDevice(&given, kBytes, member.gpu->ordinal()), TUTTI_SUCCESS) << last_text();
+          kinds = {reinterpret_cast<float*>(ordinary.get()), reinterpret_cast<float*>(mapped->address()),
+                   static_cast<float*>(given)};
         }
         int met = 0;
         for (float* const memory : kinds) {
@@ -437,6 +439,7 @@ TEST_P(Processes, WindowsServeOrGainNothing) {
             for (size_t i = 0; i < Member::kCount; ++i) ASSERT_EQ(to[i], member.sum(i)) << odd << " at " << i;
           }
           EXPECT_EQ(member.condition(), TUTTI_SUCCESS);
+          if (memory == given) EXPECT_EQ(tuttiMemFree(given), TUTTI_SUCCESS) << last_text();  // windows keep it
           // Nobody may free what a peer still has open.
           if (member.rank() != 0) meeting.arrive();
           met += member.n() - 1;

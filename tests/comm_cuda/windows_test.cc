@@ -5,6 +5,7 @@
 #include <fstream>
 #include <iterator>
 #include <thread>
+#include <utility>
 
 #include "comm_cuda/ranks.h"
 
@@ -13,19 +14,16 @@ namespace {
 
 using ::testing::HasSubstr;
 
+enum class Kind { Ordinary, Mapped, Given };
+
 // A window of two million floats on each rank.
 class Windows {
  public:
   static constexpr size_t kEach = 2 << 20;
 
-  explicit Windows(const Ranks& ranks, bool mapped = false) : ranks_(ranks), handles_(static_cast<size_t>(ranks.n())) {
-    for (const gpu::CudaDevicePtr& gpu : ranks.gpus) {
-      if (mapped) {
-        mapped_.push_back(*gpu::MappedMemory::create(gpu, kEach * sizeof(float)));
-      } else {
-        memory_.push_back(*gpu::allocate_device(gpu, kEach * sizeof(float)));
-      }
-    }
+  explicit Windows(const Ranks& ranks, Kind kind = Kind::Ordinary)
+      : ranks_(ranks), handles_(static_cast<size_t>(ranks.n())) {
+    for (const gpu::CudaDevicePtr& gpu : ranks.gpus) at_.push_back(allocate(gpu, kind));
     EXPECT_EQ(tuttiGroupStart(), TUTTI_SUCCESS);
     for (int r = 0; r < ranks.n(); ++r)
       EXPECT_EQ(
@@ -43,18 +41,34 @@ class Windows {
   void forget() { handles_.clear(); }  // they end with their communicator
   ~Windows() {
     if (!handles_.empty()) end();
+    free_given();
+  }
+  void free_given() {
+    for (void* const memory : std::exchange(given_, {})) EXPECT_EQ(tuttiMemFree(memory), TUTTI_SUCCESS) << last_text();
   }
 
-  float* at(int rank, size_t offset = 0) const {
-    const auto r = static_cast<size_t>(rank);
-    const gpu::CudaAddress start = mapped_.empty() ? memory_[r].get() : mapped_[r].address();
-    return reinterpret_cast<float*>(start) + offset;
-  }
+  float* at(int rank, size_t offset = 0) const { return at_[static_cast<size_t>(rank)] + offset; }
 
  private:
+  float* allocate(const gpu::CudaDevicePtr& gpu, Kind kind) {
+    constexpr size_t kBytes = kEach * sizeof(float);
+    switch (kind) {
+      case Kind::Ordinary:
+        return reinterpret_cast<float*>(memory_.emplace_back(*gpu::allocate_device(gpu, kBytes)).get());
+      case Kind::Mapped:
+        return reinterpret_cast<float*>(mapped_.emplace_back(*gpu::MappedMemory::create(gpu, kBytes)).address());
+      case Kind::Given:
+        break;
+    }
+    EXPECT_EQ(tuttiMemAllocDevice(&given_.emplace_back(), kBytes, gpu->ordinal()), TUTTI_SUCCESS) << last_text();
+    return static_cast<float*>(given_.back());
+  }
+
   const Ranks& ranks_;
+  std::vector<float*> at_;
   std::vector<gpu::DeviceMemory> memory_;
   std::vector<gpu::MappedMemory> mapped_;
+  std::vector<void*> given_;
   std::vector<tuttiWindow_t> handles_;
 };
 
@@ -101,8 +115,8 @@ TEST_P(CudaWindows, AreUsedWhereTheBuffersOfAllRanksLieInThem) {
   constexpr size_t kCount = 100000;
   {
     const Ranks ranks(GetParam());
-    for (const bool mapped : {false, true}) {
-      Windows windows(ranks, mapped);
+    for (const Kind kind : {Kind::Ordinary, Kind::Mapped, Kind::Given}) {
+      Windows windows(ranks, kind);
       const auto in = in_windows(windows, ranks.n(), 0), out = in_windows(windows, ranks.n(), kCount);
       all_reduce(ranks, in, out, kCount);
       EXPECT_THAT(last_protocol(ranks), HasSubstr("rma"));
@@ -124,6 +138,29 @@ TEST_P(CudaWindows, AreUsedWhereTheBuffersOfAllRanksLieInThem) {
     }
   }
   EXPECT_EQ(gpu::alive(), 0);
+}
+
+// What the library gave stays while peers may use it, though the program has freed it: to the end of its window, or of the
+// communicator.
+TEST_P(CudaWindows, KeepMemoryThatIsFreedWhileItIsRegistered) {
+  for (const bool to_the_end : {false, true}) {
+    {
+      const Ranks ranks(GetParam());
+      const int apart = gpu::alive_now().mapped;
+      Windows windows(ranks, Kind::Given);
+      all_reduce(ranks, in_windows(windows, ranks.n(), 0), in_windows(windows, ranks.n(), 1000), 1000);
+      EXPECT_EQ(gpu::alive_now().mapped, apart + ranks.n());
+      windows.free_given();
+      EXPECT_EQ(gpu::alive_now().mapped, apart + ranks.n());
+      if (to_the_end) {
+        windows.forget();
+      } else {
+        windows.end();
+        EXPECT_EQ(gpu::alive_now().mapped, apart);
+      }
+    }
+    EXPECT_EQ(gpu::alive(), 0);
+  }
 }
 
 // 1.2 MB from each rank: no kernel is launched, no copy waits for the host, and what comes before and after on every

@@ -179,6 +179,8 @@ int cuDeviceTotalMem_v2(size_t* bytes, CudaDevice) { return *bytes = size_t{1} <
 int cuDeviceGetAttribute(int* value, int which, CudaDevice device) {
   if (!known(device)) return kCudaInvalidDevice;
   *value = which == kCudaCapabilityMajor ? 9 : which == kCudaMultiprocessors ? kMultiprocessors : 0;
+  const char* const maps = std::getenv("FAKE_CUDA_VMM");
+  if (which == kCudaVirtualMemory && maps != nullptr && std::atoi(maps) == 0) return kCudaSuccess;
   for (const int has : {kCudaVirtualMemory, kCudaPosixHandles, kCudaUnifiedAddressing, kCudaCooperativeLaunch,
                         kCudaStreamValues64, kCudaCanMapHostMemory})
     if (which == has) *value = 1;

@@ -161,6 +161,19 @@ class OnGpus(unittest.TestCase):
             self.assertEqual(nccl.library.ncclMemFree(at), b.SUCCESS)
             self.assertEqual(nccl.library.ncclMemFree(at), b.INVALID_ARGUMENT)
 
+    def test_memory_is_ordinary_where_the_device_cannot_map_it(self):
+        at, kind = ctypes.c_void_p(), ctypes.c_int(-1)
+        os.environ["FAKE_CUDA_VMM"] = "0"
+        try:
+            with self.gpus[1]:
+                done(nccl.library.ncclMemAlloc(ctypes.byref(at), ctypes.c_size_t(100)))
+                kLegacyIpc = 10
+                done(cuda.cuPointerGetAttribute(ctypes.byref(kind), kLegacyIpc, ctypes.c_uint64(at.value)))
+        finally:
+            del os.environ["FAKE_CUDA_VMM"]
+        self.assertEqual(kind.value, 1)
+        self.assertEqual(nccl.library.ncclMemFree(at), b.SUCCESS)
+
     def test_host_memory_is_refused(self):
         comm, _ = nccl.init_rank(1, nccl.unique_id(), 0)
         x = b.array([1])
