@@ -210,12 +210,15 @@ TUTTI_API tuttiResult_t tuttiCommInitRank(tuttiComm_t* comm, int nranks, tuttiUn
  *
  * Shape     config NULL: the defaults. config->device: each rank on the CPU or on a CUDA device, on any hosts; several
  *           on one device if you like. Where several processes share a device, all ranks are on devices of one host.
- *           Ranks on devices are blocking.
  * Order     Collective: returns when all ranks have called. config->blocking 0: returns TUTTI_IN_PROGRESS at once;
  *           *comm is valid for tuttiCommGetAsyncError and tuttiCommAbort, for the rest once the former says TUTTI_SUCCESS.
  * Threads   As tuttiCommInitRank. config and its strings are copied. A non-blocking communicator has a worker thread,
  *           on which its calls with stream NULL run in issue order after they have returned TUTTI_IN_PROGRESS: their
- *           buffers must live until tuttiCommGetAsyncError no longer says TUTTI_IN_PROGRESS.
+ *           buffers must live until tuttiCommGetAsyncError no longer says TUTTI_IN_PROGRESS. On a CUDA device a call
+ *           returns TUTTI_SUCCESS once it is on its stream; TUTTI_IN_PROGRESS if calls of other ranks of the process
+ *           are missing, or something is under way: then it is there when tuttiCommGetAsyncError says TUTTI_SUCCESS,
+ *           and what the program puts on the stream before may run before it. A call on the per-thread default
+ *           stream, which the worker cannot name, waits.
  * Errors    As tuttiCommInitRank; and TUTTI_INVALID_ARGUMENT: size, magic or version are not those of
  *           TUTTI_CONFIG_INITIALIZER, a field out of range. TUTTI_INVALID_USAGE: a mixture of devices that
  *           config->device excludes. TUTTI_CUDA_ERROR: no driver, no such device, no memory. Non-blocking: what goes

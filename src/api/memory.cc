@@ -192,6 +192,8 @@ tuttiResult_t tuttiCommWindowDeregister(tuttiComm_t comm, tuttiWindow_t window) 
       number = found->second->number;
       all.windows.erase(found);
     }
+    // Calls that have not been brought to their GPU yet are before this one, too.
+    if (comm->worker != nullptr) (void)comm->worker->synchronize().ok();  // failures are the communicator's
     if (number != 0) held->deregister_window(number);
     return {};
   });

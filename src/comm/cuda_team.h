@@ -84,6 +84,10 @@ class CudaTeam {
   Result<std::shared_ptr<CudaSubmission>> enqueue(std::vector<Call> calls);
   // Until all of it is launched.
   Status wait(CudaSubmission& submission);
+  // wait() would return at once.
+  bool is_launched(const CudaSubmission& submission);
+  // enqueue() may wait for ranks of other processes: it puts a call on its stream step by step, or makes connections.
+  bool launching_waits() const { return seats_.stepped() || seats_.bridged(); }
 
   // Any thread: every kernel and every wait ends; all ranks of the process fail with `why`.
   void stop(const Status& why);

@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <functional>
@@ -44,9 +45,14 @@ class Ranks {
  public:
   static constexpr size_t kCount = 100;
 
+  enum Kind : bool { kNonBlocking, kBlocking };
   // `devices`: of each rank.
-  explicit Ranks(std::vector<int> devices) : devices_(std::move(devices)), comms(devices_.size()) {
-    EXPECT_EQ(tuttiCommInitAll(comms.data(), n(), devices_.data()), TUTTI_SUCCESS) << last_text();
+  explicit Ranks(std::vector<int> devices, Kind kind = kBlocking) : devices_(std::move(devices)), comms(devices_.size()) {
+    if (kind == kBlocking) {
+      EXPECT_EQ(tuttiCommInitAll(comms.data(), n(), devices_.data()), TUTTI_SUCCESS) << last_text();
+    } else {
+      init_non_blocking();
+    }
     for (const int device : devices_) {
       gpus.push_back(gpu::device(device));
       owned_.push_back(*gpu::make_stream(gpus.back()));
@@ -68,6 +74,16 @@ class Ranks {
     return reinterpret_cast<tuttiStream_t>(streams[static_cast<size_t>(rank)].handle());
   }
   tuttiComm_t comm(int rank) const { return comms[static_cast<size_t>(rank)]; }
+  // Until nothing of a non-blocking communicator is under way; ctest ends a test that waits for ever.
+  tuttiResult_t await(int rank) const { return await(comm(rank)); }
+  static tuttiResult_t await(tuttiComm_t comm) {
+    tuttiResult_t result = TUTTI_IN_PROGRESS;
+    while (result == TUTTI_IN_PROGRESS) {
+      EXPECT_EQ(tuttiCommGetAsyncError(comm, &result), TUTTI_SUCCESS) << last_text();
+      if (result == TUTTI_IN_PROGRESS) usleep(200);
+    }
+    return result;
+  }
   // Element i of rank r: (r + 1) * factor + i.
   void fill(float factor) const {
     for (int r = 0; r < n(); ++r) {
@@ -97,6 +113,19 @@ class Ranks {
   }
 
  private:
+  void init_non_blocking() {
+    tuttiUniqueId id;
+    EXPECT_EQ(tuttiGetUniqueId(&id), TUTTI_SUCCESS) << last_text();
+    for (int r = 0; r < n(); ++r) {
+      tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
+      config.blocking = 0;
+      config.device = devices_[static_cast<size_t>(r)];
+      EXPECT_EQ(tuttiCommInitRankConfig(&comms[static_cast<size_t>(r)], n(), id, r, &config), TUTTI_IN_PROGRESS)
+          << last_text();
+    }
+    for (int r = 0; r < n(); ++r) EXPECT_EQ(await(r), TUTTI_SUCCESS) << tuttiGetLastError(comm(r));
+  }
+
   std::vector<int> devices_;
   std::vector<gpu::OwnedStream> owned_;
   std::vector<gpu::DeviceMemory> in_, out_;
