@@ -507,8 +507,8 @@ TEST_P(NonBlockingProcesses, AbortEndsAnInitThatWaitsForRanksThatNeverCome) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cuda, NonBlockingProcesses,
-                         testing::Values(Seating{"GpusOfTheirOwn", 3, .blocking = false},
-                                         Seating{"OneGpu", 1, .blocking = false},
+                         testing::Values(Seating{"GpusOfTheirOwn", 3, true, 1, -1, false},
+                                         Seating{"OneGpu", 1, true, 1, -1, false},
                                          Seating{"OnTwoHostsWithACpu", 3, true, 2, 1, false}),
                          [](const auto& one) { return std::string(one.param.name); });
 
