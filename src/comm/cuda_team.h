@@ -156,7 +156,9 @@ class CudaTeam {
   void use_ends(std::unique_ptr<cuda::CudaEnds> ends);
   bool is_here(int rank) const { return stores_[index(rank)] != nullptr; }
   Communicator& first_comm() const { return *comms_[index(locals_.front())]; }
-  cuda::CudaEnds::Sizes sizes() const { return {sizes_.simple_bytes, kLLPayloadBytes, sizes_.line_slots}; }
+  cuda::CudaEnds::Sizes sizes() const {
+    return {sizes_.simple_bytes, kLLPayloadBytes, sizes_.line_slots, kLL128PayloadBytes, sizes_.line128_slots};
+  }
   size_t index(int rank) const { return static_cast<size_t>(rank); }
   TeamDevice& device(int rank) { return devices_[device_index_[index(rank)]]; }
   int n() const { return static_cast<int>(comms_.size()); }

@@ -10,6 +10,7 @@
 #include <fstream>
 #include <optional>
 
+#include "comm_cuda/last_call.h"
 #include "comm_cuda/members.h"
 #include "plan/profile.h"
 
@@ -511,6 +512,21 @@ INSTANTIATE_TEST_SUITE_P(Cuda, NonBlockingProcesses,
                                          Seating{"OneGpu", 1, true, 1, -1, false},
                                          Seating{"OnTwoHostsWithACpu", 3, true, 2, 1, false}),
                          [](const auto& one) { return std::string(one.param.name); });
+
+// Lines of 128 bytes where they are seen whole; asked for elsewhere, other slots serve.
+TEST_P(Processes, LongLinesServeOrOtherSlotsDo) {
+  const bool possible = GetParam().peers && GetParam().gpus >= kRanks && !GetParam().bridged();
+  in_processes(
+      [&](Member& member, Meeting&) {
+        for (const size_t count : {size_t{1}, Member::kCount}) {
+          ASSERT_EQ(member.all_reduce(count), TUTTI_SUCCESS) << last_text();
+          member.synchronize();
+          member.expect_sums(count);
+        }
+        EXPECT_EQ(last_protocol(member.comm).find("ll128") != std::string::npos, possible) << last_protocol(member.comm);
+      },
+      {{"TUTTI_PROTO", "ll128"}});
+}
 
 INSTANTIATE_TEST_SUITE_P(Cuda, Processes,
                          testing::Values(Seating{"GpusOfTheirOwn", 3}, Seating{"OneGpu", 1},

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/atomic.h"
+#include "comm_cuda/last_call.h"
 #include "gpu/cuda_stream.h"
 #include "tests/gpu/fake_control.h"
 #include "tutti/tutti.h"
@@ -46,12 +47,13 @@ class Ranks {
   static constexpr size_t kCount = 100;
 
   enum Kind : bool { kNonBlocking, kBlocking };
-  // `devices`: of each rank.
-  explicit Ranks(std::vector<int> devices, Kind kind = kBlocking) : devices_(std::move(devices)), comms(devices_.size()) {
-    if (kind == kBlocking) {
+  // `devices`: of each rank. `protocols`: what the planner is restricted to; null: nothing.
+  explicit Ranks(std::vector<int> devices, Kind kind = kBlocking, const char* protocols = nullptr)
+      : devices_(std::move(devices)), comms(devices_.size()) {
+    if (kind == kBlocking && protocols == nullptr) {
       EXPECT_EQ(tuttiCommInitAll(comms.data(), n(), devices_.data()), TUTTI_SUCCESS) << last_text();
     } else {
-      init_non_blocking();
+      init(kind, protocols);
     }
     for (const int device : devices_) {
       gpus.push_back(gpu::device(device));
@@ -113,16 +115,19 @@ class Ranks {
   }
 
  private:
-  void init_non_blocking() {
+  void init(Kind kind, const char* protocols) {
     tuttiUniqueId id;
     EXPECT_EQ(tuttiGetUniqueId(&id), TUTTI_SUCCESS) << last_text();
+    EXPECT_EQ(tuttiGroupStart(), TUTTI_SUCCESS);
     for (int r = 0; r < n(); ++r) {
       tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
-      config.blocking = 0;
+      config.blocking = kind;
+      config.protocols = protocols;
       config.device = devices_[static_cast<size_t>(r)];
-      EXPECT_EQ(tuttiCommInitRankConfig(&comms[static_cast<size_t>(r)], n(), id, r, &config), TUTTI_IN_PROGRESS)
+      EXPECT_EQ(tuttiCommInitRankConfig(&comms[static_cast<size_t>(r)], n(), id, r, &config), TUTTI_SUCCESS)
           << last_text();
     }
+    EXPECT_EQ(tuttiGroupEnd(), kind == kBlocking ? TUTTI_SUCCESS : TUTTI_IN_PROGRESS) << last_text();
     for (int r = 0; r < n(); ++r) EXPECT_EQ(await(r), TUTTI_SUCCESS) << tuttiGetLastError(comm(r));
   }
 

@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Windows of GPUs in one process: what is launched, and by what. Values of all collectives: conformance --windows.
-#include <unistd.h>
-
-#include <fstream>
-#include <iterator>
 #include <thread>
 #include <utility>
 
@@ -72,17 +68,6 @@ class Windows {
   std::vector<tuttiWindow_t> handles_;
 };
 
-// The protocol of rank 0's last call, as it wrote it down.
-std::string last_protocol(const Ranks& ranks) {
-  const std::string path = testing::TempDir() + "windows-" + std::to_string(getpid()) + ".json";
-  EXPECT_EQ(tuttiCommDump(ranks.comm(0), path.c_str()), TUTTI_SUCCESS) << last_text();
-  std::ifstream file(path);
-  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  std::remove(path.c_str());
-  const size_t at = text.rfind("\"protocol\"");
-  return at == std::string::npos ? "" : text.substr(at, text.find_first_of(",}", at) - at);
-}
-
 // An all-reduce of `count` floats from `in` to `out`, in each rank's window or elsewhere.
 void all_reduce(const Ranks& ranks, const std::vector<float*>& in, const std::vector<float*>& out, size_t count) {
   for (int r = 0; r < ranks.n(); ++r) {
@@ -119,22 +104,22 @@ TEST_P(CudaWindows, AreUsedWhereTheBuffersOfAllRanksLieInThem) {
       Windows windows(ranks, kind);
       const auto in = in_windows(windows, ranks.n(), 0), out = in_windows(windows, ranks.n(), kCount);
       all_reduce(ranks, in, out, kCount);
-      EXPECT_THAT(last_protocol(ranks), HasSubstr("rma"));
+      EXPECT_THAT(last_protocol(ranks.comm(0)), HasSubstr("rma"));
       all_reduce(ranks, in, in, kCount);
-      EXPECT_THAT(last_protocol(ranks), HasSubstr("rma"));
+      EXPECT_THAT(last_protocol(ranks.comm(0)), HasSubstr("rma"));
       // Elsewhere on one rank: as without.
       std::vector<gpu::DeviceMemory> apart;
       apart.push_back(*gpu::allocate_device(ranks.gpus[1], kCount * sizeof(float)));
       std::vector<float*> odd = out;
       odd[1] = reinterpret_cast<float*>(apart[0].get());
       all_reduce(ranks, in, odd, kCount);
-      EXPECT_THAT(last_protocol(ranks), testing::Not(HasSubstr("rma")));
+      EXPECT_THAT(last_protocol(ranks.comm(0)), testing::Not(HasSubstr("rma")));
       // To the very end.
       all_reduce(ranks, in, in_windows(windows, ranks.n(), Windows::kEach - kCount), kCount);
-      EXPECT_THAT(last_protocol(ranks), HasSubstr("rma"));
+      EXPECT_THAT(last_protocol(ranks.comm(0)), HasSubstr("rma"));
       windows.end();
       all_reduce(ranks, in, out, kCount);
-      EXPECT_THAT(last_protocol(ranks), testing::Not(HasSubstr("rma")));
+      EXPECT_THAT(last_protocol(ranks.comm(0)), testing::Not(HasSubstr("rma")));
     }
   }
   EXPECT_EQ(gpu::alive(), 0);

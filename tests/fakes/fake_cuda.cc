@@ -188,7 +188,9 @@ int cuDeviceGetAttribute(int* value, int which, CudaDevice device) {
 }
 int cuDeviceCanAccessPeer(int* can, CudaDevice, CudaDevice) { return *can = peers(), kCudaSuccess; }
 int cuDeviceGetP2PAttribute(int* value, int which, CudaDevice, CudaDevice) {
-  return *value = which != kCudaPeerRank && peers(), kCudaSuccess;
+  const char* const nvlink = std::getenv("FAKE_CUDA_NVLINK");
+  const bool atomics = nvlink == nullptr || std::atoi(nvlink) != 0;
+  return *value = which != kCudaPeerRank && peers() && (which != kCudaPeerAtomics || atomics), kCudaSuccess;
 }
 
 int cuGetErrorName(int code, const char** name) {
