@@ -4,9 +4,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "comm_cuda/ranks.h"
+#include "gpu/cuda_given.h"
 #include "gpu/cuda_shared.h"
 
 namespace tutti {
@@ -94,18 +96,24 @@ TEST(DeviceMemory, AStepThatFailsGivesBackTheStepsBefore) {
   }
 }
 
-// Also where another stream of the thread is captured in the strict mode.
-TEST(DeviceMemory, MayBeAllocatedWhileAStreamIsCaptured) {
+// Where the device cannot map it (ncclMemAlloc): also while a stream of the thread is captured in the strict mode, which
+// forbids cuMemAlloc.
+TEST(DeviceMemory, OrdinaryOrMappedMayBeAllocatedWhileAStreamIsCaptured) {
   {
     const gpu::CudaDevicePtr gpu = gpu::device(0);
     const gpu::OwnedStream stream = *gpu::make_stream(gpu);
     const gpu::CudaScope scope(*gpu);
     ASSERT_EQ(gpu->cuda().capture_begin(stream.get(), gpu::kCudaCaptureGlobal), gpu::kCudaSuccess);
-    void* const memory = allocate(8, 0);
+    void* const mapped = allocate(8, 0);
+    ASSERT_EQ(setenv("FAKE_CUDA_VMM", "0", 1), 0);
+    const Result<void*> ordinary = gpu::give_memory(gpu, 8, gpu::Unmappable::Ordinary);
+    ASSERT_EQ(unsetenv("FAKE_CUDA_VMM"), 0);
     gpu::CudaGraph graph = nullptr;
     EXPECT_EQ(gpu->cuda().capture_end(stream.get(), &graph), gpu::kCudaSuccess);
     EXPECT_EQ(gpu->cuda().graph_destroy(graph), gpu::kCudaSuccess);
-    EXPECT_EQ(tuttiMemFree(memory), TUTTI_SUCCESS) << last_text();
+    ASSERT_TRUE(ordinary.ok()) << ordinary.status().message();
+    EXPECT_EQ(gpu::alive_now().device, 1);
+    for (void* const memory : {mapped, *ordinary}) EXPECT_EQ(tuttiMemFree(memory), TUTTI_SUCCESS) << last_text();
   }
   EXPECT_EQ(gpu::alive(), 0);
 }
