@@ -32,7 +32,7 @@ struct CudaCalls {
            Request request);
 };
 
-// All are brought before any is waited for: threads may bring theirs in different orders. InProgress: workers have some.
+// All are brought before any is waited for: threads may bring theirs in any order. InProgress: workers have some of it.
 Status launch_cuda_calls(std::vector<CudaCalls> calls);
 
 }  // namespace tutti

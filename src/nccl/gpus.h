@@ -16,8 +16,8 @@ bool on_gpus();
 // The ordinal of the device whose context is current in this thread, as cudaSetDevice() leaves it; 0 where none is.
 Result<int> current_device(const char* function);
 
-// Memory of the current device; tuttiMemFree() frees it. Where the device cannot map memory for other processes, ordinary
-// memory of it, as NCCL does.
+// Memory of the current device; tuttiMemFree() frees it. Where the device cannot map memory for other processes it is
+// ordinary memory, as NCCL's.
 Result<void*> allocate_on_gpu(const char* function, size_t bytes);
 
 }  // namespace tutti::nccl

@@ -19,8 +19,9 @@ namespace tutti {
 namespace {
 
 // Microseconds per hop and protocol, and for the launch of a collective of that protocol. From the tuning model that
-// NCCL publishes (src/graph/tuning.cc, 2.27: base and hardware latencies of rings on NVLink, PCI and NET; of LL128, which
-// is for NVLink, those of PCI and NET are 2.8's), as no GPU has been measured yet; `tutti tune` on a GPU replaces them there (GpuProfile), but for hops across hosts.
+// NCCL publishes (src/graph/tuning.cc, 2.27: base and hardware latencies of rings on NVLink, PCI and NET; of LL128,
+// which is for NVLink, those of PCI and NET are 2.8's), as no GPU has been measured yet; `tutti tune` on a GPU replaces them
+// there (GpuProfile), but for hops across hosts.
 struct LinkCost {
   LinkClass link;
   double ll, ll128, simple;

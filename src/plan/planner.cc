@@ -101,8 +101,8 @@ std::string unfit(const Summary& summary, const Shape& shape, const CatalogRow& 
     return std::string(lacks);
   if (proto == Proto::LL && !summary.mapped) return "LL needs memory that both ends map";
   if (proto == Proto::LL128 && (!summary.mapped || summary.ll128_slots == 0))
-    return "a line of 128 bytes may be seen in pieces: it takes GPUs of compute capability 7 or later, one or joined by "
-           "NVLink alone";
+    return "a line of 128 bytes may be seen in pieces: it takes GPUs of compute capability 7 or later, one or joined "
+           "by NVLink alone";
   const ChannelMap* const channels = summary.ranks().channels;
   if ((row.needs & kForest) && (channels == nullptr || channels->forests.count == 0))
     return "no spanning trees were packed: rings come near the bound, or no topology of GPUs is known";
@@ -196,7 +196,8 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
     plan.slots = 2;
     if (in_runs) fewest = std::max<uint64_t>(ceil_div(longest_run, plan.slice_bytes), 1);
     // Kernels give credit slot by slot.
-    if (candidate.lost.empty() && fewest > summary.ll128_slots) candidate.lost = "needs more LL128 slots than there are";
+    if (candidate.lost.empty() && fewest > summary.ll128_slots)
+      candidate.lost = "needs more LL128 slots than there are";
   } else {
     plan.slice_bytes = simple_slice(summary, longest_run, in_runs ? 1 : fewest);
     if (in_runs) fewest = std::max<uint64_t>(ceil_div(longest_run, plan.slice_bytes), 1);

@@ -50,7 +50,8 @@ TEST_P(LongLines, CarryCallsOfAllSizes) {
   {
     const Ranks ranks(GetParam(), Ranks::kBlocking, "ll128");
     const Buffers buffers(ranks, 20 * kSlice + 7);
-    for (const size_t count : {size_t{1}, kLine - 1, kLine, kLine + 1, kSlice - 1, kSlice, kSlice + 1, 20 * kSlice + 7}) {
+    for (const size_t count :
+         {size_t{1}, kLine - 1, kLine, kLine + 1, kSlice - 1, kSlice, kSlice + 1, 20 * kSlice + 7}) {
       all_reduce(ranks, buffers, count);
       EXPECT_THAT(last_protocol(ranks.comm(0)), HasSubstr("ll128"));
     }
@@ -59,11 +60,9 @@ TEST_P(LongLines, CarryCallsOfAllSizes) {
     for (int r = 0; r < ranks.n(); ++r) {
       const auto at = static_cast<size_t>(r);
       const int next = (r + 1) % ranks.n(), before = (r + ranks.n() - 1) % ranks.n();
-      ASSERT_EQ(tuttiSend(Buffers::floats(buffers.in[at]), kSlice + 1, TUTTI_FLOAT32, next, ranks.comm(r), ranks.stream(r)),
-                TUTTI_SUCCESS);
-      ASSERT_EQ(
-          tuttiRecv(Buffers::floats(buffers.out[at]), kSlice + 1, TUTTI_FLOAT32, before, ranks.comm(r), ranks.stream(r)),
-          TUTTI_SUCCESS);
+      float *const in = Buffers::floats(buffers.in[at]), *const out = Buffers::floats(buffers.out[at]);
+      ASSERT_EQ(tuttiSend(in, kSlice + 1, TUTTI_FLOAT32, next, ranks.comm(r), ranks.stream(r)), TUTTI_SUCCESS);
+      ASSERT_EQ(tuttiRecv(out, kSlice + 1, TUTTI_FLOAT32, before, ranks.comm(r), ranks.stream(r)), TUTTI_SUCCESS);
     }
     ASSERT_EQ(tuttiGroupEnd(), TUTTI_SUCCESS) << last_text();
     ranks.synchronize();

@@ -77,7 +77,8 @@ TEST(DeviceMemory, IsRefusedWithTheReasonAndAPointerThatIsNull) {
   ASSERT_EQ(setenv("FAKE_CUDA_VMM", "0", 1), 0);
   EXPECT_EQ(tuttiMemAllocDevice(&memory, 8, 1), TUTTI_CUDA_ERROR);
   ASSERT_EQ(unsetenv("FAKE_CUDA_VMM"), 0);
-  EXPECT_THAT(last_text(), AllOf(HasSubstr("device 1"), HasSubstr("virtual memory management"), HasSubstr("cudaMalloc")));
+  EXPECT_THAT(last_text(),
+              AllOf(HasSubstr("device 1"), HasSubstr("virtual memory management"), HasSubstr("cudaMalloc")));
   EXPECT_EQ(memory, nullptr);
   EXPECT_EQ(gpu::alive(), 0);
 }
@@ -96,8 +97,8 @@ TEST(DeviceMemory, AStepThatFailsGivesBackTheStepsBefore) {
   }
 }
 
-// Where the device cannot map it (ncclMemAlloc): also while a stream of the thread is captured in the strict mode, which
-// forbids cuMemAlloc.
+// Of both kinds (ncclMemAlloc has the second), while a stream of the thread is captured in the strict mode, which forbids
+// cuMemAlloc.
 TEST(DeviceMemory, OrdinaryOrMappedMayBeAllocatedWhileAStreamIsCaptured) {
   {
     const gpu::CudaDevicePtr gpu = gpu::device(0);

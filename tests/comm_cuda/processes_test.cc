@@ -464,8 +464,8 @@ TEST_P(NonBlockingProcesses, NoCallWaits) {
     const int n = member.n(), next = (member.rank() + 1) % n, previous = (member.rank() + n - 1) % n;
     // Rank 0 calls when the others have, whose calls have returned by then.
     if (member.rank() == 0) meeting.await(n - 1);
-    const tuttiResult_t called =
-        tuttiAllReduce(member.in(), member.out(), Member::kCount, TUTTI_FLOAT32, TUTTI_SUM, member.comm, member.handle());
+    const tuttiResult_t called = tuttiAllReduce(member.in(), member.out(), Member::kCount, TUTTI_FLOAT32, TUTTI_SUM,
+                                                member.comm, member.handle());
     meeting.arrive();
     ASSERT_EQ(member.settled(called), TUTTI_SUCCESS) << tuttiGetLastError(member.comm);
     member.synchronize();
@@ -523,7 +523,8 @@ TEST_P(Processes, LongLinesServeOrOtherSlotsDo) {
           member.synchronize();
           member.expect_sums(count);
         }
-        EXPECT_EQ(last_protocol(member.comm).find("ll128") != std::string::npos, possible) << last_protocol(member.comm);
+        const std::string protocol = last_protocol(member.comm);
+        EXPECT_EQ(protocol.find("ll128") != std::string::npos, possible) << protocol;
       },
       {{"TUTTI_PROTO", "ll128"}});
 }

@@ -125,8 +125,8 @@ TEST_P(CudaWindows, AreUsedWhereTheBuffersOfAllRanksLieInThem) {
   EXPECT_EQ(gpu::alive(), 0);
 }
 
-// What the library gave stays while peers may use it, though the program has freed it: to the end of its window, or of the
-// communicator.
+// What the library gave stays while peers may use it, though the program has freed it: to the end of its window, or of
+// the communicator.
 TEST_P(CudaWindows, KeepMemoryThatIsFreedWhileItIsRegistered) {
   for (const bool to_the_end : {false, true}) {
     {
