@@ -884,9 +884,9 @@ TUTTI_API tuttiResult_t tuttiCommDeregister(tuttiComm_t comm, void* handle);
  * Makes memory of every rank one window: peers read and write it where it is, so that nothing is copied in between.
  *
  * Shape     [ptr, ptr + bytes) is memory of tuttiMemAlloc, or of a rank's GPU: one allocation of tuttiMemAllocDevice,
- *           of cudaMalloc, or of cuMemCreate with a POSIX handle type; flags is 0. The sizes of the ranks may differ. A call uses windows
- *           when all its buffers on all ranks lie in them, at any place, and it pays; otherwise it works as without.
- *           Other memory is legal and gains nothing (the log says on which rank).
+ *           of cudaMalloc, or of cuMemCreate with a POSIX handle type; flags is 0. The sizes of the ranks may differ.
+ *           A call uses windows when all its buffers on all ranks lie in them, at any place, and it pays; otherwise it
+ *           works as without. Other memory is legal and gains nothing (the log says on which rank).
  * Order     Collective over comm, in its place among the operations. In a group: done at the group's end.
  * Stream    Waits for all operations issued before.
  * Threads   One thread per communicator at a time.

@@ -105,8 +105,8 @@ CudaSeats::CudaSeats(std::vector<CudaSeat> seats, const std::vector<Member>& mem
 // Each GPU says it of those that it sees; of the others nothing is known.
 bool CudaSeats::sees_whole_lines(const CudaSeat& reader, const CudaSeat& writer) const {
   const auto& joined = reader.by_nvlink;
-  const bool near = reader.gpu.uuid == writer.gpu.uuid ||
-                    std::find(joined.begin(), joined.end(), writer.gpu.uuid) != joined.end();
+  const bool near =
+      reader.gpu.uuid == writer.gpu.uuid || std::find(joined.begin(), joined.end(), writer.gpu.uuid) != joined.end();
   return ll128_holds({.in_gpu_memory = !through_host_,
                       .nvlink_or_same = near,
                       .writer_capability_major = writer.gpu.capability_major,
@@ -115,11 +115,10 @@ bool CudaSeats::sees_whole_lines(const CudaSeat& reader, const CudaSeat& writer)
 
 // Stepped calls wait for lines one by one, and transports carry none.
 void CudaSeats::find_whole_lines() {
-  whole_lines_ = !stepped_ && !bridged_ &&
-                 std::all_of(seats_.begin(), seats_.end(), [this](const CudaSeat& reader) {
-                   return std::all_of(seats_.begin(), seats_.end(),
-                                      [&](const CudaSeat& writer) { return sees_whole_lines(reader, writer); });
-                 });
+  whole_lines_ = !stepped_ && !bridged_ && std::all_of(seats_.begin(), seats_.end(), [this](const CudaSeat& reader) {
+    return std::all_of(seats_.begin(), seats_.end(),
+                       [&](const CudaSeat& writer) { return sees_whole_lines(reader, writer); });
+  });
 }
 
 std::vector<int> CudaSeats::ranks_of(int process) const {

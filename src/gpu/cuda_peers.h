@@ -20,7 +20,7 @@ struct CudaIdentity {
 // Makes no context.
 Result<CudaIdentity> identify(const CudaRun& cuda, int ordinal);
 
-// Nothing but NVLink is between the two, as far as the driver says: native atomics, which PCIe does not carry, cross it.
+// Nothing but NVLink is between the two, as the driver says: native atomics, which PCIe does not carry, cross it.
 bool joined_by_nvlink(const CudaRun& cuda, int ordinal, int other);
 
 // Kernels on `from` may use all memory of `to` from now on. An error where the two cannot reach each other.

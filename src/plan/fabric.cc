@@ -20,8 +20,8 @@ namespace {
 
 // Microseconds per hop and protocol, and for the launch of a collective of that protocol. From the tuning model that
 // NCCL publishes (src/graph/tuning.cc, 2.27: base and hardware latencies of rings on NVLink, PCI and NET; of LL128,
-// which is for NVLink, those of PCI and NET are 2.8's), as no GPU has been measured yet; `tutti tune` on a GPU replaces them
-// there (GpuProfile), but for hops across hosts.
+// which is for NVLink, those of PCI and NET are 2.8's), as no GPU has been measured yet; `tutti tune` on a GPU replaces
+// them there (GpuProfile), but for hops across hosts.
 struct LinkCost {
   LinkClass link;
   double ll, ll128, simple;
@@ -191,8 +191,8 @@ double predict_fabric_us(const Fabric& fabric, Ranks ranks, const Shape& shape, 
   const double ring = row.coll == Coll::AllReduce ? 2.0 * (n - 1) / n : writes_blocks(row.coll) ? (n - 1.0) / n : 1.0;
   const bool by_channels = row.algo == Algo::Tree || row.algo == Algo::Forest || row.algo == Algo::Hierarchical;
   const double moved = whole * (by_channels ? ring : std::max(row.sent_pairs(ranks), row.received(ranks)));
-  const double gbps = plan.proto == Proto::Rma ? fabric.remote_gbps
-                                               : fabric_gbps(fabric, row.algo) * share_of(plan.proto, measured);
+  const double gbps =
+      plan.proto == Proto::Rma ? fabric.remote_gbps : fabric_gbps(fabric, row.algo) * share_of(plan.proto, measured);
   if (gbps <= 0) return latency;  // no candidate (planner.cc)
   return latency + moved / gbps * 1e-3;
 }

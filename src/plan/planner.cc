@@ -214,8 +214,8 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
   const auto sharing = static_cast<uint64_t>(summary.ranks_per_core);
   const uint64_t written = shape.bytes * static_cast<uint64_t>(writes_blocks(shape.coll) ? summary.n : 1);
   const bool lines = proto == Proto::LL || proto == Proto::LL128;
-  plan.stream_output = !lines && (sharing > 1 ? written * sharing > summary.cache_bytes
-                                                          : written >= summary.profile->stream_above);
+  plan.stream_output =
+      !lines && (sharing > 1 ? written * sharing > summary.cache_bytes : written >= summary.profile->stream_above);
   plan.predicted_us = predict_us(summary, shape, row, plan);
   if (proto == Proto::Rma && summary.fabric != nullptr && summary.copies && !reduces(shape.coll))
     consider_copies(summary, shape, row, plan);
@@ -310,8 +310,8 @@ uint64_t summary_digest(const Summary& summary) {
   std::string all =
       fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", summary.n, summary.hosts, summary.ranks_per_core,
                   summary.mapped, summary.single_copy, summary.slot_capacity, summary.ll_slots, summary.ll128_slots,
-                  summary.most_channels, summary.cache_bytes, summary.algorithms, summary.protocols, summary.min_channels,
-                  summary.max_channels, summary.slice_bytes) +
+                  summary.most_channels, summary.cache_bytes, summary.algorithms, summary.protocols,
+                  summary.min_channels, summary.max_channels, summary.slice_bytes) +
       (summary.places == nullptr
            ? std::string()
            : fmt::format(" {}",

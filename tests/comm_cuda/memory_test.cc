@@ -97,8 +97,8 @@ TEST(DeviceMemory, AStepThatFailsGivesBackTheStepsBefore) {
   }
 }
 
-// Of both kinds (ncclMemAlloc has the second), while a stream of the thread is captured in the strict mode, which forbids
-// cuMemAlloc.
+// Of both kinds (ncclMemAlloc has the second), while a stream of the thread is captured in the strict mode, which
+// forbids cuMemAlloc.
 TEST(DeviceMemory, OrdinaryOrMappedMayBeAllocatedWhileAStreamIsCaptured) {
   {
     const gpu::CudaDevicePtr gpu = gpu::device(0);

@@ -105,16 +105,20 @@ TEST(CudaSeats, SeeLongLinesWholeWhereTheConditionHolds) {
   const auto alone = [](size_t, CudaSeat& seat) { seat.by_nvlink.clear(); };
   EXPECT_TRUE(seats_of({{0, 0, 0}, {0, 0, 0}}, alone).whole_lines()) << "one GPU";
   EXPECT_FALSE(seats_of(two, alone).whole_lines()) << "by PCIe, or not seen by each other";
-  EXPECT_FALSE(seats_of(two, [](size_t rank, CudaSeat& seat) {
-                 if (rank == 1) seat.by_nvlink.clear();
-               }).whole_lines())
+  EXPECT_FALSE(seats_of(two,
+                        [](size_t rank, CudaSeat& seat) {
+                          if (rank == 1) seat.by_nvlink.clear();
+                        })
+                   .whole_lines())
       << "one way is not enough";
   EXPECT_FALSE(seats_of(two, [](size_t rank, CudaSeat& seat) {
                  if (rank == 0) seat.gpu.capability_major = 6;
                }).whole_lines());
-  EXPECT_FALSE(seats_of(two, [&](size_t rank, CudaSeat& seat) {
-                 if (rank == 0) seat.unreachable.push_back(seat.by_nvlink[1]);
-               }).whole_lines())
+  EXPECT_FALSE(seats_of(two,
+                        [&](size_t rank, CudaSeat& seat) {
+                          if (rank == 0) seat.unreachable.push_back(seat.by_nvlink[1]);
+                        })
+                   .whole_lines())
       << "through memory of the host";
   EXPECT_FALSE(seats_of({{0, 0, 0}, {1, 0, 0}}).whole_lines()) << "stepped";
   EXPECT_FALSE(seats_of({{0, 0, 0}, {1, 1, 1}}).whole_lines()) << "over a network";

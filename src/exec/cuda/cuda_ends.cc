@@ -174,8 +174,8 @@ LineMemory CudaEnds::shared_lines(int viewer, int from, int to, int channel, Use
       seen[static_cast<size_t>(from)].arena + arena.control_at(arena.index(use, channel, arena_number(to))));
   const uint64_t at_receiver = arena.index(use, channel, arena_number(from));
   const bool short_lines = proto == KernelProto::LL;
-  std::byte* const slots = seen[static_cast<size_t>(to)].arena +
-                           (short_lines ? arena.line_at(at_receiver) : arena.line128_at(at_receiver));
+  std::byte* const slots =
+      seen[static_cast<size_t>(to)].arena + (short_lines ? arena.line_at(at_receiver) : arena.line128_at(at_receiver));
   return {short_lines ? &control->line_head : &control->line128_head, 1, slots, line_slot_bytes(proto),
           line_slots(proto)};
 }

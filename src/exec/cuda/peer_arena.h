@@ -20,9 +20,9 @@
 namespace tutti::cuda {
 
 struct PeerArena {
-  int n = 1, channels = 1;    // ranks that have arenas, and are numbered among themselves
-  uint64_t simple_bytes = 0;  // slots of a Simple connection, together
-  uint64_t line_bytes = 0;    // slots of an LL connection, together; 0: there are none
+  int n = 1, channels = 1;     // ranks that have arenas, and are numbered among themselves
+  uint64_t simple_bytes = 0;   // slots of a Simple connection, together
+  uint64_t line_bytes = 0;     // slots of an LL connection, together; 0: there are none
   uint64_t line128_bytes = 0;  // the same of LL128
 
   struct Control {
