@@ -129,7 +129,7 @@ TEST(CudaSeats, SeeLongLinesWholeWhereTheConditionHolds) {
 
 // What a rank of each of so many processes shares, at most; the numbers of docs/cuda.md.
 TEST(CudaSizes, ArenasBoundTheChannels) {
-  for (const auto& [ranks, channels] : {std::pair{8, 12}, {128, 2}}) {
+  for (const auto& [ranks, channels] : {std::pair{8, 13}, {128, 2}}) {
     std::vector<Place> places;
     for (int rank = 0; rank < ranks; ++rank) places.push_back({rank, 0, rank});
     const CudaSizes sizes = CudaSizes::of(seats_of(places));
