@@ -95,7 +95,7 @@ TEST(LongLinesAlone, AreNotUsedByWayOfPcie) {
 
 // By the planner's own choice: in the middle. The fake's GPUs have memory of which nothing is known.
 TEST(LongLinesAlone, AreThePlannersChoiceInTheMiddle) {
-  const Ranks ranks({0, 0, 0, 0});
+  const Ranks ranks({0, 0, 0, 0}, Ranks::kBlocking, "auto");
   std::vector<std::string> found;
   for (size_t count = 1; count <= size_t{1} << 26; count *= 4) {
     char text[1 << 14];

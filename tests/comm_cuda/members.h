@@ -162,6 +162,7 @@ struct Seating {
   void take(int rank, int n) const {
     setenv("TUTTI_CUDA_LIBRARY", FAKE_CUDA, 1);
     setenv("FAKE_CUDA_DEVICES", "4", 1);
+    setenv("TUTTI_PROTO", "^ll128", 0);  // as in ranks.h
     if (!peers) setenv("FAKE_CUDA_PEERS", "0", 1);
     if (hosts > 1) setenv("TUTTI_HOST_ID", ("host" + std::to_string(rank * hosts / n)).c_str(), 1);
   }

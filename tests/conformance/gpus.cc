@@ -89,6 +89,7 @@ void use(const std::string& library, int devices, bool mixed) {
   setenv("TUTTI_CUDA_LIBRARY", library.c_str(), 1);
 }
 bool used() { return device_count > 0; }
+bool fake() { return library_path.find("fake_cuda") != std::string::npos; }
 bool used_by(int rank) { return used() && !(with_cpus && rank % 3 == 1); }
 int device_of(int rank) { return used_by(rank) ? rank % device_count : TUTTI_DEVICE_CPU; }
 

@@ -14,6 +14,7 @@ namespace conformance::gpus {
 // third rank, from the second on, stays on the CPU.
 void use(const std::string& library, int devices, bool mixed);
 bool used();
+bool fake();  // by the driver of tests/fakes
 bool used_by(int rank);
 int device_of(int rank);
 // Null, or a failed result, where the driver fails.
