@@ -11,6 +11,15 @@ Outcome lacks(const Library& library, const char* what) {
   return Outcome::failure("--library " + library.path() + " has no " + what);
 }
 
+// NCCL's interface has no device in it: memory is of the one that is current.
+Outcome allocate_to_register(const Library& library, Device& device, size_t bytes, void** memory) {
+  if (library.is_own())
+    return library.checked(library.MemAllocDevice(memory, bytes, device.ordinal()), "MemAllocDevice", nullptr);
+  if (library.MemAlloc == nullptr || library.MemFree == nullptr) return lacks(library, "memory to register");
+  const CurrentDevice current(device);
+  return library.checked(library.MemAlloc(memory, bytes), "MemAlloc", nullptr);
+}
+
 }  // namespace
 
 Buffer::~Buffer() { release(); }
@@ -20,13 +29,9 @@ Outcome Buffer::allocate(const Library& library, Device& device, size_t bytes, R
   library_ = &library;
   device_ = &device;
   bytes_ = (bytes + kPage - 1) / kPage * kPage;
-  // tuttiMemAlloc gives memory that the ranks of a host share, which is none of a GPU's.
-  if (registration != Registration::None && !(device.is_gpu() && library.is_own())) {
+  if (registration != Registration::None) {
     void* memory = nullptr;
-    const CurrentDevice current(device);
-    const Outcome outcome = library.MemAlloc == nullptr || library.MemFree == nullptr
-                                ? lacks(library, "memory to register")
-                                : library.checked(library.MemAlloc(&memory, bytes_), "MemAlloc", nullptr);
+    const Outcome outcome = allocate_to_register(library, device, bytes_, &memory);
     from_library_ = outcome.ok();
     data_ = static_cast<std::byte*>(memory);
     if (!outcome.ok()) *refused = outcome.message();

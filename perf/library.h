@@ -38,6 +38,7 @@ namespace tutti::perf {
   FUNCTION(Gather, ncclGather)                              \
   FUNCTION(Scatter, ncclScatter)                            \
   FUNCTION(MemAlloc, ncclMemAlloc)                          \
+  FUNCTION(MemAllocDevice, tuttiMemAllocDevice)             \
   FUNCTION(MemFree, ncclMemFree)                            \
   FUNCTION(CommRegister, ncclCommRegister)                  \
   FUNCTION(CommDeregister, ncclCommDeregister)              \

@@ -210,12 +210,15 @@ TUTTI_API tuttiResult_t tuttiCommInitRank(tuttiComm_t* comm, int nranks, tuttiUn
  *
  * Shape     config NULL: the defaults. config->device: each rank on the CPU or on a CUDA device, on any hosts; several
  *           on one device if you like. Where several processes share a device, all ranks are on devices of one host.
- *           Ranks on devices are blocking.
  * Order     Collective: returns when all ranks have called. config->blocking 0: returns TUTTI_IN_PROGRESS at once;
  *           *comm is valid for tuttiCommGetAsyncError and tuttiCommAbort, for the rest once the former says TUTTI_SUCCESS.
  * Threads   As tuttiCommInitRank. config and its strings are copied. A non-blocking communicator has a worker thread,
  *           on which its calls with stream NULL run in issue order after they have returned TUTTI_IN_PROGRESS: their
- *           buffers must live until tuttiCommGetAsyncError no longer says TUTTI_IN_PROGRESS.
+ *           buffers must live until tuttiCommGetAsyncError no longer says TUTTI_IN_PROGRESS. On a CUDA device a call
+ *           returns TUTTI_SUCCESS once it is on its stream; TUTTI_IN_PROGRESS if calls of other ranks of the process
+ *           are missing, or something is under way: then it is there when tuttiCommGetAsyncError says TUTTI_SUCCESS,
+ *           and what the program puts on the stream before may run before it. A call on the per-thread default
+ *           stream, which the worker cannot name, waits.
  * Errors    As tuttiCommInitRank; and TUTTI_INVALID_ARGUMENT: size, magic or version are not those of
  *           TUTTI_CONFIG_INITIALIZER, a field out of range. TUTTI_INVALID_USAGE: a mixture of devices that
  *           config->device excludes. TUTTI_CUDA_ERROR: no driver, no such device, no memory. Non-blocking: what goes
@@ -834,17 +837,35 @@ TUTTI_API tuttiResult_t tuttiEventQuery(tuttiEvent_t event);
 TUTTI_API tuttiResult_t tuttiMemAlloc(void** ptr, size_t bytes);
 
 /**
- * Frees memory of tuttiMemAlloc. NULL: does nothing. No queued operation may still use it.
+ * Allocates memory of a CUDA device that peers can map, in the same process and in others: what windows of ranks on
+ * devices are best made of. It is mapped by the driver's virtual memory management and can be exported.
+ *
+ * Shape     device: a CUDA ordinal, as in tuttiConfig_t; TUTTI_DEVICE_CPU: as tuttiMemAlloc. The memory is of that
+ *           device, whichever is current, and usable by all devices of the process that reach it. It is not zeroed.
+ * Units     bytes, of which the device gives the next multiple of its granularity (2 MiB on devices known so far); that
+ *           is the alignment, too. 0 is legal: *ptr is then NULL.
+ * Aliasing  Free it with tuttiMemFree only. After fork it is the parent's.
+ * Threads   Any thread; also while one of its streams is captured. May make the device's primary context.
+ * Errors    *ptr is NULL after any but the first. TUTTI_INVALID_ARGUMENT: ptr is NULL, device is below
+ *           TUTTI_DEVICE_CPU. TUTTI_CUDA_ERROR: no driver, no such device, no memory; or device and driver cannot map
+ *           memory for other processes (cudaMalloc's will do for windows then).
+ */
+TUTTI_API tuttiResult_t tuttiMemAllocDevice(void** ptr, size_t bytes, int device);
+
+/**
+ * Frees memory of tuttiMemAlloc or tuttiMemAllocDevice. NULL: does nothing. No queued operation may still use it; what
+ * is still registered as a window stays with the library until the window has ended.
  *
  * Threads   Any thread.
- * Errors    TUTTI_INVALID_ARGUMENT: ptr is not the start of such memory.
+ * Errors    TUTTI_INVALID_ARGUMENT: ptr is not the start of such memory. TUTTI_INVALID_USAGE: it is a device's, and of
+ *           the parent of this forked process.
  */
 TUTTI_API tuttiResult_t tuttiMemFree(void* ptr);
 
 /**
  * Tells a communicator that [ptr, ptr + bytes) will be used again and again. Never needed, sometimes faster.
  *
- * Shape     Any host memory; that of tuttiMemAlloc gains most. *handle ends it.
+ * Shape     Any memory; that of tuttiMemAlloc and tuttiMemAllocDevice gains most. *handle ends it.
  * Order     Local: needs no other rank, and ranks may register different memory.
  * Threads   One thread per communicator at a time.
  * Errors    TUTTI_INVALID_ARGUMENT: comm, ptr or handle is NULL, bytes is 0 or runs past the end of the address space.
@@ -862,10 +883,10 @@ TUTTI_API tuttiResult_t tuttiCommDeregister(tuttiComm_t comm, void* handle);
 /**
  * Makes memory of every rank one window: peers read and write it where it is, so that nothing is copied in between.
  *
- * Shape     [ptr, ptr + bytes) is memory of tuttiMemAlloc, or of a rank's GPU: one allocation of cudaMalloc, or of
- *           cuMemCreate with a POSIX handle type; flags is 0. The sizes of the ranks may differ. A call uses windows
- *           when all its buffers on all ranks lie in them, at any place, and it pays; otherwise it works as without.
- *           Other memory is legal and gains nothing (the log says on which rank).
+ * Shape     [ptr, ptr + bytes) is memory of tuttiMemAlloc, or of a rank's GPU: one allocation of tuttiMemAllocDevice,
+ *           of cudaMalloc, or of cuMemCreate with a POSIX handle type; flags is 0. The sizes of the ranks may differ.
+ *           A call uses windows when all its buffers on all ranks lie in them, at any place, and it pays; otherwise it
+ *           works as without. Other memory is legal and gains nothing (the log says on which rank).
  * Order     Collective over comm, in its place among the operations. In a group: done at the group's end.
  * Stream    Waits for all operations issued before.
  * Threads   One thread per communicator at a time.

@@ -93,7 +93,7 @@ enum Needs : unsigned {
 struct CatalogRow {
   Coll coll;
   Algo algo;
-  unsigned protocols;  // mask of 1 << Proto
+  unsigned protocols;  // mask of 1 << Proto, without LL128
   unsigned needs;      // mask of Needs
 
   int (*parts)(Ranks ranks);              // lanes per channel
@@ -107,7 +107,10 @@ struct CatalogRow {
 
   AnySchedule (*make)(const ScheduleArgs& args);
 
-  bool has(Proto proto) const { return protocols & (1u << static_cast<int>(proto)); }
+  // LL128 carries whatever LL does.
+  bool has(Proto proto) const {
+    return protocols & (proto == Proto::LL128 ? kLL : 1u << static_cast<int>(proto));
+  }
   // What these ranks lack; empty: the row is for them.
   std::string_view lacks(Ranks ranks) const;
   bool fits(Ranks ranks) const { return lacks(ranks).empty(); }

@@ -41,10 +41,10 @@ enum class Algo : uint8_t {
   User
 };
 // Simple and LL carry data through slots; Rma (remote memory access) does without: peers use the buffers where they
-// are.
-enum class Proto : uint8_t { Simple, LL, Rma };
+// are. LL128 is LL in lines of 128 bytes, between GPUs that see such a line whole (proto/lines.h).
+enum class Proto : uint8_t { Simple, LL, Rma, LL128 };
 
-inline constexpr int kCollCount = 9, kAlgoCount = 17, kProtoCount = 3;
+inline constexpr int kCollCount = 9, kAlgoCount = 17, kProtoCount = 4;
 
 // The spelling of environment variables, tools and documents.
 inline constexpr std::string_view kCollNames[kCollCount] = {"all_reduce", "reduce",         "broadcast",
@@ -54,7 +54,7 @@ inline constexpr std::string_view kAlgoNames[kAlgoCount] = {
     "ring",   "tree",     "one_shot", "two_shot", "doubling", "halving_doubling",
     "direct", "pairwise", "pull",     "push",     "pull_all", "hierarchical",
     "bruck",  "pat",      "torus",    "forest",   "user"};
-inline constexpr std::string_view kProtoNames[kProtoCount] = {"simple", "ll", "rma"};
+inline constexpr std::string_view kProtoNames[kProtoCount] = {"simple", "ll", "rma", "ll128"};
 
 constexpr std::string_view name(Coll coll) { return kCollNames[static_cast<int>(coll)]; }
 constexpr std::string_view name(Algo algo) { return kAlgoNames[static_cast<int>(algo)]; }

@@ -238,11 +238,6 @@ Status check_config(const char* function, const tuttiConfig_t* config) {
   if (config->device < TUTTI_DEVICE_CPU && config->device != TUTTI_UNDEFINED_INT)
     return invalid_argument("{}: config->device is {}: pass a CUDA ordinal from 0 on, or TUTTI_DEVICE_CPU", function,
                             config->device);
-  if (config->device >= 0 && config->blocking == 0)
-    return invalid_usage(
-        "{}: config->blocking is 0 and config->device {}: calls on CUDA devices return before they have ended anyway; "
-        "leave blocking at 1",
-        function, config->device);
   const auto channels = [](int value) { return value >= 1 || value == TUTTI_UNDEFINED_INT; };
   if (!channels(config->minChannels))
     return invalid_argument("{}: config->minChannels is {}: pass 1 or more, or TUTTI_UNDEFINED_INT", function,

@@ -39,7 +39,7 @@ Status submit_on_cuda(const char* function, tuttiComm_t comm, tuttiStream_t stre
         "NULL for the default stream",
         function);
   }
-  return submit_cuda(comm->comm, stream, std::move(request));
+  return submit_cuda(comm->comm, stream, comm->worker, std::move(request));
 }
 
 Status submit_on(const char* function, tuttiComm_t comm, tuttiStream_t stream, Request& request) {

@@ -11,7 +11,9 @@
 #include "api/checks.h"
 #include "api/entry.h"
 #include "api/handles.h"
+#include "base/env.h"
 #include "base/fork.h"
+#include "gpu/cuda_given.h"
 #include "group/group.h"
 #include "transports/remote/shared_memory.h"
 
@@ -45,6 +47,36 @@ Books& books() {
   return only;
 }
 
+// Names the function that failed.
+Status in_function(const char* function, const Status& status) {
+  return status.ok() ? status : Status(status.code(), fmt::format("{}: {}", function, status.message()));
+}
+
+Result<void*> allocate_on_cpu(size_t bytes) {
+  TUTTI_ASSIGN_OR_RETURN(std::shared_ptr<SharedMemory> made, SharedMemory::create(bytes));
+  void* const at = made->base();
+  keep_shared_memory(std::move(made));
+  return at;
+}
+
+Result<void*> allocate_on_gpu(size_t bytes, int ordinal) {
+  TUTTI_ASSIGN_OR_RETURN(const gpu::CudaRun* const cuda, gpu::load_cuda(env().cuda_library));
+  TUTTI_ASSIGN_OR_RETURN(const gpu::CudaDevicePtr device, gpu::CudaContextOwner::retain(*cuda, ordinal));
+  return gpu::give_memory(device, bytes, gpu::Unmappable::Refuse);
+}
+
+Status allocate(const char* function, void** ptr, size_t bytes, int device) {
+  TUTTI_TRY(check_not_null(function, "ptr", ptr, "the address of a pointer"));
+  *ptr = nullptr;
+  if (device < TUTTI_DEVICE_CPU)
+    return invalid_argument("{}: device is {}: pass a CUDA ordinal from 0 on, or TUTTI_DEVICE_CPU", function, device);
+  if (bytes == 0) return {};
+  const Result<void*> made = device == TUTTI_DEVICE_CPU ? allocate_on_cpu(bytes) : allocate_on_gpu(bytes, device);
+  TUTTI_TRY(in_function(function, made.status()));
+  *ptr = *made;
+  return {};
+}
+
 }  // namespace
 
 namespace tutti {
@@ -62,24 +94,23 @@ extern "C" {
 
 tuttiResult_t tuttiMemAlloc(void** ptr, size_t bytes) {
   const char* const function = __func__;
-  return entry(function, [&]() -> Status {
-    TUTTI_TRY(check_not_null(function, "ptr", ptr, "the address of a pointer"));
-    *ptr = nullptr;
-    if (bytes == 0) return {};
-    Result<std::shared_ptr<SharedMemory>> made = SharedMemory::create(bytes);
-    if (!made.ok()) return Status(made.status().code(), fmt::format("{}: {}", function, made.status().message()));
-    *ptr = (*made)->base();
-    keep_shared_memory(std::move(*made));
-    return {};
-  });
+  return entry(function, [&] { return allocate(function, ptr, bytes, TUTTI_DEVICE_CPU); });
+}
+
+tuttiResult_t tuttiMemAllocDevice(void** ptr, size_t bytes, int device) {
+  const char* const function = __func__;
+  return entry(function, [&] { return allocate(function, ptr, bytes, device); });
 }
 
 tuttiResult_t tuttiMemFree(void* ptr) {
   const char* const function = __func__;
   return entry(function, [&]() -> Status {
-    if (ptr == nullptr) return {};
-    if (drop_shared_memory(ptr) == nullptr)
-      return invalid_argument("{}: ptr is not living memory of tuttiMemAlloc: pass what it gave, once", function);
+    if (ptr == nullptr || drop_shared_memory(ptr) != nullptr) return {};
+    const Result<bool> freed = gpu::take_back_memory(ptr);
+    TUTTI_TRY(in_function(function, freed.status()));
+    if (!*freed)
+      return invalid_argument(
+          "{}: ptr is not living memory of tuttiMemAlloc or tuttiMemAllocDevice: pass what they gave, once", function);
     return {};
   });
 }
@@ -161,6 +192,8 @@ tuttiResult_t tuttiCommWindowDeregister(tuttiComm_t comm, tuttiWindow_t window) 
       number = found->second->number;
       all.windows.erase(found);
     }
+    // Calls that have not been brought to their GPU yet are before this one, too.
+    if (comm->worker != nullptr) (void)comm->worker->synchronize().ok();  // failures are the communicator's
     if (number != 0) held->deregister_window(number);
     return {};
   });

@@ -146,10 +146,10 @@ struct SubsystemListParser {
   }
 };
 struct ProtocolListParser {
-  static constexpr const char* kAllowed = "auto, or a comma list of simple, ll, rma, each excluded by ^";
+  static constexpr const char* kAllowed = "auto, or a comma list of simple, ll, ll128, rma, each excluded by ^";
   static bool parse(std::string_view text, std::string& value) {
     value = lower(text);
-    return is_filter(value, {"simple", "ll", "rma"});
+    return is_filter(value, {"simple", "ll", "ll128", "rma"});
   }
 };
 struct TransportListParser {

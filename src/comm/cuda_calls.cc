@@ -2,6 +2,7 @@
 // Calls of a team: brought by threads, matched, launched.
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 #include "base/deadline.h"
 #include "base/env.h"
@@ -719,6 +720,11 @@ std::string CudaTeam::missing_for(const CudaSubmission& submission, bool& gone) 
   return {};
 }
 
+bool CudaTeam::is_launched(const CudaSubmission& submission) {
+  const std::lock_guard lock(mutex_);
+  return submission.waiting == 0 || !failure_.ok();
+}
+
 Status CudaTeam::wait(CudaSubmission& submission) {
   constexpr auto kLookEvery = std::chrono::milliseconds(20);
   const Deadline deadline = Deadline::in_ms(env().timeout), warning = Deadline::in_ms(env().warn_after);
@@ -738,7 +744,8 @@ Status CudaTeam::wait(CudaSubmission& submission) {
     changed_.wait_for(lock, kLookEvery);
   }
   withdraw(submission);
-  for (const CudaSubmission::Order& order : submission.orders)
+  // Several workers may wait for one submission.
+  for (const CudaSubmission::Order& order : std::exchange(submission.orders, {}))
     TUTTI_TRY(gpu::CudaStream(devices_[order.device].gpu, order.stream).wait(*order.done));
   if (submission.waiting > 0) return failure_;
   return submission.status;

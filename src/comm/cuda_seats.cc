@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/env.h"
+#include "proto/lines.h"
 
 namespace tutti {
 namespace {
@@ -32,6 +33,11 @@ CudaSeat find_seat(int ordinal) {
       continue;
     const Result<gpu::CudaIdentity> its = gpu::identify(**cuda, other);
     if (its.ok()) seat.unreachable.push_back(its->uuid);
+  }
+  for (int other = 0; other < count; ++other) {
+    if (other == ordinal || !gpu::joined_by_nvlink(**cuda, ordinal, other)) continue;
+    const Result<gpu::CudaIdentity> its = gpu::identify(**cuda, other);
+    if (its.ok()) seat.by_nvlink.push_back(its->uuid);
   }
   return seat;
 }
@@ -93,6 +99,26 @@ CudaSeats::CudaSeats(std::vector<CudaSeat> seats, const std::vector<Member>& mem
       for (const CudaUuidBytes& other : of(rank).unreachable) through_host_ |= by_gpu.count(other) != 0;
     }
   }
+  find_whole_lines();
+}
+
+// Each GPU says it of those that it sees; of the others nothing is known.
+bool CudaSeats::sees_whole_lines(const CudaSeat& reader, const CudaSeat& writer) const {
+  const auto& joined = reader.by_nvlink;
+  const bool near =
+      reader.gpu.uuid == writer.gpu.uuid || std::find(joined.begin(), joined.end(), writer.gpu.uuid) != joined.end();
+  return ll128_holds({.in_gpu_memory = !through_host_,
+                      .nvlink_or_same = near,
+                      .writer_capability_major = writer.gpu.capability_major,
+                      .reader_capability_major = reader.gpu.capability_major});
+}
+
+// Stepped calls wait for lines one by one, and transports carry none.
+void CudaSeats::find_whole_lines() {
+  whole_lines_ = !stepped_ && !bridged_ && std::all_of(seats_.begin(), seats_.end(), [this](const CudaSeat& reader) {
+    return std::all_of(seats_.begin(), seats_.end(),
+                       [&](const CudaSeat& writer) { return sees_whole_lines(reader, writer); });
+  });
 }
 
 std::vector<int> CudaSeats::ranks_of(int process) const {

@@ -23,6 +23,7 @@ struct CudaSeat {
   int island = -1;   // of islands()
   gpu::CudaIdentity gpu;
   std::vector<CudaUuidBytes> unreachable;  // GPUs that this one cannot reach
+  std::vector<CudaUuidBytes> by_nvlink;    // GPUs that this one reaches by NVLink alone; of those that it can see
 };
 
 class CudaSeats {
@@ -62,6 +63,8 @@ class CudaSeats {
   bool stepped() const { return stepped_; }
   // Some GPU cannot reach another's memory: slots are in the host's.
   bool through_host() const { return through_host_; }
+  // A line of LL128 is seen whole, by whichever rank it is for.
+  bool whole_lines() const { return whole_lines_; }
   int gpus() const { return gpus_; }
   // The GPUs' name; empty: they have several.
   const std::string& kind() const { return kind_; }
@@ -75,7 +78,10 @@ class CudaSeats {
   std::vector<CudaSeat> seats_;
   std::vector<int> processes_;
   std::vector<Island> islands_;
-  bool bridged_ = false, stepped_ = false, through_host_ = false;
+  void find_whole_lines();
+  bool sees_whole_lines(const CudaSeat& reader, const CudaSeat& writer) const;
+
+  bool bridged_ = false, stepped_ = false, through_host_ = false, whole_lines_ = false;
   std::string kind_;
   int gpus_ = 0, most_ranks_ = 1, fewest_multiprocessors_ = 1;
   double least_gbps_ = 0;

@@ -12,19 +12,20 @@ namespace {
 
 // Memory of connections: all slots of a rank to the others together, and the least for one.
 constexpr uint64_t kSlotsOfRank = 4 << 20, kLeastSlots = 64 << 10, kMostSlots = 1 << 20;
-constexpr uint64_t kLineSlots = 16;
+constexpr uint64_t kLineSlots = 16, kLine128Slots = 8;
 
 // Multiprocessors that the application's kernels shall have beside a call's: half of them. More channels than these
 // fill no link.
 constexpr int kMostChannels = 16;
 
 // Memory that a rank shares with other processes, at most, which bounds its channels: of its GPU; of the host, for all.
-constexpr uint64_t kMostArena = 128 << 20, kMostHostArenas = 256 << 20;
+constexpr uint64_t kMostArena = 144 << 20, kMostHostArenas = 256 << 20;
 
 }  // namespace
 
 cuda::PeerArena CudaSizes::arena(int ranks, int channels) const {
-  return {ranks, channels, simple_bytes, line_slots * ll_slot_bytes(kLLPayloadBytes)};
+  return {ranks, channels, simple_bytes, line_slots * ll_slot_bytes(kLLPayloadBytes),
+          line128_slots * ll128_slot_bytes(kLL128PayloadBytes)};
 }
 
 CudaSizes CudaSizes::of(const CudaSeats& seats) {
@@ -40,6 +41,7 @@ CudaSizes CudaSizes::of(const CudaSeats& seats) {
   sizes.simple_bytes = (bytes + cuda::DeviceStore::kAlign - 1) / cuda::DeviceStore::kAlign * cuda::DeviceStore::kAlign;
   // Lines are waited for one by one, and no transport carries them.
   sizes.line_slots = seats.stepped() || seats.bridged() ? 0 : kLineSlots;
+  sizes.line128_slots = seats.whole_lines() ? kLine128Slots : 0;
   if (!seats.several_in_an_island() && !seats.through_host()) return sizes;
   const uint64_t of_channel = sizes.arena(seats.largest_island(), 1).bytes();
   const uint64_t room = seats.through_host() ? std::min(kMostArena, kMostHostArenas / ranks) : kMostArena;

@@ -18,6 +18,7 @@ struct CudaSizes {
   uint32_t most_message_blocks = 2;  // of one launch on one device
   uint64_t simple_bytes = 0;         // slots of a Simple connection between GPUs, together
   uint64_t line_slots = 0;           // of an LL connection
+  uint64_t line128_slots = 0;        // of an LL128 connection; 0: its lines may be seen in pieces
 
   cuda::PeerArena arena(int ranks, int channels) const;
 };

@@ -214,6 +214,7 @@ void CudaTeam::describe_in(Summary& summary) const {
   summary.ranks_per_core = 1;  // of kernels, which do not share a core
   summary.slot_capacity = sizes_.simple_bytes;
   summary.ll_slots = sizes_.line_slots;
+  summary.ll128_slots = sizes_.line128_slots;
   if (seats_.stepped()) summary.protocols = "simple";
   summary.most_channels = sizes_.most_channels;
   summary.cache_bytes = UINT64_MAX;

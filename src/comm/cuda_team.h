@@ -84,6 +84,10 @@ class CudaTeam {
   Result<std::shared_ptr<CudaSubmission>> enqueue(std::vector<Call> calls);
   // Until all of it is launched.
   Status wait(CudaSubmission& submission);
+  // wait() would return at once.
+  bool is_launched(const CudaSubmission& submission);
+  // enqueue() may wait for ranks of other processes: it puts a call on its stream step by step, or makes connections.
+  bool launching_waits() const { return seats_.stepped() || seats_.bridged(); }
 
   // Any thread: every kernel and every wait ends; all ranks of the process fail with `why`.
   void stop(const Status& why);
@@ -152,7 +156,9 @@ class CudaTeam {
   void use_ends(std::unique_ptr<cuda::CudaEnds> ends);
   bool is_here(int rank) const { return stores_[index(rank)] != nullptr; }
   Communicator& first_comm() const { return *comms_[index(locals_.front())]; }
-  cuda::CudaEnds::Sizes sizes() const { return {sizes_.simple_bytes, kLLPayloadBytes, sizes_.line_slots}; }
+  cuda::CudaEnds::Sizes sizes() const {
+    return {sizes_.simple_bytes, kLLPayloadBytes, sizes_.line_slots, kLL128PayloadBytes, sizes_.line128_slots};
+  }
   size_t index(int rank) const { return static_cast<size_t>(rank); }
   TeamDevice& device(int rank) { return devices_[device_index_[index(rank)]]; }
   int n() const { return static_cast<int>(comms_.size()); }

@@ -16,12 +16,14 @@
 #include "comm/cuda_team.h"
 #include "comm/exchange.h"
 #include "comm/window_passing.h"
+#include "gpu/cuda_given.h"
 
 namespace tutti {
 
 struct CudaWindowBook::Opened {
   gpu::OpenedMemory ipc;
   std::optional<gpu::MappedMemory> mapped;
+  std::shared_ptr<const gpu::GivenMemory> ours;  // a rank's here, as long as peers may use it
   gpu::CudaAddress start() const { return mapped ? mapped->address() : ipc.get(); }
 };
 
@@ -187,6 +189,11 @@ Result<uint32_t> CudaWindowBook::open(uint64_t attempt, const std::vector<Window
   entry->waits = links_ != nullptr && std::any_of(parts.begin(), parts.end(), [](const WindowPart& part) {
                    return part.sharing == gpu::Sharing::Ipc;
                  });
+  for (const int rank : locals_) {
+    auto kept = std::make_shared<Opened>();
+    kept->ours = gpu::find_given_memory(reinterpret_cast<const void*>(parts[static_cast<size_t>(rank)].address));
+    if (kept->ours != nullptr) entry->opened.push_back(std::move(kept));
+  }
   // The lock first: who has seen the window live may ask for it.
   if (entry->waits) TUTTI_TRY(links_->hold_window(number));
   const Status placed = place(*entry, number, objects);

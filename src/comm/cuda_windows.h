@@ -59,7 +59,7 @@ class CudaWindowBook {
   // Everybody has opened it. Another rank of the process may have ended it since.
   void live(uint32_t number);
 
-  // What a process had open. Closed when it goes, which may wait for a GPU: without locks.
+  // What a process had open, and what of its own it has kept. Closed when it goes; may wait for a GPU: without locks.
   struct Opened;
   using Remains = std::vector<std::shared_ptr<const Opened>>;
   // The end of a window, also of one that never came to live. Where it is `locked` let_go() has to follow, once what

@@ -86,6 +86,7 @@ struct MachineFacts {
     if (device >= 0) {
       writer.sized(std::as_bytes(std::span(&seat.gpu, 1)));
       writer.sized(std::as_bytes(std::span(seat.unreachable)));
+      writer.sized(std::as_bytes(std::span(seat.by_nvlink)));
     }
     return writer.take();
   }
@@ -111,12 +112,16 @@ struct MachineFacts {
   static bool decode_seat(ByteReader& reader, MachineFacts& facts) {
     facts.seat.ordinal = facts.device;
     const std::span<const std::byte> gpu = reader.sized(sizeof facts.seat.gpu);
-    constexpr size_t kMostGpus = 1024;
-    const std::span<const std::byte> others = reader.sized(kMostGpus * sizeof(CudaUuidBytes));
-    if (gpu.size() != sizeof facts.seat.gpu || others.size() % sizeof(CudaUuidBytes) != 0) return false;
+    if (gpu.size() != sizeof facts.seat.gpu) return false;
     std::memcpy(&facts.seat.gpu, gpu.data(), gpu.size());
-    facts.seat.unreachable.resize(others.size() / sizeof(CudaUuidBytes));
-    std::memcpy(facts.seat.unreachable.data(), others.data(), others.size());
+    return decode_gpus(reader, facts.seat.unreachable) && decode_gpus(reader, facts.seat.by_nvlink);
+  }
+  static bool decode_gpus(ByteReader& reader, std::vector<CudaUuidBytes>& gpus) {
+    constexpr size_t kMostGpus = 1024;
+    const std::span<const std::byte> bytes = reader.sized(kMostGpus * sizeof(CudaUuidBytes));
+    if (bytes.size() % sizeof(CudaUuidBytes) != 0) return false;
+    gpus.resize(bytes.size() / sizeof(CudaUuidBytes));
+    if (!bytes.empty()) std::memcpy(gpus.data(), bytes.data(), bytes.size());
     return true;
   }
   // The interface that has the address, whatever its port; empty: not one of these.

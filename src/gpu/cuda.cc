@@ -218,6 +218,7 @@ Result<MappedMemory> MappedMemory::create(const CudaDevicePtr& device, size_t by
   properties.location.id = device->ordinal();
   size_t unit = 0;
   TUTTI_TRY(device->status(device->cuda().memory_granularity(&unit, &properties, 0), "cuMemGetAllocationGranularity"));
+  if (bytes > SIZE_MAX - unit) return device->status(kCudaOutOfMemory, "cuMemCreate");
   made.size_ = (bytes + unit - 1) / unit * unit;
   TUTTI_TRY(device->status(device->cuda().memory_create(&made.memory_, made.size_, &properties, 0), "cuMemCreate"));
   made.held_ = true;

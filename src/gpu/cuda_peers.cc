@@ -25,10 +25,18 @@ Result<CudaIdentity> identify(const CudaRun& cuda, int ordinal) {
   };
   constexpr int kMemoryClockKhz = 36, kMemoryBusBits = 37;
   identity.multiprocessors = std::max(attribute(kCudaMultiprocessors), 1);
+  identity.capability_major = attribute(kCudaCapabilityMajor);
   identity.memory_gbps = 2.0 * attribute(kMemoryClockKhz) * 1e3 * attribute(kMemoryBusBits) / 8 * 1e-9;
   TUTTI_TRY(check(cuda.device_name(identity.name.data(), static_cast<int>(identity.name.size()) - 1, device),
                   "cuDeviceGetName"));
   return identity;
+}
+
+bool joined_by_nvlink(const CudaRun& cuda, int ordinal, int other) {
+  CudaDevice here = 0, there = 0;
+  int atomics = 0;
+  return cuda.by_ordinal(&here, ordinal) == kCudaSuccess && cuda.by_ordinal(&there, other) == kCudaSuccess &&
+         cuda.peer_attribute(&atomics, kCudaPeerAtomics, here, there) == kCudaSuccess && atomics != 0;
 }
 
 Status open_peer(const CudaDevicePtr& from, const CudaDevicePtr& to) {

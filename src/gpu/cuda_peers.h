@@ -13,11 +13,15 @@ namespace tutti::gpu {
 struct CudaIdentity {
   std::array<unsigned char, 16> uuid{};  // of the instance, where a GPU is cut into some
   int multiprocessors = 0;
+  int capability_major = 0;
   double memory_gbps = 0;       // 0: not known
   std::array<char, 64> name{};  // as the driver says it, "NVIDIA H200"; ends with a zero
 };
 // Makes no context.
 Result<CudaIdentity> identify(const CudaRun& cuda, int ordinal);
+
+// Nothing but NVLink is between the two, as the driver says: native atomics, which PCIe does not carry, cross it.
+bool joined_by_nvlink(const CudaRun& cuda, int ordinal, int other);
 
 // Kernels on `from` may use all memory of `to` from now on. An error where the two cannot reach each other.
 Status open_peer(const CudaDevicePtr& from, const CudaDevicePtr& to);

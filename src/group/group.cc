@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "base/thread.h"
-#include "comm/cuda_team.h"
 #include "comm/short_messages.h"
 #include "group/batch.h"
+#include "group/cuda_calls.h"
 
 namespace tutti {
 namespace {
@@ -22,7 +22,7 @@ struct Entry {
   std::shared_ptr<Communicator> comm;
   std::shared_ptr<Stream> stream;
   Request request;
-  void* cuda_stream = nullptr;  // of a communicator on a CUDA device, which has no `stream`
+  void* cuda_stream = nullptr;  // of a communicator on a CUDA device; `stream` is its worker, null: it is blocking
 };
 struct GroupState {
   Status poison;
@@ -96,6 +96,23 @@ Status run_set_ups(std::vector<SetUp> set_ups) {
   return queued ? in_progress() : Status();
 }
 
+Status launch_cuda(std::vector<Entry> entries) {
+  std::vector<CudaCalls> calls;
+  for (Entry& entry : entries) {
+    if (entry.comm->failed()) return entry.comm->failure();
+    CudaTeam* const team = entry.comm->cuda();
+    auto found = std::find_if(calls.begin(), calls.end(), [&](const CudaCalls& one) { return one.team == team; });
+    if (found == calls.end()) {
+      calls.push_back(CudaCalls{team});
+      found = calls.end() - 1;
+    }
+    entry.request.queued = ticks();
+    found->add(std::move(entry.comm), entry.stream, static_cast<gpu::CudaStreamHandle>(entry.cuda_stream),
+               std::move(entry.request));
+  }
+  return launch_cuda_calls(std::move(calls));
+}
+
 // Batches by stream, in order of first use. The blocking one last: streams must be running before this thread waits.
 struct Submission {
   std::shared_ptr<Stream> stream;
@@ -103,47 +120,16 @@ struct Submission {
   std::vector<std::shared_ptr<Communicator>> comms;  // alive until the batch has run
 };
 
-// The calls of communicators on CUDA devices, each team's together. All are brought before any is waited for: threads
-// may bring theirs in different orders.
-Status launch_cuda(std::vector<Entry> entries) {
-  struct OfTeam {
-    CudaTeam* team;
-    std::vector<CudaTeam::Call> calls;
-  };
-  std::vector<OfTeam> teams;
-  for (Entry& entry : entries) {
-    if (entry.comm->failed()) return entry.comm->failure();
-    CudaTeam* const team = entry.comm->cuda();
-    auto found = std::find_if(teams.begin(), teams.end(), [&](const OfTeam& one) { return one.team == team; });
-    if (found == teams.end()) {
-      teams.push_back({team, {}});
-      found = teams.end() - 1;
-    }
-    entry.request.queued = ticks();
-    found->calls.push_back(
-        {entry.comm->rank(), static_cast<gpu::CudaStreamHandle>(entry.cuda_stream), std::move(entry.request)});
-  }
-  Status first;
-  std::vector<std::pair<CudaTeam*, std::shared_ptr<CudaSubmission>>> brought;
-  for (auto& [team, calls] : teams) {
-    Result<std::shared_ptr<CudaSubmission>> one = team->enqueue(std::move(calls));
-    if (one.ok()) brought.emplace_back(team, std::move(*one));
-    if (first.ok()) first = one.status();
-  }
-  for (const auto& [team, submission] : brought) {
-    const Status launched = team->wait(*submission);
-    if (first.ok()) first = launched;
-  }
-  return first;
-}
-
 Status launch(std::vector<Entry> entries) {
+  bool queued = false;
   const auto on_cpu = [](const Entry& entry) { return entry.comm->cuda() == nullptr; };
   const auto cuda = std::stable_partition(entries.begin(), entries.end(), on_cpu);
   if (cuda != entries.end()) {
     std::vector<Entry> there(std::make_move_iterator(cuda), std::make_move_iterator(entries.end()));
     entries.erase(cuda, entries.end());
-    TUTTI_TRY(launch_cuda(std::move(there)));
+    const Status launched = launch_cuda(std::move(there));
+    queued = launched.code() == Code::InProgress;
+    if (!queued) TUTTI_TRY(launched);
   }
   std::vector<Submission> submissions;
   for (Entry& entry : entries) {
@@ -161,7 +147,6 @@ Status launch(std::vector<Entry> entries) {
   for (Submission& one : submissions) TUTTI_TRY(one.batch->check());
   for (Submission& one : submissions) one.batch->issue();
   Batch* here = nullptr;
-  bool queued = false;
   for (Submission& one : submissions) {
     if (one.stream == nullptr) {
       here = one.batch.get();
@@ -291,8 +276,9 @@ Status submit(const std::shared_ptr<Communicator>& comm, const std::shared_ptr<S
   return launch(std::move(lone));
 }
 
-Status submit_cuda(const std::shared_ptr<Communicator>& comm, void* stream, Request request) {
-  Entry entry{comm, nullptr, std::move(request), stream};
+Status submit_cuda(const std::shared_ptr<Communicator>& comm, void* stream, std::shared_ptr<Stream> worker,
+                   Request request) {
+  Entry entry{comm, std::move(worker), std::move(request), stream};
   if (in_group()) {
     demote_messages(group());
     group().entries.push_back(std::move(entry));

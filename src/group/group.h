@@ -33,8 +33,10 @@ bool submit_short_message(const std::shared_ptr<Communicator>& comm, const CallK
                           Status& status);
 
 // The same for a communicator on a CUDA device: launched on `stream`, a CUstream (null: the default stream of the
-// device), as soon as the calls of the other ranks are there. Returns then, long before it has ended.
-Status submit_cuda(const std::shared_ptr<Communicator>& comm, void* stream, Request request);
+// device), as soon as the calls of the other ranks are there. Returns then, long before it has ended. `worker`: of a
+// non-blocking communicator, which waits there for the other ranks; InProgress: it has to.
+Status submit_cuda(const std::shared_ptr<Communicator>& comm, void* stream, std::shared_ptr<Stream> worker,
+                   Request request);
 
 // Making or ending a communicator. Inside a group it is recorded: every one waits for other ranks, so at the group's
 // end each gets a thread. Those that exchange over the same communicator follow each other, as they do on the other

@@ -137,9 +137,7 @@ ncclResult_t ncclMemAlloc(void** ptr, size_t size) {
   }));
 }
 
-ncclResult_t ncclMemFree(void* ptr) {
-  return on_gpus() && free_on_gpu(ptr) ? ncclSuccess : theirs(tuttiMemFree(ptr));
-}
+ncclResult_t ncclMemFree(void* ptr) { return theirs(tuttiMemFree(ptr)); }
 
 ncclResult_t ncclCommRegister(const ncclComm_t comm, void* buff, size_t size, void** handle) {
   return theirs(tuttiCommRegister(ours(comm), buff, size, handle));

@@ -5,38 +5,12 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <mutex>
-#include <optional>
-#include <unordered_map>
-#include <vector>
 
 #include "base/env.h"
-#include "base/fork.h"
-#include "gpu/cuda_shared.h"
+#include "gpu/cuda_given.h"
 
 namespace tutti::nccl {
 namespace {
-
-// Mapped where the device can, so that it can be a window of ranks in any processes.
-struct GpuMemory {
-  gpu::DeviceMemory ordinary;
-  std::optional<gpu::MappedMemory> mapped;
-  void* at() const { return reinterpret_cast<void*>(mapped ? mapped->address() : ordinary.get()); }
-};
-
-// Never destroyed. Memory that ncclMemAlloc gave, by its address.
-struct Given {
-  std::mutex mutex;
-  std::unordered_map<void*, GpuMemory> memory;
-};
-Given& given() {
-  static Given& only = *[] {
-    auto* const made = new Given;
-    guard_at_fork(made->mutex);
-    return made;
-  }();
-  return only;
-}
 
 // The control device of NVIDIA's driver, or that of its paravirtual form under WSL.
 bool look() {
@@ -51,34 +25,6 @@ Result<const gpu::CudaRun*> driver(const char* function) {
   if (loaded.ok()) return loaded;
   return Status(loaded.status().code(), fmt::format("{}: {}; or set TUTTI_NCCL_CPU=1 if all buffers are host memory",
                                                     function, loaded.status().message()));
-}
-
-// Peers of this process use it as they use memory of cuMemAlloc.
-Status open_to_peers(const gpu::CudaDevicePtr& owner, const gpu::MappedMemory& memory) {
-  const gpu::CudaRun& cuda = owner->cuda();
-  std::vector<int> readers;
-  int count = 0;
-  gpu::CudaDevice mine = 0, other = 0;
-  TUTTI_TRY(owner->status(cuda.count(&count), "cuDeviceGetCount"));
-  TUTTI_TRY(owner->status(cuda.by_ordinal(&mine, owner->ordinal()), "cuDeviceGet"));
-  for (int ordinal = 0; ordinal < count; ++ordinal) {
-    int can = ordinal == owner->ordinal();
-    if (can == 0 && cuda.by_ordinal(&other, ordinal) == gpu::kCudaSuccess)
-      (void)cuda.can_access_peer(&can, other, mine);
-    if (can != 0) readers.push_back(ordinal);
-  }
-  return gpu::give_access(owner, memory.address(), memory.size(), readers);
-}
-
-Result<GpuMemory> allocate(const gpu::CudaDevicePtr& device, size_t bytes) {
-  GpuMemory made;
-  if (device->attribute(gpu::kCudaVirtualMemory) == 0 || device->attribute(gpu::kCudaPosixHandles) == 0) {
-    TUTTI_ASSIGN_OR_RETURN(made.ordinary, gpu::allocate_device(device, bytes));
-    return made;
-  }
-  TUTTI_ASSIGN_OR_RETURN(made.mapped, gpu::MappedMemory::create(device, bytes));
-  TUTTI_TRY(open_to_peers(device, *made.mapped));
-  return made;
 }
 
 }  // namespace
@@ -106,21 +52,7 @@ Result<void*> allocate_on_gpu(const char* function, size_t bytes) {
   TUTTI_ASSIGN_OR_RETURN(const int ordinal, current_device(function));
   TUTTI_ASSIGN_OR_RETURN(const gpu::CudaRun* const cuda, driver(function));
   TUTTI_ASSIGN_OR_RETURN(const gpu::CudaDevicePtr device, gpu::CudaContextOwner::retain(*cuda, ordinal));
-  TUTTI_ASSIGN_OR_RETURN(GpuMemory memory, allocate(device, bytes));
-  void* const at = memory.at();
-  const std::lock_guard lock(given().mutex);
-  given().memory.emplace(at, std::move(memory));
-  return at;
-}
-
-bool free_on_gpu(void* memory) {
-  GpuMemory freed;  // outlives the lock: freeing waits for the device
-  const std::lock_guard lock(given().mutex);
-  const auto found = given().memory.find(memory);
-  if (found == given().memory.end()) return false;
-  freed = std::move(found->second);
-  given().memory.erase(found);
-  return true;
+  return gpu::give_memory(device, bytes, gpu::Unmappable::Ordinary);
 }
 
 }  // namespace tutti::nccl

@@ -16,8 +16,8 @@ bool on_gpus();
 // The ordinal of the device whose context is current in this thread, as cudaSetDevice() leaves it; 0 where none is.
 Result<int> current_device(const char* function);
 
-// Memory of the current device.
+// Memory of the current device; tuttiMemFree() frees it. Where the device cannot map memory for other processes it is
+// ordinary memory, as NCCL's.
 Result<void*> allocate_on_gpu(const char* function, size_t bytes);
-bool free_on_gpu(void* memory);  // false: not from there
 
 }  // namespace tutti::nccl

@@ -8,50 +8,78 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <iterator>
 #include <map>
 #include <utility>
 
 #include "plan/cost.h"
+#include "proto/lines.h"
 
 namespace tutti {
 namespace {
 
 // Microseconds per hop and protocol, and for the launch of a collective of that protocol. From the tuning model that
-// NCCL publishes (src/graph/tuning.cc, 2.27: base and hardware latencies of rings on NVLink, PCI and NET), as no GPU
-// has been measured yet; `tutti tune` on a GPU replaces them there (GpuProfile), but for hops across hosts.
+// NCCL publishes (src/graph/tuning.cc, 2.27: base and hardware latencies of rings on NVLink, PCI and NET; of LL128,
+// which is for NVLink, those of PCI and NET are 2.8's), as no GPU has been measured yet; `tutti tune` on a GPU replaces
+// them there (GpuProfile), but for hops across hosts.
 struct LinkCost {
   LinkClass link;
-  Proto proto;
-  double hop_us;
+  double ll, ll128, simple;
 };
 constexpr LinkCost kHops[] = {
-    {LinkClass::NvLink, Proto::LL, 0.6},  {LinkClass::NvLink, Proto::Simple, 3.4},
-    {LinkClass::Pcie, Proto::LL, 1.0},    {LinkClass::Pcie, Proto::Simple, 5.7},
-    {LinkClass::Network, Proto::LL, 2.7}, {LinkClass::Network, Proto::Simple, 14.0},
+    {LinkClass::NvLink, 0.6, 1.9, 3.4},
+    {LinkClass::Pcie, 1.0, 2.5, 5.7},
+    {LinkClass::Network, 2.7, 4.0, 14.0},
 };
 constexpr double kLaunchLL = 6.6, kLaunchSimple = 8.4;
+// LL128's own launch, and its hops where LL and Simple have been measured: half way between these. Chosen, not measured
+// (NCCL's model has a launch of 14 us, which is more than Simple's; here the two kernels of lines begin alike).
+constexpr double half_way(double ll, double simple) { return (ll + simple) / 2; }
 // Remote access meets by lines alone: an opening there and a leaving back, each of which costs what a hop of LL does.
 // Chosen, not measured.
 constexpr double kLinesOfMeeting = 2;
 // Copy engines: the events by which streams meet, and each copy. Kernels reach a part of what copies do, and take
 // multiprocessors for it. Chosen, not measured.
 constexpr double kLaunchCopies = 10, kEachCopy = 2, kKernelShare = 0.8;
-// Half of what LL moves are flags (16 bytes carry 8).
+// Half of what LL moves are flags (16 bytes carry 8), and a sixteenth of what LL128 does.
 constexpr double kShareLL = 0.5;
+constexpr double kShareLL128 = static_cast<double>(kLL128LineData) / static_cast<double>(kLL128LineBytes);
 
 double hop_us(LinkClass link, Proto proto) {
-  const Proto known = proto == Proto::Simple ? Proto::Simple : Proto::LL;
-  for (const LinkCost& row : kHops)
-    if (row.link == link && row.proto == known) return row.hop_us * (proto == Proto::Rma ? kLinesOfMeeting : 1);
-  return 0;
+  const auto of_link = [link](const LinkCost& one) { return one.link == link; };
+  const LinkCost* const row = std::find_if(std::begin(kHops), std::end(kHops), of_link);
+  switch (proto) {
+    case Proto::LL:
+      return row->ll;
+    case Proto::LL128:
+      return row->ll128;
+    case Proto::Simple:
+      return row->simple;
+    case Proto::Rma:
+      break;
+  }
+  return row->ll * kLinesOfMeeting;
 }
 
 // A launch and a hop inside a domain.
 GpuProfile::Latency latency_inside(const Fabric& fabric, Proto proto, const GpuProfile* measured) {
   if (measured != nullptr && proto == Proto::Rma)
     return {measured->simple.launch_us, measured->ll.hop_us * kLinesOfMeeting};
+  if (measured != nullptr && proto == Proto::LL128)
+    return {half_way(measured->ll.launch_us, measured->simple.launch_us),
+            half_way(measured->ll.hop_us, measured->simple.hop_us)};
   if (measured != nullptr) return proto == Proto::LL ? measured->ll : measured->simple;
-  return {proto == Proto::LL ? kLaunchLL : kLaunchSimple, hop_us(fabric.inside, proto)};
+  const double launch = proto == Proto::LL      ? kLaunchLL
+                        : proto == Proto::LL128 ? half_way(kLaunchLL, kLaunchSimple)
+                                                : kLaunchSimple;
+  return {launch, hop_us(fabric.inside, proto)};
+}
+
+// Of the bandwidth, what is left for data.
+double share_of(Proto proto, const GpuProfile* measured) {
+  if (proto == Proto::LL128) return kShareLL128;
+  if (proto != Proto::LL) return 1;
+  return measured != nullptr ? measured->share_ll : kShareLL;
 }
 
 // Hops on the longest chain: inside domains, and across.
@@ -163,10 +191,8 @@ double predict_fabric_us(const Fabric& fabric, Ranks ranks, const Shape& shape, 
   const double ring = row.coll == Coll::AllReduce ? 2.0 * (n - 1) / n : writes_blocks(row.coll) ? (n - 1.0) / n : 1.0;
   const bool by_channels = row.algo == Algo::Tree || row.algo == Algo::Forest || row.algo == Algo::Hierarchical;
   const double moved = whole * (by_channels ? ring : std::max(row.sent_pairs(ranks), row.received(ranks)));
-  const double share_ll = measured != nullptr ? measured->share_ll : kShareLL;
-  const double gbps = plan.proto == Proto::Rma
-                          ? fabric.remote_gbps
-                          : fabric_gbps(fabric, row.algo) * (plan.proto == Proto::LL ? share_ll : 1);
+  const double gbps =
+      plan.proto == Proto::Rma ? fabric.remote_gbps : fabric_gbps(fabric, row.algo) * share_of(plan.proto, measured);
   if (gbps <= 0) return latency;  // no candidate (planner.cc)
   return latency + moved / gbps * 1e-3;
 }

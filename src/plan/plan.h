@@ -62,6 +62,7 @@ struct Summary {
   uint64_t copy_from = 0;               // bytes of a block from which on they are told; 0: by cost
   uint64_t slot_capacity = UINT64_MAX;  // bytes of Simple slots of the smallest connection
   uint64_t ll_slots = UINT64_MAX;       // LL slots of the smallest connection
+  uint64_t ll128_slots = 0;             // the same of LL128; 0: a line may be seen in pieces (ll128_holds)
   int most_channels = INT32_MAX;        // what every connection offers
   uint64_t cache_bytes = UINT64_MAX;    // L2 per core, on the smallest
   const Profile* profile = &built_in_profile({});  // never null; outlives the process

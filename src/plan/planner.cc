@@ -18,6 +18,7 @@
 #include "plan/fabric.h"
 #include "plan/plan.h"
 #include "plan/restrictions.h"
+#include "proto/lines.h"
 #include "proto/slots.h"
 
 namespace tutti {
@@ -99,6 +100,9 @@ std::string unfit(const Summary& summary, const Shape& shape, const CatalogRow& 
   if (const std::string_view lacks = row.lacks(ranks_for(summary, shape, row)); !lacks.empty())
     return std::string(lacks);
   if (proto == Proto::LL && !summary.mapped) return "LL needs memory that both ends map";
+  if (proto == Proto::LL128 && (!summary.mapped || summary.ll128_slots == 0))
+    return "a line of 128 bytes may be seen in pieces: it takes GPUs of compute capability 7 or later, one or joined "
+           "by NVLink alone";
   const ChannelMap* const channels = summary.ranks().channels;
   if ((row.needs & kForest) && (channels == nullptr || channels->forests.count == 0))
     return "no spanning trees were packed: rings come near the bound, or no topology of GPUs is known";
@@ -187,6 +191,13 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
     // A quarter of the slots may be free without the sender knowing (credit comes in batches).
     if (in_runs) fewest = std::max<uint64_t>(ceil_div(longest_run, plan.slice_bytes), 1);
     if (candidate.lost.empty() && fewest > summary.ll_slots / 2) candidate.lost = "needs more LL slots than there are";
+  } else if (proto == Proto::LL128) {
+    plan.slice_bytes = kLL128PayloadBytes;
+    plan.slots = 2;
+    if (in_runs) fewest = std::max<uint64_t>(ceil_div(longest_run, plan.slice_bytes), 1);
+    // Kernels give credit slot by slot.
+    if (candidate.lost.empty() && fewest > summary.ll128_slots)
+      candidate.lost = "needs more LL128 slots than there are";
   } else {
     plan.slice_bytes = simple_slice(summary, longest_run, in_runs ? 1 : fewest);
     if (in_runs) fewest = std::max<uint64_t>(ceil_div(longest_run, plan.slice_bytes), 1);
@@ -202,8 +213,9 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
   // What the ranks of a core write together has to exceed its cache before bypassing it pays.
   const auto sharing = static_cast<uint64_t>(summary.ranks_per_core);
   const uint64_t written = shape.bytes * static_cast<uint64_t>(writes_blocks(shape.coll) ? summary.n : 1);
-  plan.stream_output = proto != Proto::LL && (sharing > 1 ? written * sharing > summary.cache_bytes
-                                                          : written >= summary.profile->stream_above);
+  const bool lines = proto == Proto::LL || proto == Proto::LL128;
+  plan.stream_output =
+      !lines && (sharing > 1 ? written * sharing > summary.cache_bytes : written >= summary.profile->stream_above);
   plan.predicted_us = predict_us(summary, shape, row, plan);
   if (proto == Proto::Rma && summary.fabric != nullptr && summary.copies && !reduces(shape.coll))
     consider_copies(summary, shape, row, plan);
@@ -217,9 +229,10 @@ Result<std::vector<Candidate>> plan_candidates(const Summary& summary, const Sha
   std::vector<Candidate> fit, unfit;
   for (const CatalogRow& row : catalog()) {
     if (row.coll != shape.coll) continue;
-    for (const Proto proto : {Proto::LL, Proto::Simple, Proto::Rma}) {
+    for (const Proto proto : {Proto::LL, Proto::LL128, Proto::Simple, Proto::Rma}) {
       // What does not exist is no candidate.
       if (!row.has(proto) && (proto == Proto::Rma || row.has(Proto::Rma))) continue;
+      if (proto == Proto::LL128 && (summary.fabric == nullptr || !row.has(proto))) continue;
       Candidate candidate = consider(summary, shape, row, proto);
       // What fits one LL message is not worth a system call, and hot paths of short calls make none.
       const bool enters_kernel = proto == Proto::Rma && !(row.needs & kWindows);
@@ -230,10 +243,11 @@ Result<std::vector<Candidate>> plan_candidates(const Summary& summary, const Sha
       (candidate.fits ? fit : unfit).push_back(std::move(candidate));
     }
   }
-  // Whether remote access can serve depends on more than the user knows: where only it is allowed and cannot, slots do.
-  if (fit.empty() && restrictions.only(Proto::Rma)) {
+  // Whether remote access or LL128 can serve depends on more than the user knows: where only they are allowed and
+  // cannot, other slots do.
+  if (fit.empty() && restrictions.only_what_may_be_lacking()) {
     Summary slots = summary;
-    slots.protocols = "^rma";
+    slots.protocols = "^rma,ll128";
     return plan_candidates(slots, shape);
   }
   if (fit.empty()) {
@@ -294,10 +308,10 @@ Status check_restrictions(const Summary& summary) {
 
 uint64_t summary_digest(const Summary& summary) {
   std::string all =
-      fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {}", summary.n, summary.hosts, summary.ranks_per_core,
-                  summary.mapped, summary.single_copy, summary.slot_capacity, summary.ll_slots, summary.most_channels,
-                  summary.cache_bytes, summary.algorithms, summary.protocols, summary.min_channels,
-                  summary.max_channels, summary.slice_bytes) +
+      fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", summary.n, summary.hosts, summary.ranks_per_core,
+                  summary.mapped, summary.single_copy, summary.slot_capacity, summary.ll_slots, summary.ll128_slots,
+                  summary.most_channels, summary.cache_bytes, summary.algorithms, summary.protocols,
+                  summary.min_channels, summary.max_channels, summary.slice_bytes) +
       (summary.places == nullptr
            ? std::string()
            : fmt::format(" {}",

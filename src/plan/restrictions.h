@@ -24,6 +24,11 @@ class Restrictions {
   std::string excludes(Coll coll, Algo algo, Proto proto, bool mapped) const;
   // The list of protocols names this one alone.
   bool only(Proto proto) const { return protocols_ == 1u << static_cast<int>(proto); }
+  // It names nothing but what depends on more than the user knows: buffers, and where GPUs are.
+  bool only_what_may_be_lacking() const {
+    constexpr unsigned kMayBe = 1u << static_cast<int>(Proto::Rma) | 1u << static_cast<int>(Proto::LL128);
+    return protocols_.has_value() && *protocols_ != 0 && (*protocols_ & ~kMayBe) == 0;
+  }
 
  private:
   friend Result<Restrictions> parse_restrictions(std::string_view algorithms, std::string_view protocols);

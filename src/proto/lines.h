@@ -42,6 +42,8 @@ namespace tutti {
 inline constexpr uint64_t kLLLineBytes = 16, kLLLineData = 8;
 inline constexpr uint64_t kLL128LineBytes = 128, kLL128LineData = 120;
 inline constexpr int kLL128Threads = 8;  // of a warp, one line
+// What the planner puts into a slot of LL128: a line for each eight threads of a full block.
+inline constexpr uint64_t kLL128PayloadBytes = 64 * kLL128LineData;
 inline constexpr int kRefreshBits = 30;
 
 // The payload that fits into a slot, and the slot that a payload needs (whole cache lines of 128 bytes).

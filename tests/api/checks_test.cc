@@ -417,7 +417,7 @@ TEST(OtherChecks, Config) {
   c = good, c.device = 0;
   EXPECT_TRUE(check(c).ok());
   c.blocking = 0;
-  EXPECT_EQ(check(c).code(), Code::InvalidUsage);
+  EXPECT_TRUE(check(c).ok());
   c = good, c.device = -2;
   expect_starts(check(c), "f: config->device is -2: ");
   c = good, c.minChannels = 0;

@@ -121,6 +121,8 @@ int main(void) {
   CHECK(tuttiCommWindowRegister(comm[0], memory, 65536, &window, 1) == TUTTI_INVALID_ARGUMENT);
   CHECK(tuttiCommWindowDeregister(comm[0], window) == TUTTI_INVALID_ARGUMENT);
   OK(tuttiMemFree(memory));
+  OK(tuttiMemAllocDevice(&memory, 65536, TUTTI_DEVICE_CPU));
+  OK(tuttiMemFree(memory));
   OK(tuttiExplain(comm[0], "allreduce", COUNT, TUTTI_FLOAT32, text, sizeof text));
   CHECK(strlen(text) > 0);
   CHECK(tuttiCommDump(comm[0], "/no such folder/%r") == TUTTI_SYSTEM_ERROR);

@@ -38,11 +38,14 @@ class Member {
  public:
   static constexpr size_t kCount = 5000;
 
-  Member(int rank, int n, int device, const tuttiUniqueId& id) : rank_(rank), n_(n) {
+  Member(int rank, int n, int device, const tuttiUniqueId& id, bool blocking = true) : rank_(rank), n_(n) {
     tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
     config.device = device;
-    EXPECT_EQ(tuttiCommInitRankConfig(&comm, n, id, rank, &config), TUTTI_SUCCESS) << last_text();
+    config.blocking = blocking;
+    const tuttiResult_t begun = tuttiCommInitRankConfig(&comm, n, id, rank, &config);
+    EXPECT_EQ(begun, blocking ? TUTTI_SUCCESS : TUTTI_IN_PROGRESS) << last_text();
     if (comm == nullptr) return;
+    EXPECT_EQ(settled(begun), TUTTI_SUCCESS) << tuttiGetLastError(comm);
     const size_t count = static_cast<size_t>(n) * kCount;
     if (device >= 0) {
       gpu = gpu::device(device);
@@ -79,7 +82,15 @@ class Member {
   tuttiStream_t handle() const { return on_cpu() ? cpu_stream_ : reinterpret_cast<tuttiStream_t>(owned_.get()); }
 
   tuttiResult_t all_reduce(size_t count = kCount) {
-    return tuttiAllReduce(in(), out(), count, TUTTI_FLOAT32, TUTTI_SUM, comm, handle());
+    return settled(tuttiAllReduce(in(), out(), count, TUTTI_FLOAT32, TUTTI_SUM, comm, handle()));
+  }
+  // What becomes of a call that a non-blocking communicator may have in progress.
+  tuttiResult_t settled(tuttiResult_t code) const {
+    while (code == TUTTI_IN_PROGRESS) {
+      usleep(200);
+      code = condition();
+    }
+    return code;
   }
   void expect_sums(size_t count = kCount) {
     for (size_t i = 0; i < count; ++i) ASSERT_EQ(out()[i], sum(i)) << "rank " << rank_ << " at " << i;
@@ -142,6 +153,7 @@ struct Seating {
   bool peers = true;  // the GPUs reach each other's memory
   int hosts = 1;      // as the ranks believe, with equal runs of them
   int cpu = -1;       // this rank is on the CPU
+  bool blocking = true;
   bool shares_gpus(int n) const { return gpus < n; }
   // Some slots are carried by a transport.
   bool bridged() const { return hosts > 1 || cpu >= 0; }
@@ -150,6 +162,7 @@ struct Seating {
   void take(int rank, int n) const {
     setenv("TUTTI_CUDA_LIBRARY", FAKE_CUDA, 1);
     setenv("FAKE_CUDA_DEVICES", "4", 1);
+    setenv("TUTTI_PROTO", "^ll128", 0);  // as in ranks.h
     if (!peers) setenv("FAKE_CUDA_PEERS", "0", 1);
     if (hosts > 1) setenv("TUTTI_HOST_ID", ("host" + std::to_string(rank * hosts / n)).c_str(), 1);
   }
@@ -170,7 +183,7 @@ class InProcesses : public testing::Test {
           seating.take(rank, n);
           const tuttiUniqueId id = api_test::shared_id(rank, page);
           {
-            Member member(rank, n, seating.device_of(rank), id);
+            Member member(rank, n, seating.device_of(rank), id, seating.blocking);
             ASSERT_NE(member.comm, nullptr);
             body(member, *meeting);
           }

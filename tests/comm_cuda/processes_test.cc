@@ -8,8 +8,8 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <optional>
 
+#include "comm_cuda/last_call.h"
 #include "comm_cuda/members.h"
 #include "plan/profile.h"
 
@@ -410,16 +410,15 @@ TEST_P(Processes, WindowsServeOrGainNothing) {
       [&](Member& member, Meeting& meeting) {
         constexpr size_t kBytes = size_t{1} << 21;
         gpu::DeviceMemory ordinary;
-        std::optional<gpu::MappedMemory> mapped;
-        void* host = nullptr;
+        void *host = nullptr, *given = nullptr;
         std::vector<float*> kinds;
         if (member.on_cpu()) {
           ASSERT_EQ(tuttiMemAlloc(&host, kBytes), TUTTI_SUCCESS) << last_text();
           kinds.assign(2, static_cast<float*>(host));
         } else {
           ordinary = *gpu::allocate_device(member.gpu, kBytes);
-          mapped = *gpu::MappedMemory::create(member.gpu, kBytes);
-          kinds = {reinterpret_cast<float*>(ordinary.get()), reinterpret_cast<float*>(mapped->address())};
+          ASSERT_EQ(tuttiMemAllocDevice(&given, kBytes, member.gpu->ordinal()), TUTTI_SUCCESS) << last_text();
+          kinds = {reinterpret_cast<float*>(ordinary.get()), static_cast<float*>(given)};
         }
         int met = 0;
         for (float* const memory : kinds) {
@@ -437,6 +436,7 @@ TEST_P(Processes, WindowsServeOrGainNothing) {
             for (size_t i = 0; i < Member::kCount; ++i) ASSERT_EQ(to[i], member.sum(i)) << odd << " at " << i;
           }
           EXPECT_EQ(member.condition(), TUTTI_SUCCESS);
+          if (memory == given) EXPECT_EQ(tuttiMemFree(given), TUTTI_SUCCESS) << last_text();  // windows keep it
           // Nobody may free what a peer still has open.
           if (member.rank() != 0) meeting.arrive();
           met += member.n() - 1;
@@ -451,6 +451,78 @@ TEST_P(Processes, WindowsServeOrGainNothing) {
         if (host != nullptr) EXPECT_EQ(tuttiMemFree(host), TUTTI_SUCCESS);
       },
       {{"TUTTI_PROTO", "rma"}});
+}
+
+// Made in the background, called without waiting in a call, divided and finalized; wherever the ranks are.
+class NonBlockingProcesses : public Processes {};
+TEST_P(NonBlockingProcesses, NoCallWaits) {
+  in_processes([](Member& member, Meeting& meeting) {
+    const int n = member.n(), next = (member.rank() + 1) % n, previous = (member.rank() + n - 1) % n;
+    // Rank 0 calls when the others have, whose calls have returned by then.
+    if (member.rank() == 0) meeting.await(n - 1);
+    const tuttiResult_t called = tuttiAllReduce(member.in(), member.out(), Member::kCount, TUTTI_FLOAT32, TUTTI_SUM,
+                                                member.comm, member.handle());
+    meeting.arrive();
+    ASSERT_EQ(member.settled(called), TUTTI_SUCCESS) << tuttiGetLastError(member.comm);
+    member.synchronize();
+    member.expect_sums();
+    // Calls behind a split that is under way keep their places.
+    tuttiComm_t child = nullptr;
+    ASSERT_EQ(tuttiCommSplit(member.comm, 0, member.rank(), &child, nullptr), TUTTI_IN_PROGRESS) << last_text();
+    ASSERT_EQ(tuttiGroupStart(), TUTTI_SUCCESS);
+    EXPECT_EQ(tuttiSend(member.in(), 100, TUTTI_FLOAT32, next, member.comm, member.handle()), TUTTI_SUCCESS);
+    EXPECT_EQ(tuttiRecv(member.out(), 100, TUTTI_FLOAT32, previous, member.comm, member.handle()), TUTTI_SUCCESS);
+    ASSERT_EQ(member.settled(tuttiGroupEnd()), TUTTI_SUCCESS) << tuttiGetLastError(member.comm);
+    member.synchronize();
+    for (size_t i = 0; i < 100; ++i) ASSERT_EQ(member.out()[i], Member::value(previous, i));
+    std::swap(member.comm, child);
+    EXPECT_EQ(member.settled(TUTTI_IN_PROGRESS), TUTTI_SUCCESS) << tuttiGetLastError(member.comm);
+    EXPECT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
+    member.synchronize();
+    member.expect_sums();
+    EXPECT_EQ(member.settled(tuttiCommFinalize(member.comm)), TUTTI_SUCCESS) << tuttiGetLastError(member.comm);
+    EXPECT_EQ(tuttiCommDestroy(child), TUTTI_SUCCESS) << last_text();
+  });
+}
+
+TEST_P(NonBlockingProcesses, AbortEndsAnInitThatWaitsForRanksThatNeverCome) {
+  api_test::in_child([] {
+    GetParam().take(0, kRanks);
+    tuttiUniqueId id;
+    ASSERT_EQ(tuttiGetUniqueId(&id), TUTTI_SUCCESS);
+    tuttiConfig_t config = TUTTI_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    config.device = 0;
+    tuttiComm_t comm = nullptr;
+    ASSERT_EQ(tuttiCommInitRankConfig(&comm, kRanks, id, 0, &config), TUTTI_IN_PROGRESS) << last_text();
+    tuttiResult_t condition = TUTTI_SUCCESS;
+    EXPECT_EQ(tuttiCommGetAsyncError(comm, &condition), TUTTI_SUCCESS);
+    EXPECT_EQ(condition, TUTTI_IN_PROGRESS);
+    EXPECT_EQ(tuttiCommAbort(comm), TUTTI_SUCCESS) << last_text();
+    EXPECT_EQ(gpu::alive(), 0);
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Cuda, NonBlockingProcesses,
+                         testing::Values(Seating{"GpusOfTheirOwn", 3, true, 1, -1, false},
+                                         Seating{"OneGpu", 1, true, 1, -1, false},
+                                         Seating{"OnTwoHostsWithACpu", 3, true, 2, 1, false}),
+                         [](const auto& one) { return std::string(one.param.name); });
+
+// Lines of 128 bytes where they are seen whole; asked for elsewhere, other slots serve.
+TEST_P(Processes, LongLinesServeOrOtherSlotsDo) {
+  const bool possible = GetParam().peers && GetParam().gpus >= kRanks && !GetParam().bridged();
+  in_processes(
+      [&](Member& member, Meeting&) {
+        for (const size_t count : {size_t{1}, Member::kCount}) {
+          ASSERT_EQ(member.all_reduce(count), TUTTI_SUCCESS) << last_text();
+          member.synchronize();
+          member.expect_sums(count);
+        }
+        const std::string protocol = last_protocol(member.comm);
+        EXPECT_EQ(protocol.find("ll128") != std::string::npos, possible) << protocol;
+      },
+      {{"TUTTI_PROTO", "ll128"}});
 }
 
 INSTANTIATE_TEST_SUITE_P(Cuda, Processes,

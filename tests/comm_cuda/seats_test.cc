@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "comm/cuda_sizes.h"
 
 namespace tutti {
@@ -19,7 +21,9 @@ struct Place {
   int gpu;  // -1: on the CPU
 };
 
-CudaSeats seats_of(const std::vector<Place>& places) {
+// GPUs of compute capability 9, joined by NVLink, unless `change` says otherwise.
+CudaSeats seats_of(const std::vector<Place>& places,
+                   const std::function<void(size_t rank, CudaSeat& seat)>& change = nullptr) {
   std::vector<CudaSeat> seats(places.size());
   std::vector<Member> members(places.size());
   std::vector<int> together;
@@ -30,6 +34,13 @@ CudaSeats seats_of(const std::vector<Place>& places) {
     seats[rank].ordinal = places[rank].gpu;
     seats[rank].gpu.uuid.fill(static_cast<unsigned char>(places[rank].gpu + 1));
     seats[rank].gpu.multiprocessors = 100;
+    seats[rank].gpu.capability_major = 9;
+    for (const Place& other : places) {
+      CudaUuidBytes uuid;
+      uuid.fill(static_cast<unsigned char>(other.gpu + 1));
+      seats[rank].by_nvlink.push_back(uuid);
+    }
+    if (change) change(rank, seats[rank]);
   }
   return CudaSeats(std::move(seats), members, together);
 }
@@ -84,6 +95,48 @@ TEST(CudaSeats, AGpuOfSeveralProcessesIsStepped) {
   EXPECT_TRUE(seats_of({{0, 0, 0}, {1, 1, 0}}).stepped());  // whatever hosts they believe to be
   EXPECT_FALSE(seats_of({{0, 0, 0}, {0, 0, 0}}).stepped());
   EXPECT_FALSE(seats_of({{0, 0, -1}, {1, 0, -1}, {2, 0, 0}}).stepped());
+}
+
+// Lines of LL128: on one GPU, or on some that nothing but NVLink joins, of compute capability 7 or later.
+TEST(CudaSeats, SeeLongLinesWholeWhereTheConditionHolds) {
+  const std::vector<Place> two = {{0, 0, 0}, {1, 0, 1}};
+  EXPECT_TRUE(seats_of(two).whole_lines());
+  EXPECT_TRUE(seats_of({{0, 0, 0}, {0, 0, 0}}).whole_lines());
+  const auto alone = [](size_t, CudaSeat& seat) { seat.by_nvlink.clear(); };
+  EXPECT_TRUE(seats_of({{0, 0, 0}, {0, 0, 0}}, alone).whole_lines()) << "one GPU";
+  EXPECT_FALSE(seats_of(two, alone).whole_lines()) << "by PCIe, or not seen by each other";
+  EXPECT_FALSE(seats_of(two,
+                        [](size_t rank, CudaSeat& seat) {
+                          if (rank == 1) seat.by_nvlink.clear();
+                        })
+                   .whole_lines())
+      << "one way is not enough";
+  EXPECT_FALSE(seats_of(two, [](size_t rank, CudaSeat& seat) {
+                 if (rank == 0) seat.gpu.capability_major = 6;
+               }).whole_lines());
+  EXPECT_FALSE(seats_of(two,
+                        [&](size_t rank, CudaSeat& seat) {
+                          if (rank == 0) seat.unreachable.push_back(seat.by_nvlink[1]);
+                        })
+                   .whole_lines())
+      << "through memory of the host";
+  EXPECT_FALSE(seats_of({{0, 0, 0}, {1, 0, 0}}).whole_lines()) << "stepped";
+  EXPECT_FALSE(seats_of({{0, 0, 0}, {1, 1, 1}}).whole_lines()) << "over a network";
+  EXPECT_FALSE(seats_of({{0, 0, 0}, {1, 0, -1}}).whole_lines()) << "beside a CPU";
+  EXPECT_GT(CudaSizes::of(seats_of(two)).line128_slots, 0u);
+  EXPECT_EQ(CudaSizes::of(seats_of(two, alone)).line128_slots, 0u);
+}
+
+// What a rank of each of so many processes shares, at most; the numbers of docs/cuda.md.
+TEST(CudaSizes, ArenasBoundTheChannels) {
+  for (const auto& [ranks, channels] : {std::pair{8, 13}, {128, 2}}) {
+    std::vector<Place> places;
+    for (int rank = 0; rank < ranks; ++rank) places.push_back({rank, 0, rank});
+    const CudaSizes sizes = CudaSizes::of(seats_of(places));
+    EXPECT_GT(sizes.line128_slots, 0u);
+    EXPECT_EQ(sizes.most_channels, channels) << ranks;
+    EXPECT_LE(sizes.arena(ranks, channels).bytes(), uint64_t{144} << 20);
+  }
 }
 
 TEST(CudaSizes, BoundThePlansOfAllRanks) {

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Windows of GPUs in one process: what is launched, and by what. Values of all collectives: conformance --windows.
-#include <unistd.h>
-
-#include <fstream>
-#include <iterator>
 #include <thread>
+#include <utility>
 
 #include "comm_cuda/ranks.h"
 
@@ -13,19 +10,16 @@ namespace {
 
 using ::testing::HasSubstr;
 
+enum class Kind { Ordinary, Mapped, Given };
+
 // A window of two million floats on each rank.
 class Windows {
  public:
   static constexpr size_t kEach = 2 << 20;
 
-  explicit Windows(const Ranks& ranks, bool mapped = false) : ranks_(ranks), handles_(static_cast<size_t>(ranks.n())) {
-    for (const gpu::CudaDevicePtr& gpu : ranks.gpus) {
-      if (mapped) {
-        mapped_.push_back(*gpu::MappedMemory::create(gpu, kEach * sizeof(float)));
-      } else {
-        memory_.push_back(*gpu::allocate_device(gpu, kEach * sizeof(float)));
-      }
-    }
+  explicit Windows(const Ranks& ranks, Kind kind = Kind::Ordinary)
+      : ranks_(ranks), handles_(static_cast<size_t>(ranks.n())) {
+    for (const gpu::CudaDevicePtr& gpu : ranks.gpus) at_.push_back(allocate(gpu, kind));
     EXPECT_EQ(tuttiGroupStart(), TUTTI_SUCCESS);
     for (int r = 0; r < ranks.n(); ++r)
       EXPECT_EQ(
@@ -43,31 +37,36 @@ class Windows {
   void forget() { handles_.clear(); }  // they end with their communicator
   ~Windows() {
     if (!handles_.empty()) end();
+    free_given();
+  }
+  void free_given() {
+    for (void* const memory : std::exchange(given_, {})) EXPECT_EQ(tuttiMemFree(memory), TUTTI_SUCCESS) << last_text();
   }
 
-  float* at(int rank, size_t offset = 0) const {
-    const auto r = static_cast<size_t>(rank);
-    const gpu::CudaAddress start = mapped_.empty() ? memory_[r].get() : mapped_[r].address();
-    return reinterpret_cast<float*>(start) + offset;
-  }
+  float* at(int rank, size_t offset = 0) const { return at_[static_cast<size_t>(rank)] + offset; }
 
  private:
+  float* allocate(const gpu::CudaDevicePtr& gpu, Kind kind) {
+    constexpr size_t kBytes = kEach * sizeof(float);
+    switch (kind) {
+      case Kind::Ordinary:
+        return reinterpret_cast<float*>(memory_.emplace_back(*gpu::allocate_device(gpu, kBytes)).get());
+      case Kind::Mapped:
+        return reinterpret_cast<float*>(mapped_.emplace_back(*gpu::MappedMemory::create(gpu, kBytes)).address());
+      case Kind::Given:
+        break;
+    }
+    EXPECT_EQ(tuttiMemAllocDevice(&given_.emplace_back(), kBytes, gpu->ordinal()), TUTTI_SUCCESS) << last_text();
+    return static_cast<float*>(given_.back());
+  }
+
   const Ranks& ranks_;
+  std::vector<float*> at_;
   std::vector<gpu::DeviceMemory> memory_;
   std::vector<gpu::MappedMemory> mapped_;
+  std::vector<void*> given_;
   std::vector<tuttiWindow_t> handles_;
 };
-
-// The protocol of rank 0's last call, as it wrote it down.
-std::string last_protocol(const Ranks& ranks) {
-  const std::string path = testing::TempDir() + "windows-" + std::to_string(getpid()) + ".json";
-  EXPECT_EQ(tuttiCommDump(ranks.comm(0), path.c_str()), TUTTI_SUCCESS) << last_text();
-  std::ifstream file(path);
-  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  std::remove(path.c_str());
-  const size_t at = text.rfind("\"protocol\"");
-  return at == std::string::npos ? "" : text.substr(at, text.find_first_of(",}", at) - at);
-}
 
 // An all-reduce of `count` floats from `in` to `out`, in each rank's window or elsewhere.
 void all_reduce(const Ranks& ranks, const std::vector<float*>& in, const std::vector<float*>& out, size_t count) {
@@ -101,29 +100,54 @@ TEST_P(CudaWindows, AreUsedWhereTheBuffersOfAllRanksLieInThem) {
   constexpr size_t kCount = 100000;
   {
     const Ranks ranks(GetParam());
-    for (const bool mapped : {false, true}) {
-      Windows windows(ranks, mapped);
+    for (const Kind kind : {Kind::Ordinary, Kind::Mapped}) {
+      Windows windows(ranks, kind);
       const auto in = in_windows(windows, ranks.n(), 0), out = in_windows(windows, ranks.n(), kCount);
       all_reduce(ranks, in, out, kCount);
-      EXPECT_THAT(last_protocol(ranks), HasSubstr("rma"));
+      EXPECT_THAT(last_protocol(ranks.comm(0)), HasSubstr("rma"));
       all_reduce(ranks, in, in, kCount);
-      EXPECT_THAT(last_protocol(ranks), HasSubstr("rma"));
+      EXPECT_THAT(last_protocol(ranks.comm(0)), HasSubstr("rma"));
       // Elsewhere on one rank: as without.
       std::vector<gpu::DeviceMemory> apart;
       apart.push_back(*gpu::allocate_device(ranks.gpus[1], kCount * sizeof(float)));
       std::vector<float*> odd = out;
       odd[1] = reinterpret_cast<float*>(apart[0].get());
       all_reduce(ranks, in, odd, kCount);
-      EXPECT_THAT(last_protocol(ranks), testing::Not(HasSubstr("rma")));
+      EXPECT_THAT(last_protocol(ranks.comm(0)), testing::Not(HasSubstr("rma")));
       // To the very end.
       all_reduce(ranks, in, in_windows(windows, ranks.n(), Windows::kEach - kCount), kCount);
-      EXPECT_THAT(last_protocol(ranks), HasSubstr("rma"));
+      EXPECT_THAT(last_protocol(ranks.comm(0)), HasSubstr("rma"));
       windows.end();
       all_reduce(ranks, in, out, kCount);
-      EXPECT_THAT(last_protocol(ranks), testing::Not(HasSubstr("rma")));
+      EXPECT_THAT(last_protocol(ranks.comm(0)), testing::Not(HasSubstr("rma")));
     }
   }
   EXPECT_EQ(gpu::alive(), 0);
+}
+
+// What the library gave stays while peers may use it, though the program has freed it: to the end of its window, or of
+// the communicator.
+TEST_P(CudaWindows, KeepMemoryThatIsFreedWhileItIsRegistered) {
+  constexpr size_t kCount = 20000;
+  for (const bool to_the_end : {false, true}) {
+    {
+      const Ranks ranks(GetParam());
+      const int apart = gpu::alive_now().mapped;
+      Windows windows(ranks, Kind::Given);
+      all_reduce(ranks, in_windows(windows, ranks.n(), 0), in_windows(windows, ranks.n(), kCount), kCount);
+      EXPECT_THAT(last_protocol(ranks.comm(0)), HasSubstr("rma"));
+      EXPECT_EQ(gpu::alive_now().mapped, apart + ranks.n());
+      windows.free_given();
+      EXPECT_EQ(gpu::alive_now().mapped, apart + ranks.n());
+      if (to_the_end) {
+        windows.forget();
+      } else {
+        windows.end();
+        EXPECT_EQ(gpu::alive_now().mapped, apart);
+      }
+    }
+    EXPECT_EQ(gpu::alive(), 0);
+  }
 }
 
 // 1.2 MB from each rank: no kernel is launched, no copy waits for the host, and what comes before and after on every

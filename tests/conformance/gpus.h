@@ -14,12 +14,14 @@ namespace conformance::gpus {
 // third rank, from the second on, stays on the CPU.
 void use(const std::string& library, int devices, bool mixed);
 bool used();
+bool fake();  // by the driver of tests/fakes
 bool used_by(int rank);
 int device_of(int rank);
 // Null, or a failed result, where the driver fails.
 void* allocate(int rank, size_t bytes);
 void release(int rank, void* memory);
-// Memory of the GPU alone, as cudaMalloc gives it; copies between it and the host, and frees it as the other.
+// Memory of the GPU alone: of every second rank as tuttiMemAllocDevice gives it (where it does), else as cudaMalloc.
+// Copies between it and the host; is freed as the other.
 void* allocate_on_gpu(int rank, size_t bytes);
 std::string copy(int rank, void* to, const void* from, size_t bytes);
 tuttiStream_t make_stream(int rank);

@@ -248,7 +248,12 @@ void set_environment(const Batch& batch, int index) {
   const char* const alone = host.empty() ? transport_name(world.transport) : "auto";
   setenv("TUTTI_TRANSPORTS", batch.hosts.empty() ? alone : "shm,tcp", 1);
   setenv("TUTTI_ALGO", batch.algorithms.empty() ? algorithm_setting(world).c_str() : batch.algorithms.c_str(), 1);
-  setenv("TUTTI_PROTO", kProtoNames[world.proto == kWindows ? static_cast<int>(kRma) : world.proto], 1);
+  const char* const proto = kProtoNames[world.proto == kWindows ? static_cast<int>(kRma) : world.proto];
+  // GPUs have lines of two lengths; where they do not see the long ones whole the planner does without.
+  const bool long_lines = gpus::used() && world.proto == kLL && world.n % 2 == 0;
+  // The fake's fibers take ten times as long for them: only where they are asked for.
+  const bool spares_them = gpus::fake() && world.proto == kAnyProto;
+  setenv("TUTTI_PROTO", long_lines ? "ll128" : spares_them ? "^ll128" : proto, 1);
 }
 
 // Body of one process of a world.

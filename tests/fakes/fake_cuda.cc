@@ -179,6 +179,8 @@ int cuDeviceTotalMem_v2(size_t* bytes, CudaDevice) { return *bytes = size_t{1} <
 int cuDeviceGetAttribute(int* value, int which, CudaDevice device) {
   if (!known(device)) return kCudaInvalidDevice;
   *value = which == kCudaCapabilityMajor ? 9 : which == kCudaMultiprocessors ? kMultiprocessors : 0;
+  const char* const maps = std::getenv("FAKE_CUDA_VMM");
+  if (which == kCudaVirtualMemory && maps != nullptr && std::atoi(maps) == 0) return kCudaSuccess;
   for (const int has : {kCudaVirtualMemory, kCudaPosixHandles, kCudaUnifiedAddressing, kCudaCooperativeLaunch,
                         kCudaStreamValues64, kCudaCanMapHostMemory})
     if (which == has) *value = 1;
@@ -186,7 +188,9 @@ int cuDeviceGetAttribute(int* value, int which, CudaDevice device) {
 }
 int cuDeviceCanAccessPeer(int* can, CudaDevice, CudaDevice) { return *can = peers(), kCudaSuccess; }
 int cuDeviceGetP2PAttribute(int* value, int which, CudaDevice, CudaDevice) {
-  return *value = which != kCudaPeerRank && peers(), kCudaSuccess;
+  const char* const nvlink = std::getenv("FAKE_CUDA_NVLINK");
+  const bool atomics = nvlink == nullptr || std::atoi(nvlink) != 0;
+  return *value = which != kCudaPeerRank && peers() && (which != kCudaPeerAtomics || atomics), kCudaSuccess;
 }
 
 int cuGetErrorName(int code, const char** name) {

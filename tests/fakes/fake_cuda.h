@@ -9,7 +9,8 @@
 //     fake_meet   the first thread of each block adds 1 to *word and waits until it is `value`
 //
 // Environment: FAKE_CUDA_DEVICES, how many devices there are (2 without it); FAKE_CUDA_IDLE_KERNELS=N, from the Nth
-// launch on kernels do nothing.
+// launch on kernels do nothing; FAKE_CUDA_VMM=0, devices cannot map memory (cuMemCreate), as they say;
+// FAKE_CUDA_NVLINK=0, they are joined by PCIe.
 #pragma once
 
 #include <cstdint>

@@ -132,6 +132,36 @@ class OnGpus(unittest.TestCase):
             thread.join(timeout=120)
         self.assertEqual((devices, errors), ([0, 1], []))
 
+    def test_a_communicator_that_does_not_block(self):
+        unique_id, comms = nccl.unique_id(), [None, None]
+        for rank in (0, 1):
+            with self.gpus[rank]:
+                comms[rank], code = nccl.init_rank(2, unique_id, rank, b.Config(blocking=0))
+            self.assertEqual(code, b.IN_PROGRESS)
+        for comm in comms:
+            self.await_comm(comm)
+        self.assertEqual([nccl.number(nccl.CommCuDevice, comm) for comm in comms], [0, 1])
+        streams = [gpu.stream() for gpu in self.gpus]
+        self.all_reduce(comms, [0, 1], streams)  # a group of all: on its streams when it returns
+        at = [gpu.memory([rank + 1] * COUNT) for rank, gpu in enumerate(self.gpus)]
+        codes = [nccl.AllReduce(at[rank], at[rank], COUNT, b.INT64, b.SUM, comms[rank], streams[rank]) for rank in (0, 1)]
+        self.assertEqual(codes, [b.IN_PROGRESS, b.SUCCESS])
+        for rank in (0, 1):
+            self.await_comm(comms[rank])
+            self.gpus[rank].synchronize(streams[rank])
+            self.assertEqual(list(there(at[rank], COUNT)), [3] * COUNT)
+        for comm in comms:
+            self.assertEqual(nccl.CommFinalize(comm), b.IN_PROGRESS)
+        for comm in comms:
+            self.await_comm(comm)
+        self.end(comms)
+
+    def await_comm(self, comm):
+        """Until nothing of it is under way; ctest ends a test that waits for ever."""
+        while nccl.number(nccl.CommGetAsyncError, comm) == b.IN_PROGRESS:
+            os.sched_yield()
+        self.assertEqual(nccl.number(nccl.CommGetAsyncError, comm), b.SUCCESS)
+
     def test_default_streams_are_those_of_cuda(self):
         comms = nccl.init_all(2)
         for stream in (None, 1, 2):
@@ -160,6 +190,19 @@ class OnGpus(unittest.TestCase):
             self.assertEqual(device.value, ordinal)
             self.assertEqual(nccl.library.ncclMemFree(at), b.SUCCESS)
             self.assertEqual(nccl.library.ncclMemFree(at), b.INVALID_ARGUMENT)
+
+    def test_memory_is_ordinary_where_the_device_cannot_map_it(self):
+        at, kind = ctypes.c_void_p(), ctypes.c_int(-1)
+        os.environ["FAKE_CUDA_VMM"] = "0"
+        try:
+            with self.gpus[1]:
+                done(nccl.library.ncclMemAlloc(ctypes.byref(at), ctypes.c_size_t(100)))
+                kLegacyIpc = 10
+                done(cuda.cuPointerGetAttribute(ctypes.byref(kind), kLegacyIpc, ctypes.c_uint64(at.value)))
+        finally:
+            del os.environ["FAKE_CUDA_VMM"]
+        self.assertEqual(kind.value, 1)
+        self.assertEqual(nccl.library.ncclMemFree(at), b.SUCCESS)
 
     def test_host_memory_is_refused(self):
         comm, _ = nccl.init_rank(1, nccl.unique_id(), 0)

@@ -54,13 +54,15 @@ TEST(NcclVariables, AlgorithmsAndProtocolsThatWeLackAreLeftOutAndNamed) {
             "allreduce:tree;broadcast:ring");
   EXPECT_EQ(translated("TUTTI_ALGO", {{"NCCL_ALGO", "NVLS"}}), "(unset)");
   EXPECT_EQ(translated("TUTTI_ALGO", {{"NCCL_ALGO", "^Tree,NVLSTree"}}), "^Tree");
-  EXPECT_EQ(translated("TUTTI_PROTO", {{"NCCL_PROTO", "LL128,Simple"}}), "Simple");
-  EXPECT_EQ(translated("TUTTI_PROTO", {{"NCCL_PROTO", "^LL128"}}), "(unset)");
+  EXPECT_EQ(translated("TUTTI_PROTO", {{"NCCL_PROTO", "LL128,Simple"}}), "LL128,Simple");
+  EXPECT_EQ(translated("TUTTI_PROTO", {{"NCCL_PROTO", "^LL128"}}), "^LL128");
+  EXPECT_EQ(translated("TUTTI_PROTO", {{"NCCL_PROTO", "LL256,Simple"}}), "Simple");
+  EXPECT_EQ(translated("TUTTI_PROTO", {{"NCCL_PROTO", "^LL256"}}), "(unset)");
   const auto one = told({{"NCCL_ALGO", "Tree,NVLS"}});
   ASSERT_EQ(one.size(), 1u);
   EXPECT_TRUE(one[0].warn);
   EXPECT_THAT(one[0].text, HasSubstr("there is no NVLS here"));
-  EXPECT_FALSE(told({{"NCCL_PROTO", "^LL128"}})[0].warn) << "to exclude what there is not is no loss";
+  EXPECT_FALSE(told({{"NCCL_PROTO", "^LL256"}})[0].warn) << "to exclude what there is not is no loss";
 }
 
 TEST(NcclVariables, TransportsAreSwitchedOffTogether) {

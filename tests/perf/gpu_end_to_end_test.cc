@@ -106,7 +106,7 @@ TEST(GpuEndToEnd, WhatAKernelLeavesUndoneIsSeen) {
 
 TEST(GpuEndToEnd, ALibraryThatRefusesIsQuoted) {
   const std::string command = "all_reduce_perf -g 2 -b 1K -e 1K -n 2 --library " PERF_NCCL;
-  const Result refused = run(command, "FAKE_CUDA_DEVICES=1 NCCL_COMM_BLOCKING=0");
+  const Result refused = run(command, "FAKE_CUDA_DEVICES=1 TUTTI_MIN_CHANNELS=8 TUTTI_MAX_CHANNELS=2");
   EXPECT_EQ(refused.status, 3) << refused.output;
   EXPECT_TRUE(refused.says("ncclCommInitRank: ")) << refused.output;
   EXPECT_TRUE(refused.says("several ranks share a GPU here")) << refused.output;

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "proto/lines.h"
+
 namespace tutti {
 namespace {
 
@@ -188,6 +190,93 @@ TEST(FabricCost, OfGpusThatWereMeasuredIsWhatWasFound) {
   EXPECT_NEAR(predicted(Algo::Ring, Proto::LL, 8), 2 + 14 * 0.5, 0.01);
   profile.gpu.gpu = "another GPU";
   EXPECT_DOUBLE_EQ(predicted(Algo::Ring, Proto::LL, 8), published);
+}
+
+// ---- long lines ----
+
+// Eight GPUs that see lines of 128 bytes whole.
+Summary with_long_lines(const Fabric& fabric) {
+  Summary summary = summary_of(fabric);
+  summary.ll_slots = 16;
+  summary.ll128_slots = 8;
+  return summary;
+}
+Plan chosen(const Summary& summary, const Shape& shape);
+
+TEST(FabricLL128, ServesWhatIsTooLongForLLAndTooShortForSimple) {
+  const Fabric fabric = one_host();
+  Summary summary = with_long_lines(fabric);
+  summary.algorithms = "ring";
+  std::vector<Proto> found;
+  for (uint64_t bytes = 64; bytes <= uint64_t{1} << 30; bytes *= 2) {
+    const Plan plan = chosen(summary, {.coll = Coll::AllReduce, .bytes = bytes});
+    if (found.empty() || found.back() != plan.proto) found.push_back(plan.proto);
+  }
+  EXPECT_EQ(found, (std::vector{Proto::LL, Proto::LL128, Proto::Simple}));
+  const Plan plan = chosen(with_long_lines(fabric), {.coll = Coll::AllReduce, .bytes = 4 << 20});
+  EXPECT_EQ(plan.proto, Proto::LL128) << "whatever the algorithm";
+  EXPECT_EQ(plan.slice_bytes, kLL128PayloadBytes);
+  EXPECT_EQ(kLL128PayloadBytes % kTileAlign, 0u);
+}
+
+TEST(FabricLL128, IsNoCandidateWhereALineMayBeSeenInPieces) {
+  const Fabric fabric = one_host();
+  Summary summary = with_long_lines(fabric);
+  summary.ll128_slots = 0;
+  for (const Coll coll : {Coll::AllReduce, Coll::AllGather, Coll::AllToAll, Coll::SendRecv}) {
+    for (uint64_t bytes = 64; bytes <= uint64_t{1} << 28; bytes *= 4) {
+      const auto candidates = plan_candidates(summary, {.coll = coll, .bytes = bytes});
+      ASSERT_TRUE(candidates.ok()) << candidates.status().message();
+      bool listed = false;
+      for (const Candidate& one : *candidates) {
+        if (one.plan.proto != Proto::LL128) continue;
+        EXPECT_FALSE(one.fits);
+        listed |= one.lost.find("seen in pieces") != std::string::npos;
+      }
+      EXPECT_TRUE(listed) << "with the reason";
+    }
+  }
+  // Nor on CPUs, where there is none.
+  summary.fabric = nullptr;
+  const auto candidates = plan_candidates(summary, {.coll = Coll::AllReduce, .bytes = 1 << 20});
+  ASSERT_TRUE(candidates.ok());
+  for (const Candidate& one : *candidates) EXPECT_NE(one.plan.proto, Proto::LL128);
+}
+
+TEST(FabricLL128, MayBeForcedAndExcluded) {
+  const Fabric fabric = one_host();
+  Summary summary = with_long_lines(fabric);
+  const Shape middle{.coll = Coll::AllReduce, .bytes = 4 << 20};
+  summary.protocols = "ll128";
+  for (const uint64_t bytes : {uint64_t{8}, uint64_t{1} << 28})
+    EXPECT_EQ(chosen(summary, {.coll = Coll::AllReduce, .bytes = bytes}).proto, Proto::LL128);
+  summary.protocols = "^ll128";
+  EXPECT_NE(chosen(summary, middle).proto, Proto::LL128);
+  summary.protocols = "LL,LL128";
+  EXPECT_EQ(chosen(summary, middle).proto, Proto::LL128);
+  // Asked for where it cannot be: as if it were not asked for.
+  summary.protocols = "ll128";
+  summary.ll128_slots = 0;
+  EXPECT_NE(chosen(summary, middle).proto, Proto::LL128);
+  summary.fabric = nullptr;
+  EXPECT_NE(chosen(summary, middle).proto, Proto::LL128);
+}
+
+TEST(FabricLL128, CostsHalfWayBetweenWhatWasMeasuredOfTheOthers) {
+  Fabric fabric = one_host();
+  fabric.gpu = "a GPU";
+  fabric.gpus = 8;
+  Profile profile = built_in_profile({});
+  profile.gpu = {"a GPU", 8, {2, 0.5}, {4, 1}, 0.25, {}};
+  Summary summary = with_long_lines(fabric);
+  summary.profile = &profile;
+  summary.algorithms = "ring";
+  summary.protocols = "ll128";
+  EXPECT_NEAR(chosen(summary, {.coll = Coll::AllReduce, .bytes = 8}).predicted_us, 3 + 14 * 0.75, 0.01);
+  const uint64_t bytes = uint64_t{4} << 30;
+  const double floor_us = static_cast<double>(bytes) * 2 * 7 / 8 / 360e3;
+  EXPECT_NEAR(chosen(summary, {.coll = Coll::AllReduce, .bytes = bytes}).predicted_us, floor_us * 128 / 120,
+              floor_us * 0.01);
 }
 
 // ---- buffers of peers ----

@@ -151,6 +151,17 @@ void name_gpus(const Graph& graph, const std::vector<NodeId>& ranks, Fabric& fab
   fabric.gpus = static_cast<int>(devices.size());
 }
 
+// Lines of LL128 are seen whole (proto/lines.h), as far as a topology says it.
+bool sees_whole_lines(const Graph& graph, const std::vector<NodeId>& ranks) {
+  const auto has_nvlink = [&](NodeId id) {
+    const auto& links = graph.links_of(id);
+    return std::any_of(links.begin(), links.end(),
+                       [&](topology::LinkId link) { return graph.link(link).kind == topology::LinkKind::NvLink; });
+  };
+  const std::set<NodeId> devices(ranks.begin(), ranks.end());
+  return std::all_of(devices.begin(), devices.end(), has_nvlink);
+}
+
 void choose(const Options& options, PlanReport* report) {
   const Profile profile = profile_for(report->graph);
   Fabric fabric = make_fabric(report->graph, report->channels);
@@ -173,6 +184,7 @@ void choose(const Options& options, PlanReport* report) {
   summary.slice_bytes = env().slice_bytes;
   if (on_gpus(report->graph, report->ranks)) {
     summary.fabric = &fabric;
+    summary.ll128_slots = summary.mapped && sees_whole_lines(report->graph, report->ranks) ? UINT64_MAX : 0;
     summary.channels = make_channel_table(report->channels, report->ranks, report->coll, options.root);
     report->costs =
         !fabric.gpu.empty() && profile.gpu.gpu == fabric.gpu

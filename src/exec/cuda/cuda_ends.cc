@@ -9,11 +9,16 @@ namespace {
 
 constexpr uint64_t kSimpleControl = sizeof(TailLine) + SimpleMemory::kMaxSlots * sizeof(SlotDescriptor);
 
+constexpr bool is_lines(KernelProto proto) { return proto == KernelProto::LL || proto == KernelProto::LL128; }
+
 }  // namespace
 
 Status CudaEnds::provide(const AnySchedule& schedule, int me, int channel, Use use, KernelProto proto) {
   std::vector<Channel>& channels = channels_[static_cast<size_t>(use)];
   if (proto == KernelProto::Remote) proto = KernelProto::Simple;  // openings travel over these
+  if (is_lines(proto) && line_slots(proto) == 0)
+    return error(Code::InternalError, "a plan by {}, of which there are no slots",
+                 kKernelProtoNames[static_cast<int>(proto)]);
   while (channels.size() <= static_cast<size_t>(channel))
     channels.push_back({std::vector<Ports>(n()), std::vector<uint8_t>(n() * n())});
   Channel& here = channels[static_cast<size_t>(channel)];
@@ -53,8 +58,8 @@ Status CudaEnds::join(Channel& channel, int from, int to, KernelProto proto) {
   DeviceStore& receiver = *stores_[static_cast<size_t>(to)];
   CudaSendEnd& send = channel.ports[static_cast<size_t>(from)].send[to];
   CudaReceiveEnd& receive = channel.ports[static_cast<size_t>(to)].receive[from];
-  TUTTI_TRY(proto == KernelProto::LL ? join_lines(send, receive, sender, receiver)
-                                     : join_simple(send, receive, sender, receiver));
+  TUTTI_TRY(is_lines(proto) ? join_lines(send, receive, sender, receiver, proto)
+                            : join_simple(send, receive, sender, receiver));
   joined |= bit;
   return {};
 }
@@ -78,17 +83,32 @@ Status CudaEnds::join_simple(CudaSendEnd& send, CudaReceiveEnd& receive, DeviceS
   return receiver.write(&receive.simple, &theirs, sizeof theirs);
 }
 
-Status CudaEnds::join_lines(CudaSendEnd& send, CudaReceiveEnd& receive, DeviceStore& sender, DeviceStore& receiver) {
-  const uint64_t slot = ll_slot_bytes(sizes_.line_payload);
+Status CudaEnds::join_lines(CudaSendEnd& send, CudaReceiveEnd& receive, DeviceStore& sender, DeviceStore& receiver,
+                            KernelProto proto) {
+  const uint64_t slot = line_slot_bytes(proto), count = line_slots(proto);
   TUTTI_ASSIGN_OR_RETURN(std::byte* const heads, sender.take(sizeof(CounterLine)));
-  TUTTI_ASSIGN_OR_RETURN(std::byte* const slots, receiver.take(slot * sizes_.line_slots));
+  TUTTI_ASSIGN_OR_RETURN(std::byte* const slots, receiver.take(slot * count));
   TUTTI_TRY(sender.zero(heads, sizeof(CounterLine)));
-  TUTTI_TRY(receiver.zero(slots, slot * sizes_.line_slots));  // no line may carry a flag
-  const LineMemory memory{reinterpret_cast<CounterLine*>(heads), 1, slots, slot, sizes_.line_slots};
-  const LineSender mine(memory);
-  const LineReceiver theirs(memory, 0);
-  TUTTI_TRY(sender.write(&send.ll, &mine, sizeof mine));
-  return receiver.write(&receive.ll, &theirs, sizeof theirs);
+  TUTTI_TRY(receiver.zero(slots, slot * count));  // no line may carry a flag
+  const LineMemory memory{reinterpret_cast<CounterLine*>(heads), 1, slots, slot, count};
+  TUTTI_TRY(write_end(sender, send, memory, proto));
+  return write_end(receiver, receive, memory, proto);
+}
+
+// Who has slots of LL128 has them where its lines are seen whole.
+Status CudaEnds::write_end(DeviceStore& store, CudaSendEnd& end, const LineMemory& memory, KernelProto proto) {
+  const LineSender lines(memory);
+  if (proto == KernelProto::LL) return store.write(&end.ll, &lines, sizeof lines);
+  constexpr bool kWhole = true;
+  TUTTI_TRY(store.write(&end.ll128, &lines, sizeof lines));
+  return store.write(&end.whole_lines, &kWhole, sizeof kWhole);
+}
+Status CudaEnds::write_end(DeviceStore& store, CudaReceiveEnd& end, const LineMemory& memory, KernelProto proto) {
+  const LineReceiver lines(memory, 0);
+  if (proto == KernelProto::LL) return store.write(&end.ll, &lines, sizeof lines);
+  constexpr bool kWhole = true;
+  TUTTI_TRY(store.write(&end.ll128, &lines, sizeof lines));
+  return store.write(&end.whole_lines, &kWhole, sizeof kWhole);
 }
 
 // ---- to ranks that no kernel reaches ----
@@ -147,35 +167,37 @@ SimpleMemory CudaEnds::shared_simple(int viewer, int from, int to, int channel, 
   return memory;
 }
 
-LineMemory CudaEnds::shared_lines(int viewer, int from, int to, int channel, Use use) const {
+LineMemory CudaEnds::shared_lines(int viewer, int from, int to, int channel, Use use, KernelProto proto) const {
   const PeerArena& arena = shared_.arena;
   const std::vector<PeerPlace>& seen = shared_.places[static_cast<size_t>(viewer)];
-  std::byte* const control =
-      seen[static_cast<size_t>(from)].arena + arena.control_at(arena.index(use, channel, arena_number(to)));
+  auto* const control = reinterpret_cast<PeerArena::Control*>(
+      seen[static_cast<size_t>(from)].arena + arena.control_at(arena.index(use, channel, arena_number(to))));
+  const uint64_t at_receiver = arena.index(use, channel, arena_number(from));
+  const bool short_lines = proto == KernelProto::LL;
   std::byte* const slots =
-      seen[static_cast<size_t>(to)].arena + arena.line_at(arena.index(use, channel, arena_number(from)));
-  return {&reinterpret_cast<PeerArena::Control*>(control)->line_head, 1, slots, ll_slot_bytes(sizes_.line_payload),
-          sizes_.line_slots};
+      seen[static_cast<size_t>(to)].arena + (short_lines ? arena.line_at(at_receiver) : arena.line128_at(at_receiver));
+  return {short_lines ? &control->line_head : &control->line128_head, 1, slots, line_slot_bytes(proto),
+          line_slots(proto)};
 }
 
 Status CudaEnds::join_shared(Channel& channel, int from, int to, int number, Use use, KernelProto proto) {
   uint8_t& joined = channel.joined[static_cast<size_t>(from) * n() + static_cast<size_t>(to)];
   const uint8_t bit = static_cast<uint8_t>(1u << static_cast<int>(proto));
   if (joined & bit) return {};
-  const bool lines = proto == KernelProto::LL;
+  const bool lines = is_lines(proto);
   const auto write = [](DeviceStore& store, auto* to, const auto& end) { return store.write(to, &end, sizeof end); };
   if (local(from)) {
     TUTTI_TRY(reserve(channel, from));
     DeviceStore& store = *stores_[static_cast<size_t>(from)];
     CudaSendEnd* const end = channel.ports[static_cast<size_t>(from)].send + to;
-    TUTTI_TRY(lines ? write(store, &end->ll, LineSender(shared_lines(from, from, to, number, use)))
+    TUTTI_TRY(lines ? write_end(store, *end, shared_lines(from, from, to, number, use, proto), proto)
                     : write(store, &end->simple, SimpleSender(shared_simple(from, from, to, number, use))));
   }
   if (local(to)) {
     TUTTI_TRY(reserve(channel, to));
     DeviceStore& store = *stores_[static_cast<size_t>(to)];
     CudaReceiveEnd* const end = channel.ports[static_cast<size_t>(to)].receive + from;
-    TUTTI_TRY(lines ? write(store, &end->ll, LineReceiver(shared_lines(to, from, to, number, use), 0))
+    TUTTI_TRY(lines ? write_end(store, *end, shared_lines(to, from, to, number, use, proto), proto)
                     : write(store, &end->simple, SimpleReceiver(shared_simple(to, from, to, number, use), 0)));
   }
   joined |= bit;

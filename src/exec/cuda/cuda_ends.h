@@ -43,6 +43,7 @@ class CudaEnds {
     uint64_t simple_bytes = 0;  // slots of a Simple connection, together
     uint64_t line_payload = 0;  // of one slot of LL
     uint64_t line_slots = 0;    // a power of two
+    uint64_t line128_payload = 0, line128_slots = 0;  // of LL128; no slots: its lines may be seen in pieces
   };
   // By viewer and rank: what kernels of the first rank's GPU find of the second rank. Viewers are ranks of this
   // process.
@@ -84,13 +85,22 @@ class CudaEnds {
   bool local(int rank) const { return stores_[static_cast<size_t>(rank)] != nullptr; }
   Status join(Channel& channel, int from, int to, KernelProto proto);
   Status join_simple(CudaSendEnd& send, CudaReceiveEnd& receive, DeviceStore& sender, DeviceStore& receiver);
-  Status join_lines(CudaSendEnd& send, CudaReceiveEnd& receive, DeviceStore& sender, DeviceStore& receiver);
+  Status join_lines(CudaSendEnd& send, CudaReceiveEnd& receive, DeviceStore& sender, DeviceStore& receiver,
+                    KernelProto proto);
+  static Status write_end(DeviceStore& store, CudaSendEnd& end, const LineMemory& memory, KernelProto proto);
+  static Status write_end(DeviceStore& store, CudaReceiveEnd& end, const LineMemory& memory, KernelProto proto);
+  uint64_t line_slot_bytes(KernelProto proto) const {
+    return proto == KernelProto::LL ? ll_slot_bytes(sizes_.line_payload) : ll128_slot_bytes(sizes_.line128_payload);
+  }
+  uint64_t line_slots(KernelProto proto) const {
+    return proto == KernelProto::LL ? sizes_.line_slots : sizes_.line128_slots;
+  }
   // The ends of this process' ranks.
   Status join_outside(Channel& channel, int from, int to, int number, Use use, KernelProto proto);
   Status join_shared(Channel& channel, int from, int to, int number, Use use, KernelProto proto);
   int arena_number(int rank) const;
   SimpleMemory shared_simple(int viewer, int from, int to, int channel, Use use) const;
-  LineMemory shared_lines(int viewer, int from, int to, int channel, Use use) const;
+  LineMemory shared_lines(int viewer, int from, int to, int channel, Use use, KernelProto proto) const;
 
   std::vector<DeviceStore*> stores_;
   Sizes sizes_;

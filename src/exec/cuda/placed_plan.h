@@ -30,7 +30,17 @@ struct PlacedPlan {
 
 // The kernels' protocol for a plan.
 inline KernelProto kernel_proto(Proto proto) {
-  return proto == Proto::LL ? KernelProto::LL : proto == Proto::Rma ? KernelProto::Remote : KernelProto::Simple;
+  switch (proto) {
+    case Proto::LL:
+      return KernelProto::LL;
+    case Proto::LL128:
+      return KernelProto::LL128;
+    case Proto::Rma:
+      return KernelProto::Remote;
+    case Proto::Simple:
+      break;
+  }
+  return KernelProto::Simple;
 }
 
 // Memory for what ranks keep during a call; a communicator's calls follow each other, so that they share it.
