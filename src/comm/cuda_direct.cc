@@ -43,8 +43,7 @@ std::string why_no_peermem(const DirectFacts& facts, int setting) {
 
 std::string why_no_dma_buf(const DirectFacts& facts, bool setting) {
   if (!setting) return "TUTTI_GPU_DIRECT_DMABUF=0";
-  if (!facts.device.dma_buf)
-    return "the GPU's driver makes none (the open kernel modules, on Linux 5.12 or newer, do)";
+  if (!facts.device.dma_buf) return "the GPU's driver makes none (the open kernel modules, on Linux 5.12 or newer, do)";
   return {};
 }
 
@@ -126,9 +125,9 @@ Direct choose_direct(const DirectFacts& facts, const Env& settings) {
     for (const DirectFacts::Card& card : facts.cards)
       if (near_enough(card, settings.gpu_direct)) made.cards.push_back(card.name);
     if (made.cards.empty())
-      gpu.not_in = fmt::format(
-          "no device is near enough: {} (TUTTI_GPU_DIRECT={}; TUTTI_TOPO_FILE tells what is not known)",
-          too_far(facts, settings.gpu_direct), settings.gpu_direct);
+      gpu.not_in =
+          fmt::format("no device is near enough: {} (TUTTI_GPU_DIRECT={}; TUTTI_TOPO_FILE tells what is not known)",
+                      too_far(facts, settings.gpu_direct), settings.gpu_direct);
     else if (const std::string card = lost_network(facts, settings.gpu_direct); !card.empty()) {
       gpu.not_in = fmt::format("{} alone has ports of some network, and is too far from it (TUTTI_GPU_DIRECT={})", card,
                                settings.gpu_direct);

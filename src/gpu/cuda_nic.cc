@@ -12,8 +12,8 @@ NicFacts nic_facts(const CudaContextOwner& device) {
   facts.dma_buf = device.attribute(kCudaDmaBuf) != 0 && device.cuda().range_handle != nullptr;
   facts.peer_memory = device.attribute(kCudaGpuDirectRdma) != 0;
   facts.ordered = device.attribute(kCudaRdmaOrdering) >= kCudaRdmaToOwner;
-  facts.flushes =
-      (device.attribute(kCudaRdmaFlushOptions) & kCudaRdmaFlushByHost) != 0 && device.cuda().flush_rdma_writes != nullptr;
+  facts.flushes = (device.attribute(kCudaRdmaFlushOptions) & kCudaRdmaFlushByHost) != 0 &&
+                  device.cuda().flush_rdma_writes != nullptr;
   facts.capability_major = device.attribute(kCudaCapabilityMajor);
   return facts;
 }

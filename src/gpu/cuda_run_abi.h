@@ -204,8 +204,7 @@ using CudaHostFunction = void (*)(void*);
   FUNCTION(unregister_host, cuMemHostUnregister, true, (void*))                                                        \
   FUNCTION(host_address, cuMemHostGetDevicePointer_v2, true, (CudaAddress*, void*, unsigned))                          \
   FUNCTION(address_range, cuMemGetAddressRange_v2, true, (CudaAddress*, size_t*, CudaAddress))                         \
-  FUNCTION(range_handle, cuMemGetHandleForAddressRange, false,                                                         \
-           (void*, CudaAddress, size_t, int, unsigned long long))                                                      \
+  FUNCTION(range_handle, cuMemGetHandleForAddressRange, false, (void*, CudaAddress, size_t, int, unsigned long long))  \
   FUNCTION(flush_rdma_writes, cuFlushGPUDirectRDMAWrites, false, (int, int))                                           \
   FUNCTION(pointer_attribute, cuPointerGetAttribute, true, (void*, int, CudaAddress))                                  \
   FUNCTION(copy_async, cuMemcpyAsync, true, (CudaAddress, CudaAddress, size_t, CudaStreamHandle))                      \

@@ -50,8 +50,8 @@ struct Shape {
 struct Fabric;  // plan/fabric.h
 
 // What all ranks know alike about the machine and the configuration.
-// What carries slots between hosts, for the cost model alone: sockets; RDMA with slots in memory of the hosts; RDMA with
-// slots in the memory of GPUs.
+// What carries slots between hosts, for the cost model alone: sockets; RDMA with slots in memory of the hosts; RDMA
+// with slots in the memory of GPUs.
 enum class Wire : uint8_t { Sockets, Rdma, RdmaOfGpus };
 
 struct Summary {

@@ -268,7 +268,7 @@ Result<std::string> explain_plan(const Summary& summary, const Shape& shape) {
   std::string text =
       fmt::format("{} of {} bytes{} on {} ranks, {} host(s), {} rank(s) per core, {}\n", name(shape.coll), shape.bytes,
                   writes_blocks(shape.coll) ? " per block" : "", summary.n, summary.hosts, summary.ranks_per_core,
-                  summary.mapped                           ? "all slots mapped"
+                  summary.mapped                     ? "all slots mapped"
                   : summary.wire == Wire::RdmaOfGpus ? "over RDMA between GPUs"
                   : summary.wire == Wire::Rdma       ? "over RDMA"
                                                      : "over a network");

@@ -27,14 +27,10 @@ int open_descriptors() {
 class GpuDirectProcesses : public InProcesses {
  protected:
   static Environment with(const Environment& more) {
-    Environment all = {{"TUTTI_TRANSPORTS", "shm,rdma"},
-                       {"TUTTI_VERBS_LIBRARY", FAKE_RDMA},
-                       {"TUTTI_RDMA_HCA", "fake0,fake1"},
-                       {"TUTTI_RDMA_TIMEOUT", "14"},
-                       {"TUTTI_GPU_DIRECT", "sys"},
-                       {"TUTTI_DEBUG", "info"},
-                       {"TUTTI_DEBUG_SUBSYS", "transport"},
-                       {"TUTTI_DEBUG_FILE", log_path("%p")}};
+    Environment all = {{"TUTTI_TRANSPORTS", "shm,rdma"},    {"TUTTI_VERBS_LIBRARY", FAKE_RDMA},
+                       {"TUTTI_RDMA_HCA", "fake0,fake1"},   {"TUTTI_RDMA_TIMEOUT", "14"},
+                       {"TUTTI_GPU_DIRECT", "sys"},         {"TUTTI_DEBUG", "info"},
+                       {"TUTTI_DEBUG_SUBSYS", "transport"}, {"TUTTI_DEBUG_FILE", log_path("%p")}};
     all.insert(all.end(), more.begin(), more.end());
     return all;
   }
@@ -51,8 +47,9 @@ class GpuDirectProcesses : public InProcesses {
   }
   // Three ranks on GPUs of two hosts, or one of them on a CPU, call a few times. `expect` in each process that has a
   // rank on a GPU, at the end, with what its log says.
-  static void call(const Environment& more, const std::function<void(Member& member, const std::string& log)>& expect,
-                   int cpu = -1, const std::function<void(int turn)>& between = [](int) {}) {
+  static void call(
+      const Environment& more, const std::function<void(Member& member, const std::string& log)>& expect, int cpu = -1,
+      const std::function<void(int turn)>& between = [](int) {}) {
     const Seating seating{"Direct", 3, true, 3, cpu};
     in_processes(
         3, seating,
@@ -82,8 +79,9 @@ class GpuDirectProcesses : public InProcesses {
 
 TEST_F(GpuDirectProcesses, ByDmaBuf) {
   call({}, [](Member&, const std::string& log) {
-    EXPECT_THAT(log, AllOf(HasSubstr("RDMA of CUDA device "), HasSubstr("received: in its memory; of what is sent: in its "),
-                           HasSubstr("fake0 by DMA-buf, fake1 by DMA-buf"), Not(HasSubstr("staged"))));
+    EXPECT_THAT(log,
+                AllOf(HasSubstr("RDMA of CUDA device "), HasSubstr("received: in its memory; of what is sent: in its "),
+                      HasSubstr("fake0 by DMA-buf, fake1 by DMA-buf"), Not(HasSubstr("staged"))));
     EXPECT_EQ(gpu::flushes(), 0) << "the GPU orders them";
   });
 }
@@ -138,20 +136,22 @@ TEST_F(GpuDirectProcesses, WhatAGpuSeesLateIsFlushed) {
 }
 
 TEST_F(GpuDirectProcesses, BesideARankOnTheCpu) {
-  call({}, [](Member&, const std::string& log) { EXPECT_THAT(log, HasSubstr("fake0 by DMA-buf, fake1 by DMA-buf")); },
-       1);
+  call(
+      {}, [](Member&, const std::string& log) { EXPECT_THAT(log, HasSubstr("fake0 by DMA-buf, fake1 by DMA-buf")); },
+      1);
 }
 
 // Of rank 0, at both of its connections: what was on its way goes by the other device, from the same slots.
 TEST_F(GpuDirectProcesses, GoOnWhenAPortFails) {
-  call({},
-       [](Member& member, const std::string& log) {
-         if (member.rank() == 0) EXPECT_THAT(log, HasSubstr("goes on without fake0 port 1"));
-       },
-       -1,
-       [](int turn) {
-         if (turn == 0) fakes::fake_rdma(FAKE_RDMA).set_port(0, 1, false, true);
-       });
+  call(
+      {},
+      [](Member& member, const std::string& log) {
+        if (member.rank() == 0) EXPECT_THAT(log, HasSubstr("goes on without fake0 port 1"));
+      },
+      -1,
+      [](int turn) {
+        if (turn == 0) fakes::fake_rdma(FAKE_RDMA).set_port(0, 1, false, true);
+      });
 }
 
 TEST_F(GpuDirectProcesses, WithoutMemoryOfTheGpuSlotsAreStaged) {

@@ -50,8 +50,8 @@ TEST(GpuDirect, NothingSpeaksAgainstACardBesideTheGpu) {
 
 TEST(GpuDirect, DistanceIsALimitAndNearCardsLeaveTheOthersOut) {
   DirectFacts facts = good();
-  facts.cards = {{"pix", PathClass::Pix}, {"pxb", PathClass::Pxb}, {"phb", PathClass::Phb}, {"sys", PathClass::Sys},
-                 {"far", {}}};
+  facts.cards = {
+      {"pix", PathClass::Pix}, {"pxb", PathClass::Pxb}, {"phb", PathClass::Phb}, {"sys", PathClass::Sys}, {"far", {}}};
   const auto cards = [&](const char* distance) {
     return choose_direct(facts, settings({{"TUTTI_GPU_DIRECT", distance}})).cards;
   };

@@ -520,8 +520,8 @@ int post_send(ibv_qp* queue_pair, ibv_send_wr* work, ibv_send_wr** bad) {
         continue;
       }
       const auto found = context.regions.find(part.lkey);
-      const bool inside =
-          found != context.regions.end() && found->second->pd == qp.pd && found->second->contains(part.addr, part.length);
+      const bool inside = found != context.regions.end() && found->second->pd == qp.pd &&
+                          found->second->contains(part.addr, part.length);
       if (!inside) {
         complete_send(qp, made, IBV_WC_LOC_PROT_ERR);
         fail(qp);

@@ -123,8 +123,11 @@ TEST(NcclVariables, InfiniBandIsRdma) {
   EXPECT_THAT(told({{"NCCL_IB_HCA", "mlx5_3:x"}})[0].text, HasSubstr("'mlx5_3:x' is not NAME or NAME:PORT"));
   EXPECT_EQ(translated("TUTTI_RDMA_GID_INDEX", {{"NCCL_IB_GID_INDEX", "-1"}}), "auto");
   EXPECT_EQ(translated("TUTTI_RDMA_GID_INDEX", {{"NCCL_IB_GID_INDEX", "3"}}), "3");
-  const Variables numbers = {{"NCCL_IB_TC", "106"},      {"NCCL_IB_SL", "3"},       {"NCCL_IB_TIMEOUT", "22"},
-                             {"NCCL_IB_RETRY_CNT", "6"}, {"NCCL_IB_QPS_PER_CONNECTION", "4"}};
+  const Variables numbers = {{"NCCL_IB_TC", "106"},
+                             {"NCCL_IB_SL", "3"},
+                             {"NCCL_IB_TIMEOUT", "22"},
+                             {"NCCL_IB_RETRY_CNT", "6"},
+                             {"NCCL_IB_QPS_PER_CONNECTION", "4"}};
   Env env;
   ASSERT_TRUE(parse_env([&](const char* name) { return translate(name, reader(numbers)); }, env).ok());
   EXPECT_EQ(env.rdma_traffic_class, 106);

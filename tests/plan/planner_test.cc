@@ -113,8 +113,8 @@ Summary hosts(const std::vector<int>& sizes) {
   return summary;
 }
 
-// Not on hosts of very different sizes: the few columns of the smallest would carry everything, and the explanation shows
-// both predictions.
+// Not on hosts of very different sizes: the few columns of the smallest would carry everything, and the explanation
+// shows both predictions.
 TEST(Planner, TakesTheHierarchyWhereHostsHaveSeveralRanks) {
   for (const std::vector<int>& sizes : {std::vector<int>{4, 4}, {8, 8, 8, 8}, {3, 2}, {2, 2, 2}}) {
     for (const uint64_t bytes : {1ull << 20, 4ull << 20, 256ull << 20}) {

@@ -117,7 +117,8 @@ class Ends {
     return right;
   }
   // Rank 0 sends them, rank 1 receives them: none, small ones that else ride in letters, and whole slots.
-  void carry(uint64_t first, uint64_t count, const std::function<void(uint64_t)>& sent = [](uint64_t) {}) {
+  void carry(
+      uint64_t first, uint64_t count, const std::function<void(uint64_t)>& sent = [](uint64_t) {}) {
     for (uint64_t m = first; m < first + count; ++m) {
       const uint64_t bytes = m % 4 == 0 ? 0 : m % 4 == 1 ? 1 : m % 4 == 2 ? 216 : 4096;
       if (p_.me == 0) {

@@ -792,8 +792,8 @@ Status RdmaConnection::publish_arrived() {
     const Landings::Wish& wish = in.landings.wishes[place];
     const bool fits = cut.count >= 1 && cut.count <= SimpleMemory::kMaxSlots && cut.bytes >= 1 &&
                       cut.bytes <= role_.capacity / cut.count && header.bytes <= cut.bytes;
-    const bool placed = header.in_letter == 0 || (header.in_letter == 1 && header.bytes <= kLetterPayload &&
-                                                  !in.fifo.on_gpu());
+    const bool placed =
+        header.in_letter == 0 || (header.in_letter == 1 && header.bytes <= kLetterPayload && !in.fifo.on_gpu());
     const bool in_turn = header.flag == make_flag(in.published, identity_of(header.flag));
     const bool wished = !landed || (in.telling && in.published < in.telling->told && wish.to != nullptr &&
                                     wish.flag == header.flag && wish.bytes == header.bytes);

@@ -24,10 +24,10 @@ namespace tutti {
 
 // Of a rank on a GPU. A reason that is empty: nothing speaks against it.
 struct RdmaGpuOptions {
-  std::string name;               // of the GPU, for the log; empty: the rank is on none
-  std::string not_out, not_in;    // why slots of what is sent, or received, are staged
+  std::string name;             // of the GPU, for the log; empty: the rank is on none
+  std::string not_out, not_in;  // why slots of what is sent, or received, are staged
   std::string no_dma_buf, no_peer_memory;
-  bool flush = false;             // its kernels see what devices have written only after GpuSlots::flush()
+  bool flush = false;  // its kernels see what devices have written only after GpuSlots::flush()
 
   const std::string& staged(Flow flow) const { return flow == Flow::Out ? not_out : not_in; }
 };

@@ -118,8 +118,7 @@ Result<SendEnd*> RdmaTransport::send_end_on_gpu(int peer, int channel, Use use, 
   TUTTI_ASSIGN_OR_RETURN(RdmaConnection* const found, connection(peer, channel, use));
   return found->send_end(std::move(slots));
 }
-Result<ReceiveEnd*> RdmaTransport::receive_end_on_gpu(int peer, int channel, Use use,
-                                                      std::shared_ptr<GpuSlots> slots) {
+Result<ReceiveEnd*> RdmaTransport::receive_end_on_gpu(int peer, int channel, Use use, std::shared_ptr<GpuSlots> slots) {
   TUTTI_ASSIGN_OR_RETURN(RdmaConnection* const found, connection(peer, channel, use));
   return found->receive_end(std::move(slots));
 }
