@@ -776,7 +776,10 @@ Status RdmaConnection::take_message(uint64_t position, bool landed) {
 Status RdmaConnection::publish_flushed() {
   if (in_ == nullptr || !in_->flush) return {};
   if (in_->arrived[in_->published % SimpleMemory::kMaxSlots] == In::Arrival::None) return {};
-  TUTTI_TRY(in_->fifo.gpu_slots()->flush());
+  if (Status flushed = in_->fifo.gpu_slots()->flush(); !flushed.ok()) {
+    culprit_ = role_.me;
+    return flushed;
+  }
   return publish_arrived();
 }
 
