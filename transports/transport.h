@@ -12,11 +12,13 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
 
 #include "base/status.h"
 #include "proto/slots.h"
+#include "transports/gpu_slots.h"
 
 namespace tutti {
 
@@ -73,6 +75,7 @@ struct SendEnd {
   Loans* loans = nullptr;  // networks only
   // The pages that the FIFO has for itself: what a device has to map that shall use this end. Pairs only.
   std::span<std::byte> mapped = {};
+  bool slots_on_gpu = false;  // the slots lie in GpuSlots, at the address that kernels use, and not in these pages
 };
 struct ReceiveEnd {
   SimpleReceiver simple;
@@ -81,6 +84,7 @@ struct ReceiveEnd {
   Landing* landing = nullptr;        // tcp only
   Landings* landings = nullptr;      // rdma only
   std::span<std::byte> mapped = {};  // as of a SendEnd
+  bool slots_on_gpu = false;         // the same
 };
 
 class Transport {
@@ -95,6 +99,15 @@ class Transport {
   // The ends of the connection to or from `peer`; made on first use, the same object ever after.
   virtual Result<SendEnd*> send_end(int peer, int channel, Use use) = 0;
   virtual Result<ReceiveEnd*> receive_end(int peer, int channel, Use use) = 0;
+  // Of a rank on a GPU: so many bytes of its memory are wanted for the slots of an end; 0: none.
+  virtual uint64_t wants_gpu_slots(int /*peer*/, Flow /*flow*/) const { return 0; }
+  // The same ends, with such memory offered to who makes them; slots_on_gpu says whether it is used.
+  virtual Result<SendEnd*> send_end_on_gpu(int peer, int channel, Use use, std::shared_ptr<GpuSlots> /*slots*/) {
+    return send_end(peer, channel, use);
+  }
+  virtual Result<ReceiveEnd*> receive_end_on_gpu(int peer, int channel, Use use, std::shared_ptr<GpuSlots> /*slots*/) {
+    return receive_end(peer, channel, use);
+  }
   // Fan-out: my end as the sender, and my end as a reader of `peer`'s. Mapped transports only.
   virtual Result<SendEnd*> fan_send_end(int channel) = 0;
   virtual Result<ReceiveEnd*> fan_receive_end(int peer, int channel) = 0;

@@ -160,6 +160,23 @@ struct TransportListParser {
   }
 };
 
+struct GpuDistanceParser {
+  static constexpr const char* kAllowed = "one of auto, off, pix, pxb, phb, sys";
+  static bool parse(std::string_view text, std::string& value) {
+    static constexpr const char* kWords[] = {"auto", "off", "pix", "pxb", "phb", "sys"};
+    value = lower(text);
+    return std::find(std::begin(kWords), std::end(kWords), value) != std::end(kWords);
+  }
+};
+
+struct AutoFlagParser {
+  static constexpr const char* kAllowed = "auto, 0 or 1";
+  static bool parse(std::string_view text, int& value) {
+    value = text == "0" ? 0 : text == "1" ? 1 : -1;
+    return value >= 0 || lower(text) == "auto";
+  }
+};
+
 struct GidIndexParser {
   static constexpr const char* kAllowed = "auto, or a place in the GID table from 0 to 255";
   static bool parse(std::string_view text, int& value) {

@@ -29,8 +29,10 @@ struct Env {
   using SubsystemList = std::string;  // lower case filters: see filter_admits()
   using ProtocolList = std::string;
   using TransportList = std::string;
-  using GidIndex = int;      // -1: auto
-  using NcclVersion = int;  // as ncclGetVersion reports it: 22707 is 2.27.7
+  using GidIndex = int;             // -1: auto
+  using AutoFlag = int;             // -1: auto
+  using GpuDistance = std::string;  // lower case, one of the words the help lists
+  using NcclVersion = int;          // as ncclGetVersion reports it: 22707 is 2.27.7
 #define TUTTI_ENV(field, name, type, fallback, help) type field{};
 #include "base/env_vars.def"
 #undef TUTTI_ENV

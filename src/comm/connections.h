@@ -33,6 +33,17 @@ class Connections {
     return by_rank_[static_cast<size_t>(peer)]->receive_end(peer, channel, use);
   }
 
+  // For a rank on a GPU: as Transport's.
+  uint64_t wants_gpu_slots(int peer, Flow flow) const {
+    return by_rank_[static_cast<size_t>(peer)]->wants_gpu_slots(peer, flow);
+  }
+  Result<SendEnd*> send_end_on_gpu(int peer, int channel, Use use, std::shared_ptr<GpuSlots> slots) {
+    return by_rank_[static_cast<size_t>(peer)]->send_end_on_gpu(peer, channel, use, std::move(slots));
+  }
+  Result<ReceiveEnd*> receive_end_on_gpu(int peer, int channel, Use use, std::shared_ptr<GpuSlots> slots) {
+    return by_rank_[static_cast<size_t>(peer)]->receive_end_on_gpu(peer, channel, use, std::move(slots));
+  }
+
   // By channel; the addresses of the entries are stable.
   const std::vector<std::unique_ptr<Ports>>& ports(Use use) const {
     return use == Use::Collective ? collective_ : point_to_point_;

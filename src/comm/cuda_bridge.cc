@@ -7,8 +7,10 @@
 #include <chrono>
 
 #include "base/atomic.h"
+#include "base/log.h"
 #include "base/thread.h"
 #include "comm/communicator.h"
+#include "comm/cuda_direct.h"
 
 namespace tutti {
 namespace {
@@ -55,15 +57,15 @@ class Idling {
   std::chrono::microseconds sleep_ = kShortestSleep;
 };
 
-// The same memory as the GPU sees it.
-SimpleMemory moved(SimpleMemory memory, std::ptrdiff_t by) {
+// The same memory as the GPU sees it; slots that are its own it sees already.
+SimpleMemory moved(SimpleMemory memory, std::ptrdiff_t by, bool slots_on_gpu) {
   const auto move = [by](auto*& at) {
     at = reinterpret_cast<std::remove_reference_t<decltype(at)>>(reinterpret_cast<std::byte*>(at) + by);
   };
   move(memory.tail);
   move(memory.heads);
   move(memory.descriptors);
-  move(memory.slots);
+  if (!slots_on_gpu) move(memory.slots);
   return memory;
 }
 
@@ -125,44 +127,59 @@ CudaBridge::Carried* CudaBridge::find(int rank) {
   return nullptr;
 }
 
+// Memory of its GPU, if the transport wants that and it can be had. Without the lock but for the question.
+Result<std::shared_ptr<GpuSlots>> CudaBridge::slots_for(Carried& mine, int peer, Flow flow) {
+  uint64_t bytes = 0;
+  {
+    const std::unique_lock lock = knock();
+    bytes = mine.comm->connections().wants_gpu_slots(peer, flow);
+  }
+  if (bytes == 0) return std::shared_ptr<GpuSlots>();
+  Result<std::shared_ptr<GpuSlots>> made = make_gpu_slots(mine.gpu, bytes);
+  if (made.ok()) return made;
+  log_info(Subsystem::Transport, "rank {}: slots between it and rank {} are staged in memory of the host: {}",
+           mine.rank, peer, made.status().message());
+  return std::shared_ptr<GpuSlots>();
+}
+
 // The driver is called without the lock: it may wait for a kernel, which may wait for the thread.
 template <class Ask>
-Result<SimpleMemory> CudaBridge::end_of(int me, int peer, Ask ask) {
+Result<SimpleMemory> CudaBridge::end_of(int me, int peer, Flow flow, Ask ask) {
   Carried* mine = nullptr;
-  SimpleMemory memory;
-  std::span<std::byte> mapped;
   {
     const std::unique_lock lock = knock();
     mine = find(me);
-    if (mine == nullptr) return error(Code::InternalError, "rank {} has left, and asks for a connection", me);
-    TUTTI_TRY(ask(mine->comm->connections(), memory, mapped));
   }
-  Result<gpu::RegisteredMemory> registered = gpu::register_host(mine->gpu, mapped.data(), mapped.size());
+  if (mine == nullptr) return error(Code::InternalError, "rank {} has left, and asks for a connection", me);
+  TUTTI_ASSIGN_OR_RETURN(std::shared_ptr<GpuSlots> slots, slots_for(*mine, peer, flow));
+  Made made;
+  {
+    const std::unique_lock lock = knock();
+    TUTTI_ASSIGN_OR_RETURN(made, ask(mine->comm->connections(), slots));
+  }
+  slots.reset();  // also without the lock, if it was not taken
+  Result<gpu::RegisteredMemory> registered = gpu::register_host(mine->gpu, made.mapped.data(), made.mapped.size());
   if (!registered.ok())
     return error(registered.status().code(),
                  "CUDA device {} cannot use the slots that go between rank {} and rank {} ({} bytes of the host): {}; "
                  "raise the limit on locked memory (ulimit -l)",
-                 mine->gpu->ordinal(), me, peer, mapped.size(), registered.status().message());
+                 mine->gpu->ordinal(), me, peer, made.mapped.size(), registered.status().message());
   mine->registered.push_back(std::move(*registered));
-  TUTTI_ASSIGN_OR_RETURN(std::byte* const on_gpu, gpu::host_address(mine->gpu, mapped.data()));
-  return moved(memory, on_gpu - mapped.data());
+  TUTTI_ASSIGN_OR_RETURN(std::byte* const on_gpu, gpu::host_address(mine->gpu, made.mapped.data()));
+  return moved(made.memory, on_gpu - made.mapped.data(), made.slots_on_gpu);
 }
 
 Result<SimpleMemory> CudaBridge::sender(int me, int peer, int channel, Use use) {
-  return end_of(me, peer, [=](Connections& from, SimpleMemory& memory, std::span<std::byte>& mapped) -> Status {
-    TUTTI_ASSIGN_OR_RETURN(const SendEnd* const end, from.send_end(peer, channel, use));
-    memory = end->simple.memory();
-    mapped = end->mapped;
-    return {};
+  return end_of(me, peer, Flow::Out, [=](Connections& from, const std::shared_ptr<GpuSlots>& slots) -> Result<Made> {
+    TUTTI_ASSIGN_OR_RETURN(const SendEnd* const end, from.send_end_on_gpu(peer, channel, use, slots));
+    return Made{end->simple.memory(), end->mapped, end->slots_on_gpu};
   });
 }
 
 Result<SimpleMemory> CudaBridge::receiver(int me, int peer, int channel, Use use) {
-  return end_of(me, peer, [=](Connections& from, SimpleMemory& memory, std::span<std::byte>& mapped) -> Status {
-    TUTTI_ASSIGN_OR_RETURN(const ReceiveEnd* const end, from.receive_end(peer, channel, use));
-    memory = end->simple.memory();
-    mapped = end->mapped;
-    return {};
+  return end_of(me, peer, Flow::In, [=](Connections& from, const std::shared_ptr<GpuSlots>& slots) -> Result<Made> {
+    TUTTI_ASSIGN_OR_RETURN(const ReceiveEnd* const end, from.receive_end_on_gpu(peer, channel, use, slots));
+    return Made{end->simple.memory(), end->mapped, end->slots_on_gpu};
   });
 }
 

@@ -9,7 +9,8 @@
 // The FIFOs of a network transport lie in memory of this process, those of shm in memory that both ranks map; here they
 // are mapped for the GPU too, and the kernel's end is made of their addresses. Nothing is copied on the way: the kernel
 // fills the very slots that leave by the network. Slots that are mapped by both ranks need no thread; for networks it
-// does what a rank on the CPU does while it waits: Transport::progress().
+// does what a rank on the CPU does while it waits: Transport::progress(). Where RDMA devices reach the memory of the
+// GPU, slots lie there and all else in memory of the host (cuda_direct.h).
 //
 // The thread sleeps while nothing is on its way. wake() is called with each launch; when nothing has moved for a while,
 // no kernel is left, no graph with calls of the communicator exists, and all has left, it sleeps again.
@@ -72,8 +73,14 @@ class CudaBridge final : public cuda::CudaEnds::Outside {
     gpu::CudaDevicePtr gpu;
     std::deque<gpu::RegisteredMemory> registered;  // touched by who calls for the rank alone
   };
+  struct Made {  // an end, as the host sees it
+    SimpleMemory memory;
+    std::span<std::byte> mapped;
+    bool slots_on_gpu = false;
+  };
   template <class Ask>
-  Result<SimpleMemory> end_of(int me, int peer, Ask ask);
+  Result<SimpleMemory> end_of(int me, int peer, Flow flow, Ask ask);
+  Result<std::shared_ptr<GpuSlots>> slots_for(Carried& mine, int peer, Flow flow);
   Carried* find(int rank);
   bool all_left();
   bool carry();

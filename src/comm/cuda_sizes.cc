@@ -49,10 +49,11 @@ CudaSizes CudaSizes::of(const CudaSeats& seats) {
   return sizes;
 }
 
-void bound_by_gpus(const CudaSeats& seats, Summary& summary) {
+void bound_by_gpus(const CudaSeats& seats, Wire wire, Summary& summary) {
   const CudaSizes sizes = CudaSizes::of(seats);
   summary.mapped = false;  // no lines, no fan-outs, nobody's buffers
   summary.ll_slots = 0;
+  summary.wire = wire;
   summary.slot_capacity = std::min(summary.slot_capacity, sizes.simple_bytes);
   summary.most_channels = std::min(summary.most_channels, sizes.most_channels);
 }

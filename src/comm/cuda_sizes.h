@@ -25,6 +25,6 @@ struct CudaSizes {
 
 // Of a communicator that is bridged (CudaSeats): what the planner has to know beside what it knows of hosts and
 // networks. Its ranks plan as ranks on the CPU do over a network, whatever each of them is on.
-void bound_by_gpus(const CudaSeats& seats, Summary& summary);
+void bound_by_gpus(const CudaSeats& seats, Wire wire, Summary& summary);
 
 }  // namespace tutti

@@ -64,7 +64,8 @@ class CudaTeam {
   // The rank can be called from now on, until it leaves.
   Status enter(int rank, Communicator& comm);
 
-  int device_of(int rank) const { return devices_[device_index_[static_cast<size_t>(rank)]].gpu->ordinal(); }
+  const gpu::CudaDevicePtr& gpu_of(int rank) const { return devices_[device_index_[static_cast<size_t>(rank)]].gpu; }
+  int device_of(int rank) const { return gpu_of(rank)->ordinal(); }
   // The windows, under the team's lock.
   template <class Act>
   auto with_windows(Act act) {

@@ -24,6 +24,7 @@
 #include "base/env.h"
 #include "base/log.h"
 #include "comm/communicator.h"
+#include "comm/cuda_direct.h"
 #include "comm/cuda_team.h"
 #include "comm/exchange.h"
 #include "exec/sim/verify.h"
@@ -298,9 +299,10 @@ Result<std::shared_ptr<RdmaDevices>> open_rdma(const Bootstrap& bootstrap, const
   return std::shared_ptr<RdmaDevices>();
 }
 
-// `ports`: what each rank has offered. Null: nobody is reached this way.
+// `ports`: what each rank has offered. `gpu`: of this rank, if it is on one. Null: nobody is reached this way.
 Result<std::unique_ptr<Transport>> connect_rdma(Bootstrap& bootstrap, const Hosts& hosts, const Allowed& allowed,
-                                                std::shared_ptr<RdmaDevices> devices, const std::vector<Bytes>& ports) {
+                                                std::shared_ptr<RdmaDevices> devices, const std::vector<Bytes>& ports,
+                                                RdmaGpuOptions gpu) {
   RdmaOptions options;
   options.secret = bootstrap.secret();
   options.tag = bootstrap.tag();
@@ -328,6 +330,7 @@ Result<std::unique_ptr<Transport>> connect_rdma(Bootstrap& bootstrap, const Host
     options.peers.push_back(std::move(peer));
   }
   const std::string me = options.peers[static_cast<size_t>(options.me)].label;
+  options.gpu = std::move(gpu);
   TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<Transport> rdma, RdmaTransport::create(std::move(options)));
   int reached = 0;
   for (const Member& member : bootstrap.members()) reached += rdma->reaches(member.rank);
@@ -372,8 +375,11 @@ struct Preparation {
   std::vector<std::unique_ptr<Transport>> ready;
   std::unique_ptr<ShmSetup> shm;
   std::shared_ptr<RdmaDevices> devices;  // those of this rank, until it is known who is reached through them
+  RdmaGpuOptions direct;                 // how they reach its GPU, if it is on one
 
-  Status begin(Bootstrap& bootstrap, const Hosts& hosts, const Allowed& allowed, const Nics& nics, bool need_network) {
+  // `gpu`: of this rank; null: it is on none.
+  Status begin(Bootstrap& bootstrap, const Hosts& hosts, const Allowed& allowed, const Nics& nics, bool need_network,
+               const gpu::CudaDevicePtr& gpu) {
     const HostGroup group{bootstrap.rank(), hosts.of(bootstrap.rank())};
     if (hosts.share_memory(group.ranks)) {
       TUTTI_ASSIGN_OR_RETURN(const ArenaLayout layout, ArenaLayout::compute(arena_shape(group.ranks.size())));
@@ -390,17 +396,24 @@ struct Preparation {
     if (need_network) {
       TUTTI_ASSIGN_OR_RETURN(devices, open_rdma(bootstrap, hosts, allowed, nics.text));
     }
+    if (devices != nullptr && gpu != nullptr) {
+      const std::string me = bootstrap.members()[static_cast<size_t>(bootstrap.rank())].text();
+      Direct found = find_direct(gpu, rdma_ports(*devices), me);
+      keep_rdma_devices(*devices, found.cards);
+      direct = std::move(found.gpu);
+    }
     if (need_network && allowed.tcp) {
       TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<Transport> tcp, open_tcp(bootstrap, hosts, nics));
       ready.push_back(std::move(tcp));
     }
     return {};
   }
+  bool direct_both_ways() const { return !direct.name.empty() && direct.not_in.empty() && direct.not_out.empty(); }
   Bytes ports() const { return devices != nullptr ? encode_ports(rdma_ports(*devices)) : Bytes(); }
   Status reach(Bootstrap& bootstrap, const Hosts& hosts, const Allowed& allowed, const std::vector<Bytes>& ports) {
     if (devices == nullptr) return {};
     TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<Transport> rdma,
-                           connect_rdma(bootstrap, hosts, allowed, std::move(devices), ports));
+                           connect_rdma(bootstrap, hosts, allowed, std::move(devices), ports, direct));
     if (rdma != nullptr) ready.insert(ready.begin(), std::move(rdma));  // before tcp
     return {};
   }
@@ -429,9 +442,9 @@ struct Preparation {
 };
 
 // What each rank said in the exchange of step 3: an offer of memory and a graph, empty but from the leaders of hosts;
-// its RDMA ports; and the handle of its GPU's memory.
+// its RDMA ports, and whether they reach its GPU's memory both ways; and the handle of that memory.
 Status read_words(const std::vector<Bytes>& words, std::vector<Offer>& offers, std::vector<Bytes>& graphs,
-                  std::vector<Bytes>& ports, std::vector<gpu::CudaIpcHandle>& handles) {
+                  std::vector<Bytes>& ports, std::vector<bool>& direct, std::vector<gpu::CudaIpcHandle>& handles) {
   offers.resize(words.size());
   handles.resize(words.size());
   for (size_t rank = 0; rank < words.size(); ++rank) {
@@ -441,6 +454,7 @@ Status read_words(const std::vector<Bytes>& words, std::vector<Offer>& offers, s
     graphs.emplace_back(graph.begin(), graph.end());
     const std::span<const std::byte> its_ports = reader.sized(kMostWord);
     ports.emplace_back(its_ports.begin(), its_ports.end());
+    direct.push_back(reader.number<uint8_t>() == 1);
     if (offer.size() == sizeof(Offer)) std::memcpy(&offers[rank], offer.data(), sizeof(Offer));
     const std::span<const std::byte> handle = reader.sized(sizeof(gpu::CudaIpcHandle));
     if (handle.size() == sizeof(gpu::CudaIpcHandle)) std::memcpy(&handles[rank], handle.data(), handle.size());
@@ -448,6 +462,17 @@ Status read_words(const std::vector<Bytes>& words, std::vector<Offer>& offers, s
       return error(Code::InternalError, "rank {} sent a malformed offer during initialisation", rank);
   }
   return {};
+}
+
+// What connects the hosts, as far as ports and ranks tell before a device is asked. Alike on all ranks.
+Result<Wire> wire_of(const std::vector<Bytes>& ports, const std::vector<bool>& direct) {
+  std::vector<std::vector<RdmaPort>> decoded;
+  for (const Bytes& one : ports) {
+    TUTTI_ASSIGN_OR_RETURN(std::vector<RdmaPort> its, decode_ports(one));
+    decoded.push_back(std::move(its));
+  }
+  if (!share_a_network(decoded)) return Wire::Sockets;
+  return std::find(direct.begin(), direct.end(), false) == direct.end() ? Wire::RdmaOfGpus : Wire::Rdma;
 }
 
 // Where the ranks sit: empty if all are on the CPU. Alike on all of them, also the errors.
@@ -626,7 +651,8 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
   Preparation preparation;
   TUTTI_ASSIGN_OR_RETURN(NameList admitted, parse_nic_list(configuration.nics));
   const Nics nics{std::move(admitted), configuration.nics, &machines};
-  Status begun = preparation.begin(bootstrap, hosts, allowed, nics, !summary.mapped);
+  Status begun = preparation.begin(bootstrap, hosts, allowed, nics, !summary.mapped,
+                                   cuda_ != nullptr ? cuda_->gpu_of(rank_) : gpu::CudaDevicePtr());
   if (!on_device.ok()) begun = on_device;
   for (const auto& transport : preparation.ready) {
     if (!transport->mapped()) tighten(summary, transport->limits());
@@ -640,14 +666,16 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
     const Result<const Bytes*> graph = rank_ == here.front() ? JobGraph::this_host() : nullptr;
     word.sized(graph.ok() && *graph != nullptr ? **graph : Bytes());
     word.sized(preparation.ports());
+    word.number(static_cast<uint8_t>(preparation.direct_both_ways()));
     const gpu::CudaIpcHandle handle = cuda_ != nullptr ? cuda_->handle_of(rank_) : gpu::CudaIpcHandle();
     word.sized(std::as_bytes(std::span(&handle, 1)));
     const Status prepared = begun.ok() ? graph.status() : begun;
     TUTTI_ASSIGN_OR_RETURN(const std::vector<Bytes> words, exchange(bootstrap, prepared, word.bytes()));
     std::vector<Offer> offers;
     std::vector<Bytes> graphs, ports;
+    std::vector<bool> direct;
     std::vector<gpu::CudaIpcHandle> handles;
-    TUTTI_TRY(read_words(words, offers, graphs, ports, handles));
+    TUTTI_TRY(read_words(words, offers, graphs, ports, direct, handles));
     // All ranks plan alike, whoever of them is reached over RDMA in the end.
     if (std::any_of(ports.begin(), ports.end(), [](const Bytes& one) { return !one.empty(); })) {
       TUTTI_ASSIGN_OR_RETURN(const TransportLimits limits, RdmaTransport::limits_for(n_, env().buffer_bytes));
@@ -664,7 +692,10 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
     // The first rank of each process, for all of them.
     if (finished.ok() && cuda_ != nullptr && seats.of(rank_).process == rank_)
       finished = cuda_->connect(handles, deadline);
-    if (seats.bridged()) bound_by_gpus(seats, summary);
+    if (seats.bridged()) {
+      TUTTI_ASSIGN_OR_RETURN(const Wire wire, wire_of(ports, direct));
+      bound_by_gpus(seats, wire, summary);
+    }
     Outcome outcome{summary_digest(summary)};
     if (finished.ok() && summary.mapped) outcome.reads_all = reads_all_peers(bootstrap, offers, memory_);
     TUTTI_ASSIGN_OR_RETURN(const std::vector<Outcome> outcomes, exchange_words(bootstrap, finished, outcome));

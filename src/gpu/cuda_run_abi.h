@@ -82,8 +82,15 @@ enum CudaRunAttribute : int32_t {
   kCudaCooperativeLaunch = 95,
   kCudaVirtualMemory = 102,
   kCudaPosixHandles = 103,
+  kCudaRdmaFlushOptions = 117,  // CudaRdmaFlush
+  kCudaRdmaOrdering = 118,      // CudaRdmaScope
   kCudaStreamValues64 = 122,
 };
+// Writes of network cards: for whom they need no flush (0: for nobody), and how they are flushed.
+enum CudaRdmaScope : int32_t { kCudaRdmaToOwner = 100, kCudaRdmaToAll = 200 };
+enum CudaRdmaFlush : int32_t { kCudaRdmaFlushByHost = 1, kCudaRdmaFlushByStream = 2 };
+inline constexpr int32_t kCudaRdmaCurrentContext = 0;  // what cuFlushGPUDirectRDMAWrites flushes
+inline constexpr int32_t kCudaRangeDmaBuf = 1;         // of cuMemGetHandleForAddressRange
 enum CudaFunctionAttribute : int32_t {
   kCudaFunctionMostThreads = 0,
   kCudaFunctionLocalBytes = 3,
@@ -197,6 +204,8 @@ using CudaHostFunction = void (*)(void*);
   FUNCTION(unregister_host, cuMemHostUnregister, true, (void*))                                                        \
   FUNCTION(host_address, cuMemHostGetDevicePointer_v2, true, (CudaAddress*, void*, unsigned))                          \
   FUNCTION(address_range, cuMemGetAddressRange_v2, true, (CudaAddress*, size_t*, CudaAddress))                         \
+  FUNCTION(range_handle, cuMemGetHandleForAddressRange, false, (void*, CudaAddress, size_t, int, unsigned long long))  \
+  FUNCTION(flush_rdma_writes, cuFlushGPUDirectRDMAWrites, false, (int, int))                                           \
   FUNCTION(pointer_attribute, cuPointerGetAttribute, true, (void*, int, CudaAddress))                                  \
   FUNCTION(copy_async, cuMemcpyAsync, true, (CudaAddress, CudaAddress, size_t, CudaStreamHandle))                      \
   FUNCTION(copy, cuMemcpy, true, (CudaAddress, CudaAddress, size_t))                                                   \

@@ -182,6 +182,18 @@ Translated devices(std::string_view text) {
 
 Translated gid_index(std::string_view text) { return text == "-1" ? unchanged("auto") : number(text); }
 
+Translated flag(std::string_view text) {
+  static constexpr Word kWords[] = {{"0", "0"}, {"1", "1"}};
+  return one_word(kWords, text);
+}
+
+// The numbers are an older spelling.
+Translated gpu_distance(std::string_view text) {
+  static constexpr Word kWords[] = {{"LOC", "off"}, {"PIX", "pix"}, {"PXB", "pxb"}, {"PHB", "phb"}, {"SYS", "sys"},
+                                    {"0", "off"},   {"1", "pix"},   {"2", "pxb"},   {"3", "phb"},   {"4", "sys"}};
+  return one_word(kWords, text);
+}
+
 enum class Kind : uint8_t { Mapped, Own, Lacking, Neutral, Foreign };
 struct Variable {
   const char* name;

@@ -41,7 +41,23 @@ struct LinkCost {
 };
 // Chosen, 2026-11-22, against what single connections over loopback and veth reach on a 2-core Xeon guest; networks
 // between machines have not been measured.
-constexpr LinkCost kTcp = {5.0, 3.0, 2.6, 2.6};
+constexpr LinkCost kSockets = {5.0, 3.0, 2.6, 2.6};
+// Communicators with ranks on GPUs, over RDMA. Chosen and not measured: between kernels a message passes two polls of a
+// CPU and two of a kernel over PCIe; one thread posts about a million writes a second; a port of 200 Gbit/s each way,
+// of which slots in memory of the host leave less, because a slice crosses the GPU's link and that memory as well.
+constexpr LinkCost kRdma = {6.0, 1.0, 15.0, 15.0};
+constexpr LinkCost kRdmaOfGpus = {6.0, 1.0, 25.0, 25.0};
+const LinkCost& link_of(const Summary& summary) {
+  switch (summary.wire) {
+    case Wire::Rdma:
+      return kRdma;
+    case Wire::RdmaOfGpus:
+      return kRdmaOfGpus;
+    case Wire::Sockets:
+      break;
+  }
+  return kSockets;
+}
 
 // What leaves a host together. Chosen: one port of 100 Gbit/s. It matters where all ranks of a host send at once.
 constexpr double kPortGbps = 12.5;
@@ -97,17 +113,18 @@ double steps_of(const CatalogRow& row, Ranks ranks) {
 
 // Hosts with several ranks: messages of both kinds, as they follow each other in the schedule (traffic.h).
 double predict_hosts_us(const Summary& summary, const Shape& shape, const CatalogRow& row, const Plan& plan) {
+  const LinkCost& link = link_of(summary);
   const Profile& profile = *summary.profile;
   const Ranks ranks = ranks_of(summary, plan);
   const double sharing = summary.ranks_per_core;
   const double whole = static_cast<double>(shape.bytes) * (writes_blocks(shape.coll) ? summary.n : 1);
   const double slice = static_cast<double>(plan.slice_bytes);
   const double near_us = sharing > 1 ? sharing * profile.switch_us : profile.slots(0);
-  const HopCosts costs{near_us, kTcp.exchange_us, kMessageUs * sharing, kTcp.message_us / 2 * sharing};
+  const HopCosts costs{near_us, link.exchange_us, kMessageUs * sharing, link.message_us / 2 * sharing};
   const Traffic traffic = summary.traffic->of(row, ranks, costs);
 
   const double per_local = profile.slots(kStreamBytes) / kStreamBytes;  // us per byte
-  const double per_wire = 0.5e-3 * (1 / kTcp.write_gbps + 1 / kTcp.read_gbps);
+  const double per_wire = 0.5e-3 * (1 / link.write_gbps + 1 / link.read_gbps);
   const double local = traffic.local_bytes * whole, wire = (traffic.wire_sent + traffic.wire_received) * whole;
   const double busy = local * per_local + wire * per_wire;
   // A slice cannot leave before it has arrived.
@@ -116,13 +133,14 @@ double predict_hosts_us(const Summary& summary, const Shape& shape, const Catalo
   const double chain = hop * (traffic.local_hops * per_local + traffic.wire_hops * 2 * per_wire);
   const double port = traffic.host_sent * whole * 1e-3 / kPortGbps;
   const double more = std::max(0.0, (local + wire) / slice - traffic.messages);
-  const double handling = more * (wire * kTcp.message_us / 2 + local * kMessageUs) / std::max(local + wire, 1.0);
+  const double handling = more * (wire * link.message_us / 2 + local * kMessageUs) / std::max(local + wire, 1.0);
   const double combined =
       reduces(shape.coll) ? work_per_byte(shape, row, plan, ranks).combined * whole * 1e-3 / profile.combine_gbps : 0;
   return traffic.latency_us + std::max(std::max(busy, chain) * sharing, port) + (combined + handling) * sharing;
 }
 
 double predict_network_us(const Summary& summary, const Shape& shape, const CatalogRow& row, const Plan& plan) {
+  const LinkCost& link = link_of(summary);
   const Ranks ranks = ranks_of(summary, plan);
   const Bytes bytes = bytes_of(summary, shape, row, ranks);
   const double per_slice = static_cast<double>(plan.slice_bytes);
@@ -130,12 +148,12 @@ double predict_network_us(const Summary& summary, const Shape& shape, const Cata
   const double messages = std::max(least, std::ceil((bytes.sent + bytes.received) / per_slice));
   // A slice cannot leave before it has arrived: a chain of hops takes at least the time of one slice each.
   const double block = static_cast<double>(shape.bytes) / (writes_blocks(shape.coll) ? 1 : plan.blocks) / plan.channels;
-  const double chain = row.hops(ranks) * std::min(per_slice, block) * (1 / kTcp.write_gbps + 1 / kTcp.read_gbps);
-  const double through = std::max(bytes.sent / kTcp.write_gbps + bytes.received / kTcp.read_gbps, chain);
+  const double chain = row.hops(ranks) * std::min(per_slice, block) * (1 / link.write_gbps + 1 / link.read_gbps);
+  const double through = std::max(bytes.sent / link.write_gbps + bytes.received / link.read_gbps, chain);
   // A short call's own work hides behind its messages; a long one's is between them.
   const Work work = work_per_byte(shape, row, plan, ranks);
   const double own = bytes.whole * (work.combined / summary.profile->combine_gbps + work.touched / kMemoryGbps);
-  return row.hops(ranks) * kTcp.exchange_us + messages * kTcp.message_us * summary.ranks_per_core +
+  return row.hops(ranks) * link.exchange_us + messages * link.message_us * summary.ranks_per_core +
          (through + own) * 1e-3 * summary.ranks_per_core;
 }
 

@@ -50,6 +50,10 @@ struct Shape {
 struct Fabric;  // plan/fabric.h
 
 // What all ranks know alike about the machine and the configuration.
+// What carries slots between hosts, for the cost model alone: sockets; RDMA with slots in memory of the hosts; RDMA
+// with slots in the memory of GPUs.
+enum class Wire : uint8_t { Sockets, Rdma, RdmaOfGpus };
+
 struct Summary {
   int n = 1;
   int hosts = 1;
@@ -60,6 +64,7 @@ struct Summary {
   bool windows = false;                 // windows are registered (the buffers of a call may still lie elsewhere)
   bool copies = false;                  // one host knows where all buffers of the call are, and can tell copy engines
   uint64_t copy_from = 0;               // bytes of a block from which on they are told; 0: by cost
+  Wire wire = Wire::Sockets;            // the slowest of the job
   uint64_t slot_capacity = UINT64_MAX;  // bytes of Simple slots of the smallest connection
   uint64_t ll_slots = UINT64_MAX;       // LL slots of the smallest connection
   uint64_t ll128_slots = 0;             // the same of LL128; 0: a line may be seen in pieces (ll128_holds)

@@ -282,7 +282,10 @@ Result<std::string> explain_plan(const Summary& summary, const Shape& shape) {
   std::string text =
       fmt::format("{} of {} bytes{} on {} ranks, {} host(s), {} rank(s) per core, {}\n", name(shape.coll), shape.bytes,
                   writes_blocks(shape.coll) ? " per block" : "", summary.n, summary.hosts, summary.ranks_per_core,
-                  summary.mapped ? "all slots mapped" : "over a network");
+                  summary.mapped                     ? "all slots mapped"
+                  : summary.wire == Wire::RdmaOfGpus ? "over RDMA between GPUs"
+                  : summary.wire == Wire::Rdma       ? "over RDMA"
+                                                     : "over a network");
   for (const Candidate& candidate : candidates) {
     const Plan& plan = candidate.plan;
     text += fmt::format("{} {:<16} {:<6} {:>12.2f} us  {} channel(s), {} slot(s) of {} bytes{}{}{}\n",
@@ -312,6 +315,7 @@ uint64_t summary_digest(const Summary& summary) {
                   summary.mapped, summary.single_copy, summary.slot_capacity, summary.ll_slots, summary.ll128_slots,
                   summary.most_channels, summary.cache_bytes, summary.algorithms, summary.protocols,
                   summary.min_channels, summary.max_channels, summary.slice_bytes) +
+      fmt::format(" {}", static_cast<int>(summary.wire)) +
       (summary.places == nullptr
            ? std::string()
            : fmt::format(" {}",

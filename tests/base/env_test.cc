@@ -79,6 +79,8 @@ TEST(Environment, NamesVariableValueAndWhatIsAllowed) {
                         {"TUTTI_SOCKET_FAMILY", "ipx"},
                         {"TUTTI_PROTO", "simple,LL256"},
                         {"TUTTI_TRANSPORTS", "^pigeon"},
+                        {"TUTTI_GPU_DIRECT", "1"},
+                        {"TUTTI_GPU_DIRECT_READ", "yes"},
                         {"TUTTI_DEBUG_SUBSYS", "init,,net"},
                         {"TUTTI_POLL_COUNT", "99999999999999999999"},
                         {"TUTTI_BUFFER_BYTES", "9999999999G"}};

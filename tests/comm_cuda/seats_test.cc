@@ -142,7 +142,8 @@ TEST(CudaSizes, ArenasBoundTheChannels) {
 TEST(CudaSizes, BoundThePlansOfAllRanks) {
   Summary summary;
   summary.n = 3;
-  bound_by_gpus(seats_of({{0, 0, -1}, {0, 0, 1}, {1, 0, 2}}), summary);
+  bound_by_gpus(seats_of({{0, 0, -1}, {0, 0, 1}, {1, 0, 2}}), Wire::Rdma, summary);
+  EXPECT_EQ(summary.wire, Wire::Rdma);
   EXPECT_FALSE(summary.mapped);
   EXPECT_LE(summary.most_channels, 16);
   EXPECT_LE(summary.slot_capacity, 1u << 20);

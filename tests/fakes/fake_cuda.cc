@@ -21,6 +21,7 @@ using namespace tutti::fakes;
 EXPORT fake_cuda_alive_function fake_cuda_alive;
 EXPORT fake_cuda_break_function fake_cuda_break;
 EXPORT fake_cuda_fail_function fake_cuda_fail;
+EXPORT fake_cuda_flushes_function fake_cuda_flushes;
 
 namespace tutti::fakes {
 
@@ -59,25 +60,27 @@ struct SharedName {  // in a CudaIpcHandle
 };
 constexpr uint64_t kMagic = 0x74757474692d6970;
 
-bool peers() {
-  const char* const text = std::getenv("FAKE_CUDA_PEERS");
-  return text == nullptr || std::atoi(text) != 0;
+int from_environment(const char* name, int without) {
+  const char* const text = std::getenv(name);
+  return text == nullptr ? without : std::atoi(text);
 }
+bool peers() { return from_environment("FAKE_CUDA_PEERS", 1) != 0; }
 bool known(CudaDevice device) { return device >= 0 && static_cast<size_t>(device) < driver().contexts.size(); }
 
 uint64_t map_new(int fd, size_t bytes) {
   void* const at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   return at == MAP_FAILED ? 0 : reinterpret_cast<uint64_t>(at);
 }
-int new_object(size_t bytes) {
-  const int fd = ::memfd_create("fake-cuda", MFD_CLOEXEC);
+// fake_rdma.cc knows the memory of devices by its name.
+int new_object(size_t bytes, const char* name = "fake-cuda") {
+  const int fd = ::memfd_create(name, MFD_CLOEXEC);
   if (fd >= 0 && ::ftruncate(fd, static_cast<off_t>(bytes)) == 0) return fd;
   if (fd >= 0) ::close(fd);
   return -1;
 }
 int add(Kind kind, size_t bytes, uint64_t& at) {
   if (bytes == 0) return kCudaInvalidValue;
-  const int fd = new_object(bytes);
+  const int fd = kind == Kind::Device ? new_object(bytes, "fake-cuda-device") : new_object(bytes);
   if (fd < 0) return kCudaOutOfMemory;
   at = map_new(fd, bytes);
   if (at == 0) {
@@ -151,6 +154,10 @@ void fake_cuda_break(int device, int code) {
   context.broken = code;
   driver().changed.notify_all();
 }
+int fake_cuda_flushes() {
+  const std::lock_guard lock(driver().mutex);
+  return driver().flushes;
+}
 void fake_cuda_fail(const char* symbol, int nth, int code) {
   const std::lock_guard lock(driver().mutex);
   driver().failures[symbol] = {nth, code};
@@ -184,6 +191,10 @@ int cuDeviceGetAttribute(int* value, int which, CudaDevice device) {
   for (const int has : {kCudaVirtualMemory, kCudaPosixHandles, kCudaUnifiedAddressing, kCudaCooperativeLaunch,
                         kCudaStreamValues64, kCudaCanMapHostMemory})
     if (which == has) *value = 1;
+  if (which == kCudaGpuDirectRdma) *value = 1;
+  if (which == kCudaDmaBuf) *value = from_environment("FAKE_CUDA_DMABUF", 1);
+  if (which == kCudaRdmaOrdering) *value = from_environment("FAKE_CUDA_RDMA_ORDERING", kCudaRdmaToOwner);
+  if (which == kCudaRdmaFlushOptions) *value = from_environment("FAKE_CUDA_RDMA_FLUSH", kCudaRdmaFlushByHost);
   return kCudaSuccess;
 }
 int cuDeviceCanAccessPeer(int* can, CudaDevice, CudaDevice) { return *can = peers(), kCudaSuccess; }
@@ -349,6 +360,28 @@ int cuMemGetAddressRange_v2(CudaAddress* start, size_t* bytes, CudaAddress at) {
   if (range == nullptr) return kCudaInvalidValue;
   if (start != nullptr) *start = range->first;
   if (bytes != nullptr) *bytes = range->second.bytes;
+  return kCudaSuccess;
+}
+// The position of the descriptor is where the range begins: what is made of it maps from there.
+int cuMemGetHandleForAddressRange(void* handle, CudaAddress at, size_t bytes, int type, unsigned long long flags) {
+  ENTER();
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const auto* range = range_of(at);
+  if (range == nullptr || range->second.kind != Kind::Device || at % page != 0 || bytes == 0 || bytes % page != 0 ||
+      at - range->first + bytes > range->second.bytes || type != kCudaRangeDmaBuf || flags != 0)
+    return kCudaInvalidValue;
+  if (from_environment("FAKE_CUDA_DMABUF", 1) == 0) return kCudaNotSupported;
+  const std::string path = "/proc/self/fd/" + std::to_string(range->second.fd);
+  const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (fd < 0) return kCudaOutOfMemory;
+  ::lseek(fd, static_cast<off_t>(at - range->first), SEEK_SET);
+  std::memcpy(handle, &fd, sizeof fd);
+  return kCudaSuccess;
+}
+int cuFlushGPUDirectRDMAWrites(int target, int scope) {
+  ENTER();
+  if (target != kCudaRdmaCurrentContext || scope < kCudaRdmaToOwner) return kCudaInvalidValue;
+  ++driver().flushes;
   return kCudaSuccess;
 }
 int cuPointerGetAttribute(void* value, int which, CudaAddress at) {

@@ -34,6 +34,9 @@ using fake_cuda_break_function = void(int device, int code);
 // nth kernel that begins breaks its context instead.
 using fake_cuda_fail_function = void(const char* symbol, int nth, int code);
 
+// How often network cards' writes were flushed.
+using fake_cuda_flushes_function = int();
+
 struct FakeKernelWords {
   uint64_t* word;
   uint64_t value;

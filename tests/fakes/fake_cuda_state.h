@@ -132,7 +132,7 @@ struct Driver {
   std::vector<std::shared_ptr<Queue>> queues;
   std::vector<std::shared_ptr<Capture>> captures;  // under way
   std::vector<CUstream_st*> streams;               // all, the legacy ones included
-  int user_streams = 0, events = 0, modules = 0, graphs = 0, execs = 0, kept = 0;
+  int flushes = 0, user_streams = 0, events = 0, modules = 0, graphs = 0, execs = 0, kept = 0;
   uint64_t next_capture = 1;
 };
 Driver& driver();

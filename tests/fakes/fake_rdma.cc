@@ -11,11 +11,16 @@
 // library, as hardware does (and who polls for completions helps it). What is unlike hardware: only RC, only RDMA
 // writes, one process per device instance.
 //
+// Memory of the fake CUDA driver's GPUs, which it knows by the name of its object, is mapped once more for the NIC: by
+// the descriptor that stands for a DMA-buf, or by the address, as nvidia-peermem lets a driver do. A device in the list
+// FAKE_RDMA_NO_DMABUF takes no DMA-buf, one in FAKE_RDMA_PEERMEM takes addresses ("all": each does).
+//
 // FAKE_RDMA_DEVICES lists the devices, NAME[@ib][/PORTS]: "fake0,fake1,fake2,fake3" unless set. Device d, port p has
 // the address 10.99.d.p (RoCE v2, at index 3; other entries before it), or as an InfiniBand port a local id.
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/un.h>
@@ -28,11 +33,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <fstream>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <random>
 #include <set>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <utility>
@@ -60,6 +67,7 @@ struct FakeDevice {
   ibv_device device{};  // first: both have one address
   std::string name;
   bool infiniband = false;
+  std::atomic<bool> dma_buf{true}, peer_memory{false};  // takes memory of GPUs, by descriptor or by address
   std::vector<FakePort> ports;
 };
 
@@ -79,6 +87,14 @@ FakeGid gid_of(std::initializer_list<uint8_t> bytes, ibv_gid_type type) {
   return made;
 }
 
+bool listed(const char* variable, const std::string& name) {
+  const char* const text = std::getenv(variable);
+  std::istringstream list(text != nullptr ? text : "");
+  for (std::string one; std::getline(list, one, ',');)
+    if (one == name || one == "all") return true;
+  return false;
+}
+
 std::unique_ptr<FakeDevice> make_device(std::string text, uint8_t number) {
   auto made = std::make_unique<FakeDevice>();
   int ports = 1;
@@ -91,6 +107,8 @@ std::unique_ptr<FakeDevice> make_device(std::string text, uint8_t number) {
     text.resize(at);
   }
   made->name = text;
+  made->dma_buf = !listed("FAKE_RDMA_NO_DMABUF", text);
+  made->peer_memory = listed("FAKE_RDMA_PEERMEM", text);
   for (uint8_t port = 1; port <= ports; ++port) {
     FakePort one;
     if (made->infiniband) {
@@ -174,6 +192,17 @@ struct Channel : ibv_comp_channel, Counted {
 struct Domain : ibv_pd, Counted {};
 struct Region : ibv_mr, Counted {
   int access = 0;
+  std::byte* memory = nullptr;  // where the NIC finds what programs call `addr`
+  bool own = false;             // a mapping of the NIC's
+
+  bool contains(uint64_t at, uint64_t bytes) const {
+    const auto base = reinterpret_cast<uint64_t>(addr);
+    return at >= base && bytes <= length && at - base <= length - bytes;
+  }
+  std::byte* find(uint64_t at) const { return memory + (at - reinterpret_cast<uint64_t>(addr)); }
+  ~Region() {
+    if (own) ::munmap(memory, length);
+  }
 };
 struct CompletionQueue : ibv_cq, Counted {
   std::deque<ibv_wc> entries;
@@ -338,12 +367,8 @@ std::byte* writable(Context& context, const QueuePair& qp, const Packet& packet)
   const auto found = context.regions.find(packet.key);
   if (found == context.regions.end() || context.forgetful) return nullptr;
   const Region& region = *found->second;
-  const auto base = reinterpret_cast<uint64_t>(region.addr);
   if (region.pd != qp.pd || (region.access & IBV_ACCESS_REMOTE_WRITE) == 0) return nullptr;
-  if (packet.remote_address < base || packet.bytes > region.length ||
-      packet.remote_address - base > region.length - packet.bytes)
-    return nullptr;
-  return reinterpret_cast<std::byte*>(packet.remote_address);
+  return region.contains(packet.remote_address, packet.bytes) ? region.find(packet.remote_address) : nullptr;
 }
 
 void answer(Incoming& in, ibv_wc_status status) {
@@ -495,16 +520,14 @@ int post_send(ibv_qp* queue_pair, ibv_send_wr* work, ibv_send_wr** bad) {
         continue;
       }
       const auto found = context.regions.find(part.lkey);
-      const bool inside =
-          found != context.regions.end() && found->second->pd == qp.pd &&
-          part.addr >= reinterpret_cast<uint64_t>(found->second->addr) &&
-          part.addr + part.length <= reinterpret_cast<uint64_t>(found->second->addr) + found->second->length;
+      const bool inside = found != context.regions.end() && found->second->pd == qp.pd &&
+                          found->second->contains(part.addr, part.length);
       if (!inside) {
         complete_send(qp, made, IBV_WC_LOC_PROT_ERR);
         fail(qp);
         return 0;
       }
-      made.parts.push_back({reinterpret_cast<void*>(part.addr), part.length});
+      made.parts.push_back({found->second->find(part.addr), part.length});
     }
     if (qp.state == IBV_QPS_ERR) {
       complete_send(qp, made, IBV_WC_WR_FLUSH_ERR);
@@ -686,6 +709,35 @@ EXPORT int ibv_dealloc_pd(ibv_pd* domain) {
   delete static_cast<Domain*>(domain);
   return 0;
 }
+namespace {
+bool in_gpu(const void* address) {
+  std::ifstream maps("/proc/self/maps");
+  const auto at = reinterpret_cast<uint64_t>(address);
+  for (std::string line; std::getline(maps, line);) {
+    unsigned long long from = 0, to = 0;
+    if (std::sscanf(line.c_str(), "%llx-%llx", &from, &to) != 2 || at < from || at >= to) continue;
+    return line.find("/memfd:fake-cuda-device") != std::string::npos;
+  }
+  return false;
+}
+ibv_mr* add_region(ibv_pd* domain, void* address, size_t bytes, int access, void* memory, bool own) {
+  if (memory == MAP_FAILED) return nullptr;
+  Context& context = of(domain->context);
+  auto* made = new Region;
+  made->context = domain->context;
+  made->pd = domain;
+  made->addr = address;
+  made->length = bytes;
+  made->access = access;
+  made->memory = static_cast<std::byte*>(memory);
+  made->own = own;
+  const std::lock_guard guard(context.lock_);
+  made->lkey = made->rkey = context.next_key++ * 0x9E3779B1u;
+  context.regions[made->rkey] = made;
+  return made;
+}
+}  // namespace
+
 EXPORT ibv_mr* ibv_reg_mr(ibv_pd* domain, void* address, size_t bytes, int access) {
   {
     const std::lock_guard guard(machine().lock);
@@ -695,17 +747,25 @@ EXPORT ibv_mr* ibv_reg_mr(ibv_pd* domain, void* address, size_t bytes, int acces
       return nullptr;
     }
   }
-  Context& context = of(domain->context);
-  auto* made = new Region;
-  made->context = domain->context;
-  made->pd = domain;
-  made->addr = address;
-  made->length = bytes;
-  made->access = access;
-  const std::lock_guard guard(context.lock_);
-  made->lkey = made->rkey = context.next_key++ * 0x9E3779B1u;
-  context.regions[made->rkey] = made;
-  return made;
+  if (!in_gpu(address)) return add_region(domain, address, bytes, access, address, false);
+  if (!of(domain->context).fake->peer_memory) {
+    errno = EFAULT;
+    return nullptr;
+  }
+  void* const again = ::mremap(address, 0, bytes, MREMAP_MAYMOVE);  // the same pages of a shared mapping
+  if (again != MAP_FAILED) (void)::mprotect(again, bytes, PROT_READ | PROT_WRITE);
+  return add_region(domain, address, bytes, access, again, true);
+}
+EXPORT ibv_mr* ibv_reg_dmabuf_mr(ibv_pd* domain, uint64_t offset, size_t bytes, uint64_t address, int fd, int access) {
+  if (!of(domain->context).fake->dma_buf) {
+    errno = EOPNOTSUPP;
+    return nullptr;
+  }
+  const off_t begin = ::lseek(fd, 0, SEEK_CUR);  // fake_cuda.cc
+  if (begin < 0) return nullptr;
+  void* const mapped =
+      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, begin + static_cast<off_t>(offset));
+  return add_region(domain, reinterpret_cast<void*>(address), bytes, access, mapped, true);
 }
 EXPORT int ibv_dereg_mr(ibv_mr* region) {
   Context& context = of(region->context);
@@ -921,6 +981,11 @@ EXPORT void fake_rdma_move_gid(int device, int port, int from, int to) {
 EXPORT void fake_rdma_refuse_memory(int count) {
   const std::lock_guard guard(machine().lock);
   machine().refuse_memory = count;
+}
+EXPORT void fake_rdma_gpu_memory(int device, bool dma_buf, bool peer_memory) {
+  FakeDevice& fake = *machine().devices[static_cast<size_t>(device)];
+  fake.dma_buf = dma_buf;
+  fake.peer_memory = peer_memory;
 }
 EXPORT void fake_rdma_forget_keys(int device) {
   each_context_of(device,

@@ -14,6 +14,8 @@ struct FakeRdma {
   void (*move_gid)(int device, int port, int from, int to);
   // The next `count` memory regions are refused, as by a limit on locked memory; -1: all.
   void (*refuse_memory)(int count);
+  // Whether a device takes memory of GPUs, by descriptor (without this: it does) and by address (it does not).
+  void (*gpu_memory)(int device, bool dma_buf, bool peer_memory);
   // The peers of a device's queue pairs take writes for forbidden from now on.
   void (*forget_keys)(int device);
   // Objects that were made and not destroyed, of all kinds.

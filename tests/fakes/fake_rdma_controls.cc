@@ -30,6 +30,7 @@ FakeRdma fake_rdma(const char* path) {
   bind(library, "fake_rdma_set_port", controls.set_port);
   bind(library, "fake_rdma_move_gid", controls.move_gid);
   bind(library, "fake_rdma_refuse_memory", controls.refuse_memory);
+  bind(library, "fake_rdma_gpu_memory", controls.gpu_memory);
   bind(library, "fake_rdma_forget_keys", controls.forget_keys);
   bind(library, "fake_rdma_live_objects", controls.live_objects);
   return controls;

@@ -68,6 +68,19 @@ static_assert(static_cast<int>(kCudaVirtualMemory) ==
               static_cast<int>(CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED));
 static_assert(static_cast<int>(kCudaPosixHandles) ==
               static_cast<int>(CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED));
+static_assert(static_cast<int>(kCudaRdmaFlushOptions) ==
+              static_cast<int>(CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_FLUSH_WRITES_OPTIONS));
+static_assert(static_cast<int>(kCudaRdmaOrdering) ==
+              static_cast<int>(CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WRITES_ORDERING));
+static_assert(static_cast<int>(kCudaRdmaToOwner) == static_cast<int>(CU_GPU_DIRECT_RDMA_WRITES_ORDERING_OWNER));
+static_assert(static_cast<int>(kCudaRdmaToOwner) == static_cast<int>(CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TO_OWNER));
+static_assert(static_cast<int>(kCudaRdmaToAll) == static_cast<int>(CU_GPU_DIRECT_RDMA_WRITES_ORDERING_ALL_DEVICES));
+static_assert(static_cast<int>(kCudaRdmaFlushByHost) == static_cast<int>(CU_FLUSH_GPU_DIRECT_RDMA_WRITES_OPTION_HOST));
+static_assert(static_cast<int>(kCudaRdmaFlushByStream) ==
+              static_cast<int>(CU_FLUSH_GPU_DIRECT_RDMA_WRITES_OPTION_MEMOPS));
+static_assert(static_cast<int>(kCudaRdmaCurrentContext) ==
+              static_cast<int>(CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TARGET_CURRENT_CTX));
+static_assert(static_cast<int>(kCudaRangeDmaBuf) == static_cast<int>(CU_MEM_RANGE_HANDLE_TYPE_DMA_BUF_FD));
 static_assert(static_cast<int>(kCudaStreamNonBlocking) == static_cast<int>(CU_STREAM_NON_BLOCKING));
 static_assert(static_cast<int>(kCudaEventDisableTiming) == static_cast<int>(CU_EVENT_DISABLE_TIMING));
 static_assert(static_cast<int>(kCudaHostPortable) == static_cast<int>(CU_MEMHOSTALLOC_PORTABLE));

@@ -84,13 +84,15 @@ TEST(NcclVariables, EveryTranslatedValueParsesInTheEnvironmentTable) {
       {"NCCL_DEBUG", "INFO"},     {"NCCL_DEBUG_SUBSYS", "^P2P,ALL"}, {"NCCL_SOCKET_FAMILY", "AF_INET"},
       {"NCCL_ALGO", "Ring,NVLS"}, {"NCCL_PROTO", "LL,LL128"},        {"NCCL_BUFFSIZE", "65536"},
       {"NCCL_MIN_CTAS", "2"},     {"NCCL_P2P_DISABLE", "1"},         {"NCCL_SHM_DISABLE", "1"},
-      {"NCCL_HOSTID", "here"}};
+      {"NCCL_HOSTID", "here"},    {"NCCL_NET_GDR_LEVEL", "SYS"},     {"NCCL_NET_GDR_READ", "1"}};
   Env env;
   const Status status = parse_env([&](const char* name) { return translate(name, reader(variables)); }, env);
   EXPECT_TRUE(status.ok()) << status.message();
   EXPECT_EQ(env.debug, LogLevel::Info);
   EXPECT_EQ(env.buffer_bytes, 65536u);
   EXPECT_EQ(env.min_channels, 2);
+  EXPECT_EQ(env.gpu_direct, "sys");
+  EXPECT_EQ(env.gpu_direct_read, 1);
   EXPECT_FALSE(filter_admits(env.transports, "shm"));
   EXPECT_TRUE(filter_admits(env.transports, "tcp"));
 }
@@ -101,6 +103,15 @@ TEST(NcclVariables, WhatWeLackWarnsUnlessItIsSwitchedOff) {
   ASSERT_EQ(one.size(), 1u);
   EXPECT_TRUE(one[0].warn);
   EXPECT_THAT(one[0].text, HasSubstr("NVLink SHARP"));
+}
+
+TEST(NcclVariables, GpuDirectIsOurs) {
+  EXPECT_EQ(translated("TUTTI_GPU_DIRECT", {{"NCCL_NET_GDR_LEVEL", "LOC"}}), "off");
+  EXPECT_EQ(translated("TUTTI_GPU_DIRECT", {{"NCCL_NET_GDR_LEVEL", "phb"}}), "phb");
+  EXPECT_EQ(translated("TUTTI_GPU_DIRECT", {{"NCCL_NET_GDR_LEVEL", "4"}}), "sys");
+  EXPECT_EQ(translated("TUTTI_GPU_DIRECT", {{"NCCL_NET_GDR_LEVEL", "far"}}), "(unset)");
+  EXPECT_EQ(translated("TUTTI_GPU_DIRECT_READ", {{"NCCL_NET_GDR_READ", "0"}}), "0");
+  EXPECT_EQ(translated("TUTTI_GPU_DIRECT_DMABUF", {{"NCCL_DMABUF_ENABLE", "1"}}), "1");
 }
 
 TEST(NcclVariables, InfiniBandIsRdma) {
@@ -114,8 +125,11 @@ TEST(NcclVariables, InfiniBandIsRdma) {
   EXPECT_THAT(told({{"NCCL_IB_HCA", "mlx5_3:x"}})[0].text, HasSubstr("'mlx5_3:x' is not NAME or NAME:PORT"));
   EXPECT_EQ(translated("TUTTI_RDMA_GID_INDEX", {{"NCCL_IB_GID_INDEX", "-1"}}), "auto");
   EXPECT_EQ(translated("TUTTI_RDMA_GID_INDEX", {{"NCCL_IB_GID_INDEX", "3"}}), "3");
-  const Variables numbers = {{"NCCL_IB_TC", "106"},      {"NCCL_IB_SL", "3"},       {"NCCL_IB_TIMEOUT", "22"},
-                             {"NCCL_IB_RETRY_CNT", "6"}, {"NCCL_IB_QPS_PER_CONNECTION", "4"}};
+  const Variables numbers = {{"NCCL_IB_TC", "106"},
+                             {"NCCL_IB_SL", "3"},
+                             {"NCCL_IB_TIMEOUT", "22"},
+                             {"NCCL_IB_RETRY_CNT", "6"},
+                             {"NCCL_IB_QPS_PER_CONNECTION", "4"}};
   Env env;
   ASSERT_TRUE(parse_env([&](const char* name) { return translate(name, reader(numbers)); }, env).ok());
   EXPECT_EQ(env.rdma_traffic_class, 106);

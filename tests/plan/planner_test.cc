@@ -113,8 +113,8 @@ Summary hosts(const std::vector<int>& sizes) {
   return summary;
 }
 
-// Not on hosts of very different sizes: the few columns of the smallest would carry everything, and the explanation shows
-// both predictions.
+// Not on hosts of very different sizes: the few columns of the smallest would carry everything, and the explanation
+// shows both predictions.
 TEST(Planner, TakesTheHierarchyWhereHostsHaveSeveralRanks) {
   for (const std::vector<int>& sizes : {std::vector<int>{4, 4}, {8, 8, 8, 8}, {3, 2}, {2, 2, 2}}) {
     for (const uint64_t bytes : {1ull << 20, 4ull << 20, 256ull << 20}) {
@@ -235,6 +235,35 @@ TEST(Planner, SaysWhatARestrictionExcluded) {
   EXPECT_NE(none.status().message().find("ring"), std::string::npos);
 }
 
+// Hosts of one GPU, connected by sockets, by RDMA through memory of the hosts, and by RDMA between GPUs.
+TEST(Planner, TakesWhatCarriesSlotsBetweenHostsIntoAccount) {
+  const auto over = [](Wire wire) {
+    Summary summary = network(8);
+    summary.wire = wire;
+    return summary;
+  };
+  // Whatever a call is, a faster wire makes it no slower, and a long one faster.
+  for (const Coll coll : kAll) {
+    for (const uint64_t bytes : {8ull << 10, 64ull << 10, 1ull << 20, 64ull << 20}) {
+      const double sockets = plan_of(over(Wire::Sockets), {coll, bytes}).predicted_us;
+      const double staged = plan_of(over(Wire::Rdma), {coll, bytes}).predicted_us;
+      const double direct = plan_of(over(Wire::RdmaOfGpus), {coll, bytes}).predicted_us;
+      EXPECT_LE(direct, staged) << name(coll) << " of " << bytes;
+      if (bytes >= 1 << 20) EXPECT_LT(staged, sockets) << name(coll) << " of " << bytes;
+    }
+  }
+  // Bandwidth has grown by more than latency has shrunk: few rounds pay for longer calls than over sockets.
+  const auto turns = [&](Wire wire) {
+    uint64_t bytes = 1 << 10;
+    while (bytes < 1ull << 30 && plan_of(over(wire), {Coll::AllReduce, bytes}).algo != Algo::Ring) bytes *= 2;
+    return bytes;
+  };
+  EXPECT_GT(turns(Wire::RdmaOfGpus), turns(Wire::Sockets));
+  const Result<std::string> text = explain_plan(over(Wire::RdmaOfGpus), {Coll::AllReduce, 1 << 20});
+  ASSERT_TRUE(text.ok());
+  EXPECT_NE(text->find("over RDMA between GPUs"), std::string::npos) << *text;
+}
+
 TEST(Planner, DigestCoversEverythingThatEntersAPlan) {
   const Summary base = host(4);
   const auto differs = [&](auto change) {
@@ -248,6 +277,7 @@ TEST(Planner, DigestCoversEverythingThatEntersAPlan) {
   EXPECT_TRUE(differs([](Summary& s) { s.ranks_per_core = 2; }));
   EXPECT_TRUE(differs([](Summary& s) { s.mapped = false; }));
   EXPECT_TRUE(differs([](Summary& s) { s.places = hosts({2, 2}).places; }));
+  EXPECT_TRUE(differs([](Summary& s) { s.wire = Wire::Rdma; }));
   EXPECT_TRUE(differs([](Summary& s) { s.slot_capacity /= 2; }));
   EXPECT_TRUE(differs([](Summary& s) { s.ll_slots /= 2; }));
   EXPECT_TRUE(differs([](Summary& s) { s.most_channels = 1; }));

@@ -126,6 +126,13 @@ TEST(RdmaPairs, OnlyPortsOfOneNetworkGoTogether) {
   EXPECT_THAT(pair_ports(std::vector{ethernet("d0", kIpv4)}, std::vector{ethernet("e0", kIpv4Old)}), IsEmpty());
 }
 
+TEST(RdmaPairs, ANetworkThatAllRanksHaveConnectsThem) {
+  const std::vector<RdmaPort> both = {infiniband("a0", 1), infiniband("a1", 2)}, second = {infiniband("b0", 2)};
+  EXPECT_TRUE(share_a_network(std::vector{both, second, both}));
+  EXPECT_FALSE(share_a_network(std::vector{both, second, {infiniband("c0", 1)}})) << "the last two do not meet";
+  EXPECT_FALSE(share_a_network(std::vector<std::vector<RdmaPort>>{both, {}}));
+}
+
 TEST(RdmaPairs, WhatARankOffersSurvivesTheWayAndNothingElseDoes) {
   const std::vector<RdmaPort> ports = {ethernet("mlx5_0", kIpv4), infiniband("mlx5_1", 3)};
   const Bytes bytes = encode_ports(ports);

@@ -26,6 +26,13 @@ class RdmaPlayer final : public Transport {
   Result<ReceiveEnd*> receive_end(int peer, int channel, Use use) override {
     return rdma_->receive_end(peer, channel, use);
   }
+  uint64_t wants_gpu_slots(int peer, Flow flow) const override { return rdma_->wants_gpu_slots(peer, flow); }
+  Result<SendEnd*> send_end_on_gpu(int peer, int channel, Use use, std::shared_ptr<GpuSlots> slots) override {
+    return rdma_->send_end_on_gpu(peer, channel, use, std::move(slots));
+  }
+  Result<ReceiveEnd*> receive_end_on_gpu(int peer, int channel, Use use, std::shared_ptr<GpuSlots> slots) override {
+    return rdma_->receive_end_on_gpu(peer, channel, use, std::move(slots));
+  }
   Result<SendEnd*> fan_send_end(int channel) override { return rdma_->fan_send_end(channel); }
   Result<ReceiveEnd*> fan_receive_end(int peer, int channel) override { return rdma_->fan_receive_end(peer, channel); }
   Result<bool> progress() override { return rdma_->progress(); }

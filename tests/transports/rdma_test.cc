@@ -580,7 +580,14 @@ TEST_F(Rdma, BelievesNoWordThatCannotBe) {
       {{.kind = Kind::Closed, .offer = {.generation = 9}}},
       {{.kind = Kind::Closed, .offer = {.generation = 1}, .status = 195}},  // a cause that there is not
       {{.kind = Kind::Closed, .offer = {.generation = 1}, .status = 1090}},
-      {{.kind = Kind::Memory, .address = 1 << 20, .bytes = 4096}},  // smaller than its slots
+      {{.kind = Kind::Memory, .address = 1 << 20, .bytes = 4096}},                     // smaller than its slots
+      {{.kind = Kind::Memory, .address = 1 << 20, .bytes = RdmaFifo::kLettersBytes}},  // without any
+      {{.kind = Kind::Slots, .address = 1 << 20, .bytes = 4096}},
+      {{.kind = Kind::Slots, .address = 0, .bytes = 1 << 20}},
+      {{.kind = Kind::Slots, .address = 1 << 20, .bytes = 1 << 20},  // twice
+       {.kind = Kind::Slots, .address = 1 << 20, .bytes = 1 << 20}},
+      {{.kind = Kind::Slots, .address = 1 << 20, .bytes = 1 << 20},  // and behind the letters
+       {.kind = Kind::Memory, .address = 1 << 20, .bytes = RdmaFifo::kLettersBytes + (1 << 20)}},
       {{.kind = Kind::Lost, .rank = 2}},
       {{.kind = Kind::WantTable}, {.kind = Kind::WantTable}},
       {{.kind = Kind::Table, .address = 4096}},  // which nobody has asked for

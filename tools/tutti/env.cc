@@ -20,6 +20,7 @@ struct TypeText {
 constexpr TypeText kTypes[] = {
     {"Text", "text"},
     {"Flag", "0 or 1"},
+    {"AutoFlag", "auto, 0 or 1"},
     {"Count", "integer >= 0"},
     {"Size", "bytes, e.g. 512K"},
     {"Duration", "duration, e.g. 30s"},
@@ -28,6 +29,7 @@ constexpr TypeText kTypes[] = {
     {"SubsystemList", "list of words"},
     {"ProtocolList", "list of words"},
     {"TransportList", "list of words"},
+    {"GpuDistance", "word"},
     {"NcclVersion", "version, e.g. 2.27.7"},
     {"GidIndex", "auto or a place, e.g. 3"},
 };

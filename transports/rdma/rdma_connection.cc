@@ -78,6 +78,18 @@ Result<RdmaRegions> RdmaRegions::create(std::byte* base, uint64_t bytes, const s
   return made;
 }
 
+Result<RdmaRegions> RdmaRegions::create(const GpuSlots& slots, RdmaGpu& gpu, const std::deque<RdmaRail>& rails,
+                                        RdmaNic::Access access, std::string& how) {
+  RdmaRegions made;
+  for (const RdmaRail& rail : rails) {
+    if (made.of(rail.nic()) != nullptr) continue;
+    TUTTI_ASSIGN_OR_RETURN(RdmaGpu::Attached attached, gpu.attach(rail.nic(), slots, access));
+    how += (how.empty() ? "" : ", ") + attached.how;
+    made.regions_.emplace_back(&rail.nic(), std::move(attached.region));
+  }
+  return made;
+}
+
 const ibv_mr* RdmaRegions::of(const RdmaNic& nic) const {
   const auto found = std::find_if(regions_.begin(), regions_.end(), [&](const auto& one) { return one.first == &nic; });
   return found != regions_.end() ? found->second.get() : nullptr;
@@ -85,23 +97,37 @@ const ibv_mr* RdmaRegions::of(const RdmaNic& nic) const {
 
 Result<RdmaFifo> RdmaFifo::create(uint64_t capacity, const std::deque<RdmaRail>& rails) {
   RdmaFifo fifo;
-  TUTTI_ASSIGN_OR_RETURN(fifo.mapping_, Mapping::anonymous(kPageBytes + kLettersBytes + capacity));
-  std::byte* const base = fifo.mapping_.base();
+  TUTTI_TRY(fifo.place(capacity, rails));
+  return fifo;
+}
+
+Result<RdmaFifo> RdmaFifo::create(uint64_t capacity, const std::deque<RdmaRail>& rails, std::shared_ptr<GpuSlots> slots,
+                                  RdmaRegions regions) {
+  RdmaFifo fifo;
+  fifo.slots_ = std::move(slots);
+  fifo.slot_regions_ = std::move(regions);
+  TUTTI_TRY(fifo.place(capacity, rails));
+  return fifo;
+}
+
+Status RdmaFifo::place(uint64_t capacity, const std::deque<RdmaRail>& rails) {
+  TUTTI_ASSIGN_OR_RETURN(mapping_, Mapping::anonymous(kPageBytes + kLettersBytes + (on_gpu() ? 0 : capacity)));
+  std::byte* const base = mapping_.base();
   // Counters and descriptors are this process's alone; what devices reach begins with the letters.
-  fifo.memory_ = {.tail = reinterpret_cast<TailLine*>(base),
-                  .heads = reinterpret_cast<CounterLine*>(base + sizeof(TailLine)),
-                  .readers = 1,
-                  .descriptors = reinterpret_cast<SlotDescriptor*>(base + sizeof(TailLine) + sizeof(CounterLine)),
-                  .slots = base + kPageBytes + kLettersBytes,
-                  .capacity = capacity};
+  memory_ = {.tail = reinterpret_cast<TailLine*>(base),
+             .heads = reinterpret_cast<CounterLine*>(base + sizeof(TailLine)),
+             .readers = 1,
+             .descriptors = reinterpret_cast<SlotDescriptor*>(base + sizeof(TailLine) + sizeof(CounterLine)),
+             .slots = on_gpu() ? slots_->base() : base + kPageBytes + kLettersBytes,
+             .capacity = capacity};
   static_assert(sizeof(TailLine) + sizeof(CounterLine) + SimpleMemory::kMaxSlots * sizeof(SlotDescriptor) <=
                 kPageBytes);
   // A forked child must not share the pages: the parent's next write would move it to copies that no device knows.
-  if (::madvise(fifo.letters(), fifo.registered_bytes(), MADV_DONTFORK) != 0)
+  if (::madvise(letters(), registered_bytes(), MADV_DONTFORK) != 0)
     return errno_status("madvise(MADV_DONTFORK)", "the slots of a connection");
-  TUTTI_ASSIGN_OR_RETURN(
-      fifo.regions_, RdmaRegions::create(fifo.letters(), fifo.registered_bytes(), rails, RdmaNic::Access::PeersWrite));
-  return fifo;
+  TUTTI_ASSIGN_OR_RETURN(regions_,
+                         RdmaRegions::create(letters(), registered_bytes(), rails, RdmaNic::Access::PeersWrite));
+  return {};
 }
 
 Result<LandingTable> LandingTable::create(const std::deque<RdmaRail>& rails, RdmaNic::Access access) {
@@ -153,27 +179,51 @@ void RdmaConnection::place_rails() {
   far_.resize(rails_.size());
 }
 
-Result<SendEnd*> RdmaConnection::send_end() {
+// In memory of the GPU if that is offered and all devices take it, else in the host's.
+Result<RdmaFifo> RdmaConnection::make_fifo(Flow flow, std::shared_ptr<GpuSlots> slots) {
+  RdmaGpu* const gpu = role_.gpu;
+  const char* const way = flow == Flow::Out ? "to" : "from";
+  if (slots != nullptr && gpu != nullptr && gpu->wanted(flow) && slots->bytes() >= role_.capacity) {
+    std::string how;
+    Result<RdmaRegions> regions = RdmaRegions::create(
+        *slots, *gpu, rails_, flow == Flow::In ? RdmaNic::Access::PeersWrite : RdmaNic::Access::Read, how);
+    slots->registered();
+    if (regions.ok()) {
+      log_info(Subsystem::Transport, "RDMA {} {}: slots in memory of {}: {}{}", way, role_.label, gpu->name(), how,
+               flow == Flow::In && gpu->flushes() ? "; what arrives is flushed" : "");
+      return RdmaFifo::create(role_.capacity, rails_, std::move(slots), std::move(*regions));
+    }
+  }
+  if (gpu != nullptr && !gpu->name().empty())
+    log_info(Subsystem::Transport, "RDMA {} {}: slots of {} are staged in memory of the host: {}", way, role_.label,
+             gpu->name(), gpu->why_staged(flow).empty() ? "none of its memory was offered" : gpu->why_staged(flow));
+  return RdmaFifo::create(role_.capacity, rails_);
+}
+
+Result<SendEnd*> RdmaConnection::send_end(std::shared_ptr<GpuSlots> slots) {
   if (out_ == nullptr) {
-    TUTTI_ASSIGN_OR_RETURN(RdmaFifo fifo, RdmaFifo::create(role_.capacity, rails_));
+    TUTTI_ASSIGN_OR_RETURN(RdmaFifo fifo, make_fifo(Flow::Out, std::move(slots)));
     const SimpleMemory memory = fifo.memory();
     out_ = std::make_unique<Out>(Out{.fifo = std::move(fifo),
                                      .end = {.simple = SimpleSender(memory), .ll = {}, .capacity = role_.capacity},
                                      .drain = SimpleReceiver(memory, 0)});
-    out_->end.loans = &out_->loans;
+    out_->end.slots_on_gpu = out_->fifo.on_gpu();
+    if (!out_->fifo.on_gpu()) out_->end.loans = &out_->loans;
     out_->end.mapped = out_->fifo.mapped();
   }
   return &out_->end;
 }
 
-Result<ReceiveEnd*> RdmaConnection::receive_end() {
+Result<ReceiveEnd*> RdmaConnection::receive_end(std::shared_ptr<GpuSlots> slots) {
   if (in_ == nullptr) {
-    TUTTI_ASSIGN_OR_RETURN(RdmaFifo fifo, RdmaFifo::create(role_.capacity, rails_));
+    TUTTI_ASSIGN_OR_RETURN(RdmaFifo fifo, make_fifo(Flow::In, std::move(slots)));
     const SimpleMemory memory = fifo.memory();
     in_ = std::make_unique<In>(In{.fifo = std::move(fifo),
                                   .end = {.simple = SimpleReceiver(memory, 0), .ll = {}, .capacity = role_.capacity},
                                   .fill = SimpleSender(memory)});
-    in_->end.landings = &in_->landings;
+    in_->end.slots_on_gpu = in_->fifo.on_gpu();
+    in_->flush = in_->fifo.on_gpu() && role_.gpu->flushes();
+    if (!in_->fifo.on_gpu()) in_->end.landings = &in_->landings;
     in_->end.mapped = in_->fifo.mapped();
     tell_memory();
   }
@@ -236,12 +286,19 @@ Status RdmaConnection::connect_rail(size_t which) {
 void RdmaConnection::tell_memory() {
   if (in_ == nullptr || setup_ || told_memory_) return;
   told_memory_ = true;
-  for (size_t which = 0; which < rails_.size(); ++which)
+  for (size_t which = 0; which < rails_.size(); ++which) {
+    if (in_->fifo.on_gpu())
+      say({.kind = RdmaWord::Kind::Slots,
+           .rail = static_cast<uint32_t>(which),
+           .key = in_->fifo.slot_region(rails_[which].nic()).rkey,
+           .address = reinterpret_cast<uint64_t>(in_->fifo.memory().slots),
+           .bytes = role_.capacity});
     say({.kind = RdmaWord::Kind::Memory,
          .rail = static_cast<uint32_t>(which),
          .key = in_->fifo.region(rails_[which].nic()).rkey,
          .address = reinterpret_cast<uint64_t>(in_->fifo.letters()),
          .bytes = in_->fifo.registered_bytes()});
+  }
 }
 
 // --- rails that fail ---
@@ -405,10 +462,16 @@ Status RdmaConnection::take_word(const RdmaWord& word) {
       log_info(Subsystem::Transport, "RDMA to {}: {} is up", role_.label, rail->text());
       return {};
     case RdmaWord::Kind::Memory:
-      if (far->known || word.bytes != RdmaFifo::kLettersBytes + role_.capacity) return impossible;
+      if (far->known || word.bytes != RdmaFifo::kLettersBytes + (far->slots != 0 ? 0 : role_.capacity))
+        return impossible;
       far->known = true;
       far->letters = word.address;
       far->key = word.key;
+      return {};
+    case RdmaWord::Kind::Slots:
+      if (far->known || far->slots != 0 || word.address == 0 || word.bytes != role_.capacity) return impossible;
+      far->slots = word.address;
+      far->slots_key = word.key;
       return {};
     case RdmaWord::Kind::Closed: {
       if (!known_cause(word.status)) return impossible;
@@ -483,6 +546,7 @@ bool RdmaConnection::expects_word() const {
 Result<bool> RdmaConnection::carry() {
   if (!unsaid_.empty() && !ended_) flush_words();
   TUTTI_ASSIGN_OR_RETURN(const bool heard, take_words());
+  TUTTI_TRY(publish_flushed());
   if (!ended_) TUTTI_TRY(revive_rails());
   TUTTI_ASSIGN_OR_RETURN(const bool pushed, push());
   TUTTI_ASSIGN_OR_RETURN(const bool told, tell_landings());
@@ -573,31 +637,34 @@ Status RdmaConnection::post(size_t which, uint64_t position, const SlotCut& cut,
   out.drain.cut(cut);
   const uint64_t ahead = position - out.released;
   const SlotDescriptor& slot = out.drain.descriptor(ahead);
-  RdmaHeader header{.bytes = slot.bytes, .flag = slot.flag, .cut = cut};
+  const Far& far = far_[which];
+  // The CPU touches no payload that comes from a GPU's memory, or goes there.
+  const bool in_letter = slot.bytes <= kLetterPayload && !out.fifo.on_gpu() && far.slots == 0;
+  RdmaHeader header{
+      .bytes = static_cast<uint32_t>(slot.bytes), .in_letter = in_letter ? 1U : 0U, .flag = slot.flag, .cut = cut};
   if (in_ != nullptr) header.credit = in_->credited = in_->freed();
   std::byte* const letter = out.fifo.letter(position);
   UserMemory::Lease lease;
   const std::byte* const payload = payload_of(position, rail.nic(), lease);
   std::memcpy(letter, &header, sizeof header);
-  const bool small = slot.bytes <= kLetterPayload;
-  if (small) std::memcpy(letter + sizeof header, payload, slot.bytes);
+  if (in_letter) std::memcpy(letter + sizeof header, payload, slot.bytes);
 
-  const uint32_t slots_key = out.fifo.region(rail.nic()).lkey;
-  const Far& far = far_[which];
-  const auto at_peer = [&](const std::byte* mine) {
-    return far.letters + static_cast<uint64_t>(mine - out.fifo.letters());
-  };
+  const uint32_t letters_key = out.fifo.region(rail.nic()).lkey;
+  const uint64_t remote_letter = far.letters + static_cast<uint64_t>(letter - out.fifo.letters());
+  const uint64_t remote_slot = (far.slots != 0 ? far.slots : far.letters + RdmaFifo::kLettersBytes) +
+                               static_cast<uint64_t>(out.drain.slot(ahead) - out.fifo.memory().slots);
+  const uint32_t remote_slots_key = far.slots != 0 ? far.slots_key : far.key;
   const Status posted = rail.post(
       {.payload = payload,
-       .payload_bytes = small ? 0 : slot.bytes,
-       .payload_key = lease != nullptr ? lease->lkey : slots_key,
-       .remote_payload = landing != nullptr ? landing->address : at_peer(out.drain.slot(ahead)),
+       .payload_bytes = in_letter ? 0 : slot.bytes,
+       .payload_key = lease != nullptr ? lease->lkey : out.fifo.slot_region(rail.nic()).lkey,
+       .remote_payload = landing != nullptr ? landing->address : remote_slot,
        .letter = letter,
-       .letter_bytes = static_cast<uint32_t>(sizeof header + (small ? slot.bytes : 0)),
-       .remote_letter = at_peer(letter),
-       .letter_key = slots_key,
+       .letter_bytes = static_cast<uint32_t>(sizeof header + (in_letter ? slot.bytes : 0)),
+       .remote_letter = remote_letter,
+       .letter_key = letters_key,
        .remote_key = far.key,
-       .remote_payload_key = landing != nullptr ? landing->keys[which] : far.key,
+       .remote_payload_key = landing != nullptr ? landing->keys[which] : remote_slots_key,
        .immediate = (landing != nullptr ? kLandedMessage : kMessage) | (static_cast<uint32_t>(position) & kNumberMask),
        .slot = static_cast<uint8_t>(position % SimpleMemory::kMaxSlots)});
   out.flights[position % SimpleMemory::kMaxSlots] = {Flight::State::Posted, static_cast<uint8_t>(which),
@@ -701,6 +768,18 @@ Status RdmaConnection::take_message(uint64_t position, bool landed) {
   In::Arrival& arrival = in_->arrived[position % SimpleMemory::kMaxSlots];
   // Arrived twice, it is in both places: it had landed, and was written again into its slot.
   if (arrival == In::Arrival::None) arrival = landed ? In::Arrival::Landed : In::Arrival::InSlot;
+  return in_->flush ? Status() : publish_arrived();  // flushed for all that have arrived together: carry() is next
+}
+
+// A flush is of all that had arrived when it began, so it comes after the completions and before the first of them is
+// published.
+Status RdmaConnection::publish_flushed() {
+  if (in_ == nullptr || !in_->flush) return {};
+  if (in_->arrived[in_->published % SimpleMemory::kMaxSlots] == In::Arrival::None) return {};
+  if (Status flushed = in_->fifo.gpu_slots()->flush(); !flushed.ok()) {
+    culprit_ = role_.me;
+    return flushed;
+  }
   return publish_arrived();
 }
 
@@ -716,17 +795,19 @@ Status RdmaConnection::publish_arrived() {
     const Landings::Wish& wish = in.landings.wishes[place];
     const bool fits = cut.count >= 1 && cut.count <= SimpleMemory::kMaxSlots && cut.bytes >= 1 &&
                       cut.bytes <= role_.capacity / cut.count && header.bytes <= cut.bytes;
+    const bool placed =
+        header.in_letter == 0 || (header.in_letter == 1 && header.bytes <= kLetterPayload && !in.fifo.on_gpu());
     const bool in_turn = header.flag == make_flag(in.published, identity_of(header.flag));
     const bool wished = !landed || (in.telling && in.published < in.telling->told && wish.to != nullptr &&
                                     wish.flag == header.flag && wish.bytes == header.bytes);
-    if (!fits || !in_turn || !wished || !in.fill.cut(cut) || !in.fill.has_room())
+    if (!fits || !placed || !in_turn || !wished || !in.fill.cut(cut) || !in.fill.has_room())
       return remote_error(
           "{} sent an impossible letter over RDMA ({} bytes in {} slots of {} at position {}; this rank has {} bytes "
           "of "
           "slots and expects position {}): do both run the same version with the same TUTTI_BUFFER_BYTES?",
           role_.label, header.bytes, cut.count, cut.bytes, (header.flag & kPositionMask) - 1, role_.capacity,
           in.published);
-    if (header.bytes <= kLetterPayload) std::memcpy(in.fill.slot(), letter + sizeof header, header.bytes);
+    if (header.in_letter == 1) std::memcpy(in.fill.slot(), letter + sizeof header, header.bytes);
     in.landings.landed[place] = landed ? wish.to : nullptr;
     in.landed += landed;
     if (in.telling)

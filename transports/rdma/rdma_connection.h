@@ -4,7 +4,7 @@
 // Registered memory of a FIFO, the same at both ends:
 //
 //   letters   one per slot position:  header {bytes, flag, cut, credit}, then the payload of a small message
-//   slots     `capacity` bytes, cut as the lanes have agreed
+//   slots     `capacity` bytes, cut as the lanes have agreed; behind the letters, or in memory of a GPU (GpuSlots)
 //
 // A message at position p goes on one rail: its payload into slot p % cut.count, then, behind it on the same queue
 // pair, letter p % 64 with the immediate p. The completion of the immediate at the receiver says that both are in
@@ -25,6 +25,9 @@
 // ends, what was on its way is written again on another; a message that had arrived all the same is known by its
 // position. It is written again into its slot, never where it was to land: that memory may be the user's again.
 //
+// Slots in memory of a GPU, at either end, are filled and read by kernels and devices alone: then no payload rides in a
+// letter. And where the GPU asks for it, what has arrived is flushed before it is published.
+//
 // On the socket: RdmaWord, in either direction, and last a farewell (as tcp_connection.h).
 #pragma once
 
@@ -43,6 +46,7 @@
 #include "proto/slots.h"
 #include "transports/arena.h"
 #include "transports/network.h"
+#include "transports/rdma/rdma_gpu.h"
 #include "transports/rdma/rdma_rail.h"
 #include "transports/rdma/rdma_transport.h"
 #include "transports/rdma/user_memory.h"
@@ -51,7 +55,8 @@
 namespace tutti {
 
 struct RdmaHeader {
-  uint64_t bytes = 0;
+  uint32_t bytes = 0;      // of a slot, which has at most 256 MiB
+  uint32_t in_letter = 0;  // 1: they follow here
   uint64_t flag = 0;
   SlotCut cut;
   uint64_t credit = 0;  // messages of the other direction whose slots are free again
@@ -74,6 +79,7 @@ struct RdmaWord {
     Offer = 1,  // a queue pair of this rail
     Ready,      // my queue pair is connected to yours
     Memory,     // where my FIFO is, and its key for this rail
+    Slots,      // before Memory: my slots are not there, but in memory of a GPU, with this key for this rail
     Closed,     // my queue pair has failed (`status`) or followed yours: it places nothing any more
     Goodbye,    // all is sent: an end in order
     Lost,       // I have failed, because of `rank`
@@ -83,9 +89,9 @@ struct RdmaWord {
   Kind kind = Kind::Goodbye;
   uint32_t rail = 0;
   RailOffer offer{};     // Offer; Ready, Closed: its generation
-  uint32_t key = 0;      // Memory, Table
-  uint64_t address = 0;  // Memory, Table
-  uint64_t bytes = 0;    // Memory
+  uint32_t key = 0;      // Memory, Slots, Table
+  uint64_t address = 0;  // Memory, Slots, Table
+  uint64_t bytes = 0;    // Memory, Slots
   uint32_t status = 0;   // Closed: an ibv_wc_status, or a kClosed*
   uint32_t rank = 0;     // Lost
 };
@@ -96,6 +102,9 @@ class RdmaRegions {
  public:
   static Result<RdmaRegions> create(std::byte* base, uint64_t bytes, const std::deque<RdmaRail>& rails,
                                     RdmaNic::Access access);
+  // Memory of a GPU. All devices have it, or none: a message may have to go by any of the rails. `how`: for the log.
+  static Result<RdmaRegions> create(const GpuSlots& slots, RdmaGpu& gpu, const std::deque<RdmaRail>& rails,
+                                    RdmaNic::Access access, std::string& how);
   const ibv_mr* of(const RdmaNic& nic) const;
 
  private:
@@ -106,6 +115,9 @@ class RdmaRegions {
 class RdmaFifo {
  public:
   static Result<RdmaFifo> create(uint64_t capacity, const std::deque<RdmaRail>& rails);
+  // With its slots in memory of a GPU.
+  static Result<RdmaFifo> create(uint64_t capacity, const std::deque<RdmaRail>& rails, std::shared_ptr<GpuSlots> slots,
+                                 RdmaRegions regions);
   const SimpleMemory& memory() const { return memory_; }
   std::span<std::byte> mapped() const { return {mapping_.base(), mapping_.bytes()}; }
   // Of the slots that are not released, if there are any: the sender drains before it cuts anew.
@@ -114,13 +126,19 @@ class RdmaFifo {
   bool empty() const { return load_relaxed(memory_.tail->value) == load_relaxed(memory_.heads->value); }
   std::byte* letters() const { return mapping_.base() + kPageBytes; }
   static constexpr uint64_t kLettersBytes = SimpleMemory::kMaxSlots * kLetterBytes;
-  uint64_t registered_bytes() const { return kLettersBytes + memory_.capacity; }
+  uint64_t registered_bytes() const { return kLettersBytes + (on_gpu() ? 0 : memory_.capacity); }
   const ibv_mr& region(const RdmaNic& nic) const { return *regions_.of(nic); }
+  GpuSlots* gpu_slots() const { return slots_.get(); }
+  bool on_gpu() const { return slots_ != nullptr; }
+  const ibv_mr& slot_region(const RdmaNic& nic) const { return on_gpu() ? *slot_regions_.of(nic) : region(nic); }
 
  private:
+  Status place(uint64_t capacity, const std::deque<RdmaRail>& rails);
+
   Mapping mapping_;
+  std::shared_ptr<GpuSlots> slots_;  // null: behind the letters
   SimpleMemory memory_;
-  RdmaRegions regions_;
+  RdmaRegions regions_, slot_regions_;
 };
 
 // A table of landings that devices may read, or peers write: one entry for each position, modulo their number.
@@ -151,6 +169,7 @@ class RdmaConnection {
     RdmaDevices* devices = nullptr;
     const RdmaSettings* settings = nullptr;
     UserMemory* user_memory = nullptr;
+    RdmaGpu* gpu = nullptr;
   };
   // `deadline`: for the first way.
   RdmaConnection(Role role, SocketSetup setup, Deadline deadline);
@@ -158,8 +177,9 @@ class RdmaConnection {
   RdmaConnection(Role role, UniqueFd socket);
   ~RdmaConnection();
 
-  Result<SendEnd*> send_end();
-  Result<ReceiveEnd*> receive_end();
+  // `slots`: memory of a GPU for those of an end that is not made yet.
+  Result<SendEnd*> send_end(std::shared_ptr<GpuSlots> slots = nullptr);
+  Result<ReceiveEnd*> receive_end(std::shared_ptr<GpuSlots> slots = nullptr);
 
   // A rail has been up: messages have a way. Or the peer has left already.
   bool made() const { return made_ || ended_; }
@@ -235,6 +255,7 @@ class RdmaConnection {
     std::optional<Telling> telling = {};  // once there is something to tell, and the peer has a table
     bool wants_table = false;             // and has said so
     uint64_t landed = 0;                  // messages, for the log
+    bool flush = false;                   // what has arrived has to be flushed before it is published
     uint64_t freed() const { return load_acquire(fifo.memory().heads->value); }  // pairs with SimpleReceiver::release
   };
   // The peer's side of a rail.
@@ -245,12 +266,14 @@ class RdmaConnection {
     bool known = false;              // its FIFO, which follows
     uint64_t letters = 0;
     uint32_t key = 0;
+    uint64_t slots = 0;  // in memory of a GPU; 0: behind the letters
+    uint32_t slots_key = 0;
     uint64_t table = 0;  // of landings
     uint32_t table_key = 0;
   };
 
-  Result<SendEnd*> make_out();
   void place_rails();
+  Result<RdmaFifo> make_fifo(Flow flow, std::shared_ptr<GpuSlots> slots);
   Status begin_rails();
   Status offer_rail(size_t which);
   Status connect_rail(size_t which);
@@ -287,6 +310,7 @@ class RdmaConnection {
   Status take_message(uint64_t position, bool landed);
   void take_landings(uint32_t number);
   Status publish_arrived();
+  Status publish_flushed();
   void take_credit(uint64_t credit);
 
   Role role_;

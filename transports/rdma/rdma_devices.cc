@@ -28,6 +28,10 @@ std::string refusal(const verbs::Port& port, const verbs::Gid* gid, const RdmaSe
                                  : std::string("has no GID");
 }
 
+int rights_of(RdmaNic::Access access) {
+  return access == RdmaNic::Access::PeersWrite ? IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE : 0;
+}
+
 void append(std::string& list, const std::string& one) {
   if (!list.empty()) list += "; ";
   list += one;
@@ -66,18 +70,43 @@ RdmaNic::~RdmaNic() {
     if (fd >= 0) forget_descriptor(fd);
 }
 
-Result<verbs::MemoryRegion> RdmaNic::register_memory(void* base, uint64_t bytes, Access access) const {
-  const int rights = access == Access::PeersWrite ? IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE : 0;
+ibv_mr* RdmaNic::try_register(void* base, uint64_t bytes, Access access) const {
+  const int rights = rights_of(access);
   // Relaxed ordering: a device may place a write's bytes in any order. Nobody looks at them before their completion.
-  ibv_mr* const made = api_.reg_mr_iova2 != nullptr
-                           ? api_.reg_mr_iova2(domain(), base, bytes, reinterpret_cast<uint64_t>(base),
-                                               static_cast<unsigned>(rights) | IBV_ACCESS_RELAXED_ORDERING)
-                           : api_.reg_mr(domain(), base, bytes, rights);
+  return api_.reg_mr_iova2 != nullptr ? api_.reg_mr_iova2(domain(), base, bytes, reinterpret_cast<uint64_t>(base),
+                                                          static_cast<unsigned>(rights) | IBV_ACCESS_RELAXED_ORDERING)
+                                      : api_.reg_mr(domain(), base, bytes, rights);
+}
+
+Result<verbs::MemoryRegion> RdmaNic::register_memory(void* base, uint64_t bytes, Access access) const {
+  ibv_mr* const made = try_register(base, bytes, access);
   if (made == nullptr && errno == ENOMEM)
     return system_error("{} cannot register {} bytes of memory: raise the limit on locked memory (ulimit -l)", name(),
                         bytes);
   if (made == nullptr) return errno_status("ibv_reg_mr", name());
   return verbs::MemoryRegion(made, {&api_});
+}
+
+Result<verbs::MemoryRegion> RdmaNic::register_dma_buf(int fd, void* base, uint64_t bytes, Access access) const {
+  if (api_.reg_dmabuf_mr == nullptr)
+    return system_error("libibverbs has no ibv_reg_dmabuf_mr (rdma-core 34 or newer has)");
+  const int ordering = api_.reg_mr_iova2 != nullptr ? static_cast<int>(IBV_ACCESS_RELAXED_ORDERING) : 0;
+  ibv_mr* const made =
+      api_.reg_dmabuf_mr(domain(), 0, bytes, reinterpret_cast<uint64_t>(base), fd, rights_of(access) | ordering);
+  if (made != nullptr) return verbs::MemoryRegion(made, {&api_});
+  if (errno == EOPNOTSUPP || errno == EPROTONOSUPPORT || errno == EINVAL || errno == ENOSYS)
+    return system_error("{} (Linux 5.12 or newer, and a driver of the card that can, are needed)",
+                        errno_status("ibv_reg_dmabuf_mr", name()).message());
+  return errno_status("ibv_reg_dmabuf_mr", name());
+}
+
+Result<verbs::MemoryRegion> RdmaNic::register_gpu_address(void* base, uint64_t bytes, Access access) const {
+  ibv_mr* const made = try_register(base, bytes, access);
+  if (made != nullptr) return verbs::MemoryRegion(made, {&api_});
+  if (errno == EFAULT || errno == EINVAL)
+    return system_error("{}: the card does not know the GPU's address (is the module loaded, and made for its driver?)",
+                        errno_status("ibv_reg_mr", name()).message());
+  return errno_status("ibv_reg_mr", name());
 }
 
 Result<ibv_cq*> RdmaNic::reserve_completions(int entries) {
@@ -176,6 +205,22 @@ Result<std::shared_ptr<RdmaDevices>> RdmaDevices::open(const RdmaSettings& setti
   return made;
 }
 
+void RdmaDevices::keep(const std::vector<std::string>& names) {
+  RdmaDevices left;
+  std::vector<int> place(nics_.size(), -1);  // among those that are left
+  for (size_t port = 0; port < ports_.size(); ++port) {
+    if (std::find(names.begin(), names.end(), ports_[port].device) == names.end()) continue;
+    const auto nic = static_cast<size_t>(nic_of_port_[port]);
+    if (place[nic] < 0) {
+      place[nic] = static_cast<int>(left.nics_.size());
+      left.nics_.push_back(std::move(nics_[nic]));
+    }
+    left.ports_.push_back(std::move(ports_[port]));
+    left.nic_of_port_.push_back(place[nic]);
+  }
+  *this = std::move(left);
+}
+
 RdmaDevices::Now RdmaDevices::look(int port) const {
   const RdmaPort& known = ports_[static_cast<size_t>(port)];
   const RdmaNic& nic = nic_of(port);
@@ -188,6 +233,7 @@ RdmaDevices::Now RdmaDevices::look(int port) const {
 Result<std::shared_ptr<RdmaDevices>> open_rdma_devices(const RdmaSettings& settings) {
   return RdmaDevices::open(settings);
 }
+void keep_rdma_devices(RdmaDevices& devices, const std::vector<std::string>& names) { devices.keep(names); }
 const std::vector<RdmaPort>& rdma_ports(const RdmaDevices& devices) { return devices.ports(); }
 
 }  // namespace tutti

@@ -27,6 +27,10 @@ class RdmaNic {
   // Memory that this device may read, or that peers may write as well. The region ends before the memory does.
   enum class Access : uint8_t { Read, PeersWrite };
   Result<verbs::MemoryRegion> register_memory(void* base, uint64_t bytes, Access access) const;
+  // Memory of a GPU, whose address its kernels use is `base`: by a DMA-buf of exactly these bytes, or by the address
+  // itself, which nvidia-peermem makes something of. An error says why this device cannot.
+  Result<verbs::MemoryRegion> register_dma_buf(int fd, void* base, uint64_t bytes, Access access) const;
+  Result<verbs::MemoryRegion> register_gpu_address(void* base, uint64_t bytes, Access access) const;
   // A completion queue with room for so many more entries.
   Result<ibv_cq*> reserve_completions(int entries);
   void give_back_completions(ibv_cq* queue, int entries);
@@ -49,6 +53,7 @@ class RdmaNic {
   };
   RdmaNic(const verbs::VerbsApi& api, verbs::OpenDevice open) : api_(api), open_(std::move(open)) {}
   Status prepare();
+  ibv_mr* try_register(void* base, uint64_t bytes, Access access) const;
 
   const verbs::VerbsApi& api_;
   verbs::OpenDevice open_;
@@ -66,6 +71,8 @@ class RdmaDevices {
   const std::vector<RdmaPort>& ports() const { return ports_; }
   RdmaNic& nic_of(int port) const { return *nics_[static_cast<size_t>(nic_of_port_[static_cast<size_t>(port)])]; }
   const std::vector<std::unique_ptr<RdmaNic>>& nics() const { return nics_; }
+  // Closes all devices but these. Before anything is made of them.
+  void keep(const std::vector<std::string>& names);
   // A port as it is now. Its address may be at another index than before, or be gone (`gid_index`: -1).
   struct Now {
     bool active = false;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <set>
 
 #include "base/env.h"
 
@@ -13,7 +14,13 @@ namespace {
 
 constexpr size_t kMostName = 64;  // of a device
 
-// Ports with equal keys reach each other.
+int rank_of(const verbs::Gid& gid) {
+  if (gid.type != verbs::GidType::RoCEv2) return 3;
+  return gid.ipv4_mapped() ? 0 : gid.link_local() ? 2 : 1;
+}
+
+}  // namespace
+
 std::string network_of(const RdmaPort& port) {
   if (port.layer == verbs::LinkLayer::InfiniBand) {
     const auto* subnet = reinterpret_cast<const char*>(port.gid.bytes.data());
@@ -21,13 +28,6 @@ std::string network_of(const RdmaPort& port) {
   }
   return fmt::format("{} {}", verbs::name(port.gid.type), port.gid.ipv4_mapped() ? "ipv4" : "ipv6");
 }
-
-int rank_of(const verbs::Gid& gid) {
-  if (gid.type != verbs::GidType::RoCEv2) return 3;
-  return gid.ipv4_mapped() ? 0 : gid.link_local() ? 2 : 1;
-}
-
-}  // namespace
 
 Result<RdmaSettings> RdmaSettings::from_environment() {
   const Env& set = env();
@@ -124,6 +124,19 @@ std::vector<PortPair> pair_ports(std::span<const RdmaPort> lower, std::span<cons
       pairs.push_back({low[i % low.size()], high[i % high.size()]});
   }
   return pairs;
+}
+
+bool share_a_network(std::span<const std::vector<RdmaPort>> ranks) {
+  std::set<std::string> common;
+  for (size_t rank = 0; rank < ranks.size(); ++rank) {
+    std::set<std::string> mine;
+    for (const RdmaPort& port : ranks[rank]) mine.insert(network_of(port));
+    if (rank == 0)
+      common = std::move(mine);
+    else
+      std::erase_if(common, [&](const std::string& one) { return !mine.contains(one); });
+  }
+  return !common.empty();
 }
 
 }  // namespace tutti

@@ -65,4 +65,9 @@ struct PortPair {
 // or both Ethernet with addresses of one type and family. The same on both ranks; empty: there is no way between them.
 std::vector<PortPair> pair_ports(std::span<const RdmaPort> lower, std::span<const RdmaPort> higher);
 
+// Ports with equal texts reach each other.
+std::string network_of(const RdmaPort& port);
+// All of them reach each other, because they have a network in common.
+bool share_a_network(std::span<const std::vector<RdmaPort>> ranks);
+
 }  // namespace tutti

@@ -47,6 +47,7 @@ RdmaTransport::RdmaTransport(RdmaOptions options, TransportLimits limits, Unique
       limits_(limits),
       events_(std::move(events)),
       user_memory_(std::make_unique<UserMemory>()),
+      gpu_(std::make_unique<RdmaGpu>(options_.gpu)),
       connections_(options_.peers.size() * (static_cast<size_t>(limits.channels) + 1)) {}
 
 RdmaTransport::~RdmaTransport() {
@@ -96,7 +97,8 @@ Result<RdmaConnection*> RdmaTransport::connection(int peer, int channel, Use use
                                                                .peers = &options_.peers,
                                                                .devices = options_.devices.get(),
                                                                .settings = &options_.settings,
-                                                               .user_memory = user_memory_.get()},
+                                                               .user_memory = user_memory_.get(),
+                                                               .gpu = gpu_.get()},
                                           SocketSetup(options_, peer, there.addresses, purpose, label),
                                           Deadline::in_ms(options_.connect_timeout_ms));
   setting_up_.push_back(slot.get());
@@ -104,12 +106,21 @@ Result<RdmaConnection*> RdmaTransport::connection(int peer, int channel, Use use
 }
 
 Result<SendEnd*> RdmaTransport::send_end(int peer, int channel, Use use) {
-  TUTTI_ASSIGN_OR_RETURN(RdmaConnection* const found, connection(peer, channel, use));
-  return found->send_end();
+  return send_end_on_gpu(peer, channel, use, nullptr);
 }
 Result<ReceiveEnd*> RdmaTransport::receive_end(int peer, int channel, Use use) {
+  return receive_end_on_gpu(peer, channel, use, nullptr);
+}
+uint64_t RdmaTransport::wants_gpu_slots(int peer, Flow flow) const {
+  return reaches(peer) && gpu_->wanted(flow) ? limits_.capacity : 0;
+}
+Result<SendEnd*> RdmaTransport::send_end_on_gpu(int peer, int channel, Use use, std::shared_ptr<GpuSlots> slots) {
   TUTTI_ASSIGN_OR_RETURN(RdmaConnection* const found, connection(peer, channel, use));
-  return found->receive_end();
+  return found->send_end(std::move(slots));
+}
+Result<ReceiveEnd*> RdmaTransport::receive_end_on_gpu(int peer, int channel, Use use, std::shared_ptr<GpuSlots> slots) {
+  TUTTI_ASSIGN_OR_RETURN(RdmaConnection* const found, connection(peer, channel, use));
+  return found->receive_end(std::move(slots));
 }
 Result<SendEnd*> RdmaTransport::fan_send_end(int) {
   return error(Code::InternalError, "rdma has no fan-out connections: post to each pair");

@@ -20,6 +20,7 @@
 
 #include "base/handle.h"
 #include "transports/network.h"
+#include "transports/rdma/rdma_gpu.h"
 #include "transports/rdma/rdma_ports.h"
 
 struct ibv_wc;
@@ -28,11 +29,14 @@ namespace tutti {
 
 class RdmaConnection;
 class RdmaDevices;
+class RdmaGpu;
 class RdmaNic;
 class UserMemory;
 
 // Opens the devices that the settings admit. An error says why none is usable.
 Result<std::shared_ptr<RdmaDevices>> open_rdma_devices(const RdmaSettings& settings);
+// Closes all devices but these.
+void keep_rdma_devices(RdmaDevices& devices, const std::vector<std::string>& names);
 // What to offer to the others (encode_ports).
 const std::vector<RdmaPort>& rdma_ports(const RdmaDevices& devices);
 
@@ -45,6 +49,7 @@ struct RdmaOptions : NetworkOptions {
   std::vector<RdmaPeer> peers;  // by rank, all ranks of the communicator
   RdmaSettings settings;
   std::shared_ptr<RdmaDevices> devices;  // opened for this transport alone
+  RdmaGpuOptions gpu;                    // of a rank on one
 };
 
 class RdmaTransport final : public Transport {
@@ -62,6 +67,9 @@ class RdmaTransport final : public Transport {
 
   Result<SendEnd*> send_end(int peer, int channel, Use use) override;
   Result<ReceiveEnd*> receive_end(int peer, int channel, Use use) override;
+  uint64_t wants_gpu_slots(int peer, Flow flow) const override;
+  Result<SendEnd*> send_end_on_gpu(int peer, int channel, Use use, std::shared_ptr<GpuSlots> slots) override;
+  Result<ReceiveEnd*> receive_end_on_gpu(int peer, int channel, Use use, std::shared_ptr<GpuSlots> slots) override;
   Result<SendEnd*> fan_send_end(int channel) override;
   Result<ReceiveEnd*> fan_receive_end(int peer, int channel) override;
 
@@ -86,6 +94,7 @@ class RdmaTransport final : public Transport {
   TransportLimits limits_;
   UniqueFd events_;  // epoll: the connections' sockets, and the devices' events
   std::unique_ptr<UserMemory> user_memory_;
+  std::unique_ptr<RdmaGpu> gpu_;
   std::vector<std::unique_ptr<RdmaConnection>> connections_;  // [peer][channel, or the one for point-to-point]
   std::vector<RdmaConnection*> setting_up_, open_;
   std::vector<ibv_wc> taken_early_;  // completions that wait() met
