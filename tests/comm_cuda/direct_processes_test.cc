@@ -40,7 +40,7 @@ class GpuDirectProcesses : public InProcesses {
     return all;
   }
   static std::string log_path(const std::string& process) {
-    return testing::TempDir() + "gpu_direct." + std::to_string(getppid()) + "." + process + ".log";
+    return testing::TempDir() + "gpu_direct." + process + ".log";
   }
   // What the process has logged so far; the file is gone then.
   static std::string take_log() {
