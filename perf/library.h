@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Library: the functions that are measured: ours, or (--library PATH) those of another library that exports NCCL's
-// interface, in the same program. Types, enumerators and handles of include/tutti/tutti.h have NCCL's layout and values,
-// so one table serves both.
+// interface, in the same program. Types, enumerators and handles of include/tutti/tutti.h have NCCL's layout and
+// values, so one table serves both.
 #pragma once
 
 #include <memory>
@@ -13,41 +13,41 @@
 namespace tutti::perf {
 
 // FUNCTION(name, NCCL's symbol): ours is tutti + name.
-#define PERF_NEEDED_FUNCTIONS(FUNCTION)                     \
-  FUNCTION(GetVersion, ncclGetVersion)                      \
-  FUNCTION(GetErrorString, ncclGetErrorString)              \
-  FUNCTION(GetUniqueId, ncclGetUniqueId)                    \
-  FUNCTION(CommInitRank, ncclCommInitRank)                  \
-  FUNCTION(CommDestroy, ncclCommDestroy)                    \
-  FUNCTION(GroupStart, ncclGroupStart)                      \
-  FUNCTION(GroupEnd, ncclGroupEnd)                          \
-  FUNCTION(AllReduce, ncclAllReduce)                        \
-  FUNCTION(AllGather, ncclAllGather)                        \
-  FUNCTION(ReduceScatter, ncclReduceScatter)                \
-  FUNCTION(Broadcast, ncclBroadcast)                        \
-  FUNCTION(Reduce, ncclReduce)                              \
-  FUNCTION(Send, ncclSend)                                  \
-  FUNCTION(Recv, ncclRecv)                                  \
-  FUNCTION(RedOpCreatePreMulSum, ncclRedOpCreatePreMulSum)  \
+#define PERF_NEEDED_FUNCTIONS(FUNCTION)                    \
+  FUNCTION(GetVersion, ncclGetVersion)                     \
+  FUNCTION(GetErrorString, ncclGetErrorString)             \
+  FUNCTION(GetUniqueId, ncclGetUniqueId)                   \
+  FUNCTION(CommInitRank, ncclCommInitRank)                 \
+  FUNCTION(CommDestroy, ncclCommDestroy)                   \
+  FUNCTION(GroupStart, ncclGroupStart)                     \
+  FUNCTION(GroupEnd, ncclGroupEnd)                         \
+  FUNCTION(AllReduce, ncclAllReduce)                       \
+  FUNCTION(AllGather, ncclAllGather)                       \
+  FUNCTION(ReduceScatter, ncclReduceScatter)               \
+  FUNCTION(Broadcast, ncclBroadcast)                       \
+  FUNCTION(Reduce, ncclReduce)                             \
+  FUNCTION(Send, ncclSend)                                 \
+  FUNCTION(Recv, ncclRecv)                                 \
+  FUNCTION(RedOpCreatePreMulSum, ncclRedOpCreatePreMulSum) \
   FUNCTION(RedOpDestroy, ncclRedOpDestroy)
 // Null where they are missing: what older versions lack, and what NCCL does not have at all (then the symbol is ours,
 // which our libnccl.so.2 exports too).
-#define PERF_OPTIONAL_FUNCTIONS(FUNCTION)                   \
-  FUNCTION(GetLastError, ncclGetLastError)                  \
-  FUNCTION(AllToAll, ncclAlltoAll)                          \
-  FUNCTION(Gather, ncclGather)                              \
-  FUNCTION(Scatter, ncclScatter)                            \
-  FUNCTION(MemAlloc, ncclMemAlloc)                          \
-  FUNCTION(MemAllocDevice, tuttiMemAllocDevice)             \
-  FUNCTION(MemFree, ncclMemFree)                            \
-  FUNCTION(CommRegister, ncclCommRegister)                  \
-  FUNCTION(CommDeregister, ncclCommDeregister)              \
-  FUNCTION(CommWindowRegister, ncclCommWindowRegister)      \
-  FUNCTION(CommWindowDeregister, ncclCommWindowDeregister)  \
-  FUNCTION(AllToAllV, tuttiAllToAllV)                       \
-  FUNCTION(Barrier, tuttiBarrier)                           \
-  FUNCTION(StreamCreate, tuttiStreamCreate)                 \
-  FUNCTION(StreamSynchronize, tuttiStreamSynchronize)       \
+#define PERF_OPTIONAL_FUNCTIONS(FUNCTION)                  \
+  FUNCTION(GetLastError, ncclGetLastError)                 \
+  FUNCTION(AllToAll, ncclAlltoAll)                         \
+  FUNCTION(Gather, ncclGather)                             \
+  FUNCTION(Scatter, ncclScatter)                           \
+  FUNCTION(MemAlloc, ncclMemAlloc)                         \
+  FUNCTION(MemAllocDevice, tuttiMemAllocDevice)            \
+  FUNCTION(MemFree, ncclMemFree)                           \
+  FUNCTION(CommRegister, ncclCommRegister)                 \
+  FUNCTION(CommDeregister, ncclCommDeregister)             \
+  FUNCTION(CommWindowRegister, ncclCommWindowRegister)     \
+  FUNCTION(CommWindowDeregister, ncclCommWindowDeregister) \
+  FUNCTION(AllToAllV, tuttiAllToAllV)                      \
+  FUNCTION(Barrier, tuttiBarrier)                          \
+  FUNCTION(StreamCreate, tuttiStreamCreate)                \
+  FUNCTION(StreamSynchronize, tuttiStreamSynchronize)      \
   FUNCTION(StreamDestroy, tuttiStreamDestroy)
 
 class Library {

@@ -61,8 +61,8 @@ inline constexpr unsigned kRma = 1u << static_cast<int>(Proto::Rma);
 // Who calls together, as far as the shape of a schedule depends on it. A number will do where hosts do not matter.
 struct Ranks {
   int n = 1;
-  const HostMap* hosts = nullptr;      // null: not known, and no row that asks for hosts fits
-  const UserSchedule* user = nullptr;  // null: none serves the call
+  const HostMap* hosts = nullptr;        // null: not known, and no row that asks for hosts fits
+  const UserSchedule* user = nullptr;    // null: none serves the call
   const ChannelMap* channels = nullptr;  // null: no topology says how channels run
 
   constexpr Ranks(int count, const HostMap* map = nullptr, const UserSchedule* schedule = nullptr,  // NOLINT
@@ -108,9 +108,7 @@ struct CatalogRow {
   AnySchedule (*make)(const ScheduleArgs& args);
 
   // LL128 carries whatever LL does.
-  bool has(Proto proto) const {
-    return protocols & (proto == Proto::LL128 ? kLL : 1u << static_cast<int>(proto));
-  }
+  bool has(Proto proto) const { return protocols & (proto == Proto::LL128 ? kLL : 1u << static_cast<int>(proto)); }
   // What these ranks lack; empty: the row is for them.
   std::string_view lacks(Ranks ranks) const;
   bool fits(Ranks ranks) const { return lacks(ranks).empty(); }

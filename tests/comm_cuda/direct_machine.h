@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A machine in which the fake CUDA driver's first GPUs sit beside one look-alike RDMA device, across a CPU from another,
-// and across two from a third.
+// A machine in which the fake CUDA driver's first GPUs sit beside one look-alike RDMA device, across a CPU from
+// another, and across two from a third.
 #pragma once
 
 namespace tutti {

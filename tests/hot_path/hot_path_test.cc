@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// After the first call of its kind, a blocking call or group allocates nothing, locks nothing, and enters the kernel only
-// to wait (yield, futex, sleep) or, for large messages, to have it copy from a peer.
+// After the first call of its kind, a blocking call or group allocates nothing, locks nothing, and enters the kernel
+// only to wait (yield, futex, sleep) or, for large messages, to have it copy from a peer.
 #include "hot_path/watch.h"
 
 #include <gtest/gtest.h>

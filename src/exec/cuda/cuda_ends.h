@@ -40,9 +40,9 @@ class CudaEnds {
     virtual Result<SimpleMemory> receiver(int me, int peer, int channel, Use use) = 0;
   };
   struct Sizes {
-    uint64_t simple_bytes = 0;  // slots of a Simple connection, together
-    uint64_t line_payload = 0;  // of one slot of LL
-    uint64_t line_slots = 0;    // a power of two
+    uint64_t simple_bytes = 0;                        // slots of a Simple connection, together
+    uint64_t line_payload = 0;                        // of one slot of LL
+    uint64_t line_slots = 0;                          // a power of two
     uint64_t line128_payload = 0, line128_slots = 0;  // of LL128; no slots: its lines may be seen in pieces
   };
   // By viewer and rank: what kernels of the first rank's GPU find of the second rank. Viewers are ranks of this
