@@ -11,7 +11,7 @@
 #include <cstring>
 
 #include "base/atomic.h"
-#include "tests/fakes/fake_rdma.h"
+#include "tests/transports/look_alikes.h"
 #include "tests/transports/rdma_stage.h"
 #include "transports/rdma/rdma_devices.h"
 #include "transports/rdma/rdma_gpu.h"
@@ -139,21 +139,8 @@ class Ends {
   Player& p_;
 };
 
-class RdmaOfGpus : public ::testing::Test {
+class RdmaOfGpus : public OnLookAlikes {
  protected:
-  void SetUp() override {
-    if (on_real_devices()) GTEST_SKIP() << "needs the look-alike devices";
-    fake_ = fakes::fake_rdma(FAKE_RDMA);
-    objects_ = fake_.live_objects();
-  }
-  void TearDown() override {
-    if (on_real_devices()) return;
-    for (const int device : {0, 1}) {
-      fake_.set_port(device, 1, true, true);
-      fake_.gpu_memory(device, true, false);
-    }
-    EXPECT_EQ(fake_.live_objects(), objects_) << "something of libibverbs was not given back";
-  }
   static void between_two(const RdmaGpuOptions& gpu, const Body& body) {
     perform_bare(kTwo, [&](Player& p) {
       RdmaSettings settings = rdma_settings();
@@ -170,9 +157,6 @@ class RdmaOfGpus : public ::testing::Test {
     });
   }
   static RdmaGpuOptions gpu(bool flush = false) { return {.name = "CUDA device 0", .flush = flush}; }
-
-  fakes::FakeRdma fake_{};
-  int objects_ = 0;
 };
 
 TEST_F(RdmaOfGpus, CarryMessagesThatNoCpuTouches) {

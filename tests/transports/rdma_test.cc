@@ -12,7 +12,7 @@
 
 #include "net/dialer.h"
 #include "net/socket.h"
-#include "tests/fakes/fake_rdma.h"
+#include "tests/transports/look_alikes.h"
 #include "tests/transports/rdma_stage.h"
 #include "transports/rdma/rdma_connection.h"
 #include "transports/rdma/rdma_devices.h"
@@ -28,20 +28,8 @@ using ::testing::HasSubstr;
 const Setting kTwo{.kind = {"rdma_threads", Medium::Rdma, Ranks::Threads}, .ranks = 2};
 constexpr SlotCut kCut{4096, 4};
 
-class Rdma : public ::testing::Test {
+class Rdma : public OnLookAlikes {
  protected:
-  void SetUp() override {
-    if (on_real_devices()) GTEST_SKIP() << "needs the look-alike devices";
-    fake_ = fakes::fake_rdma(FAKE_RDMA);
-    objects_ = fake_.live_objects();
-  }
-  void TearDown() override {
-    if (on_real_devices()) return;
-    for (const int device : {0, 1, 2, 3}) fake_.set_port(device, 1, true, true);
-    fake_.refuse_memory(0);
-    EXPECT_EQ(fake_.live_objects(), objects_) << "something of libibverbs was not given back";
-  }
-
   // A way that is silent has failed after 8 x 67 ms: soon for a test, and long for a thread that waits for a processor.
   static RdmaSettings quick(const char* devices = "fake0,fake1") {
     RdmaSettings settings = rdma_settings();
@@ -80,9 +68,6 @@ class Rdma : public ::testing::Test {
     }
     ASSERT_TRUE(p.flush());
   }
-
-  fakes::FakeRdma fake_{};
-  int objects_ = 0;
 };
 
 TEST_F(Rdma, GoesOnOverTheOtherPortWhenOneGoesDown) {
