@@ -115,6 +115,7 @@ class Communicator {
 
   // Tickets: the place of a call (or of calls submitted together) in the issue order.
   uint64_t issue() { return issued_++; }
+  uint64_t issued() const { return issued_; }
   // Once the communicator has failed there is no order any more: everybody whose turn it is must look at failed().
   bool turn(uint64_t ticket) const { return completed_.load(std::memory_order_acquire) == ticket || failed(); }
   // A call issued now would have its turn at once.

@@ -251,7 +251,7 @@ BoardCall numbered(BoardCall call, uint64_t number) {
 }  // namespace
 
 Status Communicator::run_straight(Known& known, Advance first) {
-  Waiter waiter(oversubscribed(), poll_count_, false);
+  Waiter waiter = make_waiter();
   const uint64_t ticket = issue();
   Status status;
   carry_on(*known.lanes, known.note, 0, waiter, first, status);

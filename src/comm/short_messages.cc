@@ -19,9 +19,10 @@ bool ShortMessages::add(const std::shared_ptr<Communicator>& comm, const CallKin
   if (first ? comm->failed() || !comm->at_rest() : comm_ != comm) return false;
   const Communicator::KnownMessage* const known = comm->find_short_message(kind.word(), bytes);
   if (known == nullptr) return false;
-  (kind.is_send ? sends_ : receives_).push_back({known, buffer, bytes, {}});
+  (kind.is_send ? sends_ : receives_).push_back({known, kind, buffer, bytes, {}});
   if (first) {
     comm_ = comm;
+    issued_ = comm->issued();
     const size_t connections = 2 * static_cast<size_t>(comm->size());
     if (blocked_in_.size() < connections) blocked_in_.resize(connections);
   }
@@ -36,8 +37,8 @@ Request ShortMessages::Message::request() const {
   } else {
     request.output = buffer;
   }
-  request.count = known->note.call.count;
-  request.type = static_cast<DataType>(known->note.call.type);
+  request.count = bytes / element_size(kind.type);
+  request.type = kind.type;
   request.root = peer();
   request.is_send = is_send();
   return request;
@@ -116,10 +117,15 @@ Status ShortMessages::look(const Waiter& waiter) const {
   return {};
 }
 
+// Whoever makes a call may also have the communicator forget a kind, and with it what `known` points to.
+bool ShortMessages::still_fit() const { return comm_->issued() == issued_ && !comm_->failed(); }
+
 Status ShortMessages::run() {
-  Status status = carry_all();
-  clear();
-  return status;
+  const struct Clear {
+    ShortMessages& all;
+    ~Clear() { all.clear(); }
+  } at_the_end{*this};
+  return carry_all();
 }
 
 Advance ShortMessages::move_some(const Waiter& waiter) {

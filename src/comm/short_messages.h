@@ -28,7 +28,9 @@ class ShortMessages {
   // Takes a message in. False: it cannot go this way: its kind has not been seen or is none of short ones, it is for
   // another communicator than those before, or other calls have to end first. `buffer` of a send is only read.
   bool add(const std::shared_ptr<Communicator>& comm, const CallKind& kind, uint64_t bytes, void* buffer);
-  // Carries all that was taken in, at least one, to the end. A failure is the communicator's.
+  // Whether what was taken in, at least one, may still go this way: another thread may have made calls since.
+  bool still_fit() const;
+  // Carries all of it to the end. A failure is the communicator's.
   Status run();
   // Forgets all that was taken in; or gives it back first, to be carried in another way.
   void clear();
@@ -43,14 +45,15 @@ class ShortMessages {
  private:
   struct Message {
     const Communicator::KnownMessage* known;
+    CallKind kind;
     void* buffer;
     uint64_t bytes;
     Communicator::CallMark mark;
     bool done = false;
 
-    int peer() const { return known->note.call.root; }
+    int peer() const { return kind.root; }
     uint32_t identity() const { return known->note.call.identity; }
-    bool is_send() const { return known->to != nullptr; }
+    bool is_send() const { return kind.is_send; }
     Request request() const;
   };
 
@@ -73,6 +76,7 @@ class ShortMessages {
   }
 
   std::shared_ptr<Communicator> comm_;  // null: nothing was taken in
+  uint64_t issued_ = 0;                 // calls of it when the first was
   std::vector<Message> sends_, receives_;
   std::vector<uint64_t> blocked_in_;  // by peer and direction: the pass in which it was last found blocked
   uint64_t pass_ = 0;

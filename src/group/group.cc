@@ -175,14 +175,17 @@ bool only_calls_here(const GroupState& state) {
 }
 
 Status run_here(GroupState& state) {
+  std::vector<Entry> entries;
+  entries.swap(state.entries);
   state.batch.clear();
-  for (Entry& entry : state.entries) state.batch.add(*entry.comm, std::move(entry.request));
+  for (Entry& entry : entries) state.batch.add(*entry.comm, std::move(entry.request));
   Status status = state.batch.check();
   if (status.ok()) {
     state.batch.issue();
     status = state.batch.run();
   }
-  state.entries.clear();  // the communicators have lived until now
+  entries.clear();  // the communicators have lived until now
+  entries.swap(state.entries);
   return status;
 }
 
@@ -225,7 +228,8 @@ Status group_end() {
     return invalid_usage("tuttiGroupEnd: no group is open in this thread: call tuttiGroupStart first");
   if (--t_group_depth > 0) return {};
   GroupState& state = group();
-  if (!state.short_messages.empty() && state.set_ups.empty() && state.poison.ok()) return state.short_messages.run();
+  const bool only_messages = !state.short_messages.empty() && state.set_ups.empty() && state.poison.ok();
+  if (only_messages && state.short_messages.still_fit()) return state.short_messages.run();
   demote_messages(state);
   if (only_calls_here(state)) return run_here(state);
   return run_group(state, std::exchange(state.entries, {}));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Groups: nesting, poison, several communicators, several ranks in a thread, sends and receives beside collectives.
 #include <numeric>
+#include <thread>
 
 #include "harness.h"
 
@@ -280,6 +281,48 @@ TEST(Groups, WithShortMessagesFirstTakeOtherCallsAndErrors) {
       EXPECT_OK(tuttiGroupSimulateEnd(&us));
       EXPECT_GT(us, 0);
     }
+  });
+}
+
+// While a group is open in one thread, another one, in its turn, makes calls, of so many kinds that those recorded are
+// forgotten, and one that is still under way when the group ends.
+TEST(Groups, OfShortMessagesMeetCallsOfOtherThreads) {
+  in_ranks(2, [](int rank, tuttiComm_t comm) {
+    const int peer = 1 - rank;
+    tuttiStream_t stream = nullptr;
+    ASSERT_OK(tuttiStreamCreate(&stream));
+    std::vector<int8_t> out(4096, static_cast<int8_t>(rank + 1)), in(4096);
+    std::vector<int> many(3 << 20, 1), sums(many.size());
+    int got = -1;
+    const auto exchange = [&](size_t bytes) {
+      EXPECT_OK(tuttiGroupStart());
+      EXPECT_OK(tuttiSend(out.data(), bytes, TUTTI_INT8, peer, comm, nullptr));
+      EXPECT_OK(tuttiRecv(in.data(), bytes, TUTTI_INT8, peer, comm, nullptr));
+      EXPECT_OK(tuttiGroupEnd());
+    };
+    const auto record = [&] {
+      got = -1;
+      EXPECT_OK(tuttiGroupStart());
+      EXPECT_OK(tuttiSend(&rank, 1, TUTTI_INT32, peer, comm, nullptr));
+      EXPECT_OK(tuttiRecv(&got, 1, TUTTI_INT32, peer, comm, nullptr));
+    };
+    record();
+    EXPECT_OK(tuttiGroupEnd());
+    record();
+    std::thread([&] {
+      for (size_t bytes = 1; bytes <= out.size(); bytes += 2) exchange(bytes);
+    }).join();
+    EXPECT_OK(tuttiGroupEnd());
+    EXPECT_EQ(got, peer);
+    record();
+    std::thread([&] {
+      EXPECT_OK(tuttiAllReduce(many.data(), sums.data(), many.size(), TUTTI_INT32, TUTTI_SUM, comm, stream));
+    }).join();
+    EXPECT_OK(tuttiGroupEnd());
+    EXPECT_EQ(got, peer);
+    EXPECT_EQ(sums.back(), 2) << "the group ran before its turn";
+    EXPECT_OK(tuttiStreamSynchronize(stream));
+    EXPECT_OK(tuttiStreamDestroy(stream));
   });
 }
 
