@@ -5,10 +5,16 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <memory>
+#include <utility>
+
 #include "tests/fakes/fake_rdma.h"
 #include "tests/transports/rdma_stage.h"
 
 namespace tutti::test {
+
+inline const Setting kTwo{.kind = {"rdma_threads", Medium::Rdma, Ranks::Threads}, .ranks = 2};
 
 class OnLookAlikes : public ::testing::Test {
  protected:
@@ -25,6 +31,20 @@ class OnLookAlikes : public ::testing::Test {
     }
     fake_.refuse_memory(0);
     EXPECT_EQ(fake_.live_objects(), objects_) << "something of libibverbs was not given back";
+  }
+
+  // Two ranks over them, on threads of this process. `setup`: its part of each.
+  static void between_two_of(const std::function<Result<RdmaSetup>(Player&)>& setup, const Body& body) {
+    perform_bare(kTwo, [&](Player& p) {
+      Result<RdmaSetup> met = setup(p);
+      ASSERT_TRUE(met.ok()) << met.status().message();
+      Result<std::unique_ptr<Transport>> made = make_rdma(std::move(*met));
+      ASSERT_TRUE(made.ok()) << made.status().message();
+      p.transport = std::move(*made);
+      p.barrier();
+      body(p);
+      p.barrier();
+    });
   }
 
   fakes::FakeRdma fake_{};

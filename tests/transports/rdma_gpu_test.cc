@@ -22,7 +22,6 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-const Setting kTwo{.kind = {"rdma_threads", Medium::Rdma, Ranks::Threads}, .ranks = 2};
 constexpr SlotCut kCut{4096, 4};
 
 // What a device has written the "kernel" sees at once, or, if `late`, only after flush().
@@ -142,19 +141,15 @@ class Ends {
 class RdmaOfGpus : public OnLookAlikes {
  protected:
   static void between_two(const RdmaGpuOptions& gpu, const Body& body) {
-    perform_bare(kTwo, [&](Player& p) {
-      RdmaSettings settings = rdma_settings();
-      settings.timeout = 14;
-      Result<RdmaSetup> setup = meet_over_rdma(p, {0, 1}, "rdma of gpus", settings);
-      ASSERT_TRUE(setup.ok()) << setup.status().message();
-      setup->options.gpu = gpu;
-      Result<std::unique_ptr<Transport>> made = make_rdma(std::move(*setup));
-      ASSERT_TRUE(made.ok()) << made.status().message();
-      p.transport = std::move(*made);
-      p.barrier();
-      body(p);
-      p.barrier();
-    });
+    between_two_of(
+        [&](Player& p) {
+          RdmaSettings settings = rdma_settings();
+          settings.timeout = 14;
+          Result<RdmaSetup> setup = meet_over_rdma(p, {0, 1}, "rdma of gpus", settings);
+          if (setup.ok()) setup->options.gpu = gpu;
+          return setup;
+        },
+        body);
   }
   static RdmaGpuOptions gpu(bool flush = false) { return {.name = "CUDA device 0", .flush = flush}; }
 };

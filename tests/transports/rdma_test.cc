@@ -25,7 +25,6 @@ using ::testing::AllOf;
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
-const Setting kTwo{.kind = {"rdma_threads", Medium::Rdma, Ranks::Threads}, .ranks = 2};
 constexpr SlotCut kCut{4096, 4};
 
 class Rdma : public OnLookAlikes {
@@ -40,16 +39,11 @@ class Rdma : public OnLookAlikes {
   }
   static void between_two(const RdmaSettings& settings, const Body& body) { between(settings, settings, body); }
   static void between(const RdmaSettings& of_rank_0, const RdmaSettings& of_rank_1, const Body& body) {
-    perform_bare(kTwo, [&](Player& p) {
-      Result<RdmaSetup> setup = meet_over_rdma(p, {0, 1}, "rdma test", p.me == 0 ? of_rank_0 : of_rank_1);
-      ASSERT_TRUE(setup.ok()) << setup.status().message();
-      Result<std::unique_ptr<Transport>> made = make_rdma(std::move(*setup));
-      ASSERT_TRUE(made.ok()) << made.status().message();
-      p.transport = std::move(*made);
-      p.barrier();
-      body(p);
-      p.barrier();
-    });
+    between_two_of(
+        [&](Player& p) {
+          return meet_over_rdma(p, {0, 1}, "rdma test", p.me == 0 ? of_rank_0 : of_rank_1);
+        },
+        body);
   }
   static SendEnd& out(Player& p) { return **p.transport->send_end(1 - p.me, 0, Use::Collective); }
   static ReceiveEnd& in(Player& p) { return **p.transport->receive_end(1 - p.me, 0, Use::Collective); }
