@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // GpuSlots: memory of a GPU for the slots of one end, so that a network's devices read or write them without passing
 // through memory of the host. Made by who knows the GPU (comm/cuda_direct.h), offered with the question for an end
-// (Transport::send_end), and kept by the transport until the end is gone.
+// (Transport::send_end_on_gpu), and kept by the transport until the end is gone.
 //
 // No byte of it is touched by the CPU: kernels and network devices do. What has to hold is in docs/rdma.md.
 // Threads: one at a time.
