@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <mutex>
 #include <set>
 #include <vector>
 
@@ -26,7 +27,8 @@ struct Driver {
   int (*destroy)(void*) = nullptr;
   int (*synchronize)(void*) = nullptr;
   std::vector<Context> contexts;
-  std::set<void*> given;  // by the library
+  std::mutex given_mutex;  // ranks are threads
+  std::set<void*> given;   // by the library
 };
 std::string library_path;
 int device_count = 0;
@@ -80,6 +82,11 @@ int in_context(int rank, Call call) {
   return code;
 }
 
+bool was_given(void* memory) {
+  const std::lock_guard lock(driver().given_mutex);
+  return driver().given.erase(memory) > 0;
+}
+
 }  // namespace
 
 void use(const std::string& library, int devices, bool mixed) {
@@ -101,8 +108,11 @@ void* allocate(int rank, size_t bytes) {
 }
 void* allocate_on_gpu(int rank, size_t bytes) {
   void* memory = nullptr;
-  if (rank % 2 == 1 && tuttiMemAllocDevice(&memory, bytes, device_of(rank)) == TUTTI_SUCCESS)
-    return driver().given.insert(memory), memory;
+  if (rank % 2 == 1 && tuttiMemAllocDevice(&memory, bytes, device_of(rank)) == TUTTI_SUCCESS) {
+    const std::lock_guard lock(driver().given_mutex);
+    driver().given.insert(memory);
+    return memory;
+  }
   unsigned long long at = 0;
   const int code = in_context(rank, [&](Driver& cuda) { return cuda.allocate(&at, bytes); });
   return code == 0 ? reinterpret_cast<void*>(at) : nullptr;
@@ -113,7 +123,7 @@ std::string copy(int rank, void* to, const void* from, size_t bytes) {
   return code == 0 ? "" : "cuMemcpy returned " + std::to_string(code);
 }
 void release(int rank, void* memory) {
-  if (driver().given.erase(memory) > 0) {
+  if (was_given(memory)) {
     (void)tuttiMemFree(memory);
     return;
   }
