@@ -2,6 +2,8 @@
 // The emulation of blocks itself.
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <thread>
 #include <vector>
 
 #include "exec/cuda/threads.h"
@@ -42,6 +44,26 @@ TEST(Blocks, VotesAreOfTheirBlockOrWarp) {
     wrong += warp_any(false);
   }));
   EXPECT_EQ(wrong, 0);
+}
+
+// The flag's neighbour in its pair is the word that is most easily read too early.
+TEST(Blocks, WhoSeesTheFlagOfALineSeesItsLine) {
+  WordPair last = {};
+  std::atomic<bool> ended = false;
+  std::thread writer([&] {
+    for (uint64_t flag = 1; !ended; ++flag) store_pair(last, {{flag, flag}});
+  });
+  while (load_acquire(last.word[1]) == 0) std::this_thread::yield();
+  int early = 0;
+  EXPECT_TRUE(run_grid({.threads = 1}, [&] {
+    for (int look = 0; look < 20'000'000; ++look) {
+      const WordPair seen = load_line_part(last, true);
+      early += seen.word[0] < seen.word[1];
+    }
+  }));
+  ended = true;
+  writer.join();
+  EXPECT_EQ(early, 0);
 }
 
 TEST(Blocks, WhoStandsStillIsNoticed) {

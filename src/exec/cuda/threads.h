@@ -55,12 +55,13 @@ bool warp_any(bool mine);
 std::byte* block_memory();
 void let_others_run();
 
-// Fibers have no instruction of the whole warp: the flag is read first and written last.
+// Fibers have no instruction of the whole warp: the flag is read before, and written after, every other word of the
+// line, that of its own pair among them.
 TUTTI_DEVICE WordPair load_line_part(const WordPair& from, bool flag_holder) {
-  WordPair part{};
-  if (flag_holder) part = load_pair(from);
+  const uint64_t flag = flag_holder ? load_acquire(from.word[1]) : 0;
   warp_any(false);
-  return flag_holder ? part : load_pair(from);
+  const WordPair part = load_pair(from);
+  return {{part.word[0], flag_holder ? flag : part.word[1]}};
 }
 TUTTI_DEVICE void store_line_part(WordPair& to, const WordPair& part, bool writes, bool flag_holder) {
   if (writes && !flag_holder) store_pair(to, part);
