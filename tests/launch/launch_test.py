@@ -19,6 +19,7 @@ from pathlib import Path
 
 BIN = Path(sys.argv.pop(1)).resolve()
 TUTTI = str(BIN / "tutti")
+LAUNCHED = str(BIN / "launched")
 PERF = [str(BIN / "all_reduce_perf"), "-b", "8", "-e", "8", "-n", "3", "-w", "1"]
 HOSTS = os.environ.get("HOSTS", "").split()
 LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_", "PMI", "OMPI_", "SLURM_", "TUTTI_")
@@ -67,6 +68,12 @@ class Case(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertIn("Out of bounds values : 0 OK", done.stdout)
         self.assertEqual(len(re.findall(r"^#\s+Rank\s+\d+ ", done.stdout, re.M)), ranks, done.stdout)
+
+    def assert_added(self, done, ranks):
+        """What examples/launched.c says when all have found each other; torchrun puts words of its own before it."""
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        said = sorted(line[line.find("rank "):] for line in done.stdout.splitlines() if " of " in line)
+        self.assertEqual(said, [f"rank {rank} of {ranks}: sum {ranks * (ranks + 1) // 2}" for rank in range(ranks)])
 
     def assert_gone(self, mark):
         until = time.monotonic() + PATIENCE
@@ -238,9 +245,11 @@ class Environments(Case):
         if not shutil.which("mpirun.openmpi"):
             self.skipTest("Open MPI's mpirun is not installed (openmpi-bin)")
         for ranks in (2, 4):
-            done = run(["mpirun.openmpi", "--oversubscribe", "--bind-to", "none", "-np", str(ranks), *PERF])
+            start = ["mpirun.openmpi", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)]
+            done = run([*start, *PERF])
             self.assert_measured(done, ranks)
             self.assertNotIn("not authenticated", done.stderr)
+            self.assert_added(run([*start, LAUNCHED]), ranks)
 
     def test_open_mpi_without_pmix_says_what_to_install(self):
         if not shutil.which("mpirun.openmpi"):
@@ -253,9 +262,98 @@ class Environments(Case):
         if not shutil.which("mpirun.mpich"):
             self.skipTest("MPICH's mpirun is not installed (mpich)")
         for ranks in (2, 4):
-            done = run(["mpirun.mpich", "-np", str(ranks), *PERF])
+            start = ["mpirun.mpich", "-np", str(ranks)]
+            done = run([*start, *PERF])
             self.assert_measured(done, ranks)
             self.assertNotIn("not authenticated", done.stderr)
+            self.assert_added(run([*start, LAUNCHED]), ranks)
+
+    def test_the_real_torchrun(self):
+        if not shutil.which("torchrun"):
+            self.skipTest("torchrun is not installed (PyTorch; Debian: python3-torch)")
+        with tempfile.TemporaryDirectory() as logs:
+            ranks = ",".join(f"{rank}:1" for rank in range(3))  # a map: PyTorch 1.13 fails on less with Python 3.11
+            done = run(["torchrun", "--no_python", "--nproc_per_node", "3", "--master_port", str(free_port()),
+                        "--log_dir", logs, "--redirects", ranks, "--tee", ranks, LAUNCHED], TUTTI_JOB_SECRET="x")
+        self.assert_added(done, 3)
+
+
+@unittest.skipIf(HOSTS, "its node is this host")
+@unittest.skipUnless(os.geteuid() == 0, "Slurm's daemons are started by root")
+@unittest.skipUnless(all(map(shutil.which, ("slurmctld", "slurmd", "srun", "munged", "mungekey"))),
+                     "Slurm is not installed (slurmctld, slurmd, slurm-client, munge)")
+class Slurm(Case):
+    """A cluster of one node, started for these tests: what srun itself says to its ranks, by each of its plugins."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(cls.folder.cleanup)
+        at = Path(cls.folder.name)
+        cls.conf, socket_path, node = str(at / "slurm.conf"), at / "munge.socket", socket.gethostname().split(".")[0]
+        subprocess.run(["mungekey", "--create", "--keyfile", at / "munge.key"], check=True)
+        Path(cls.conf).write_text(f"""
+ClusterName=of_one
+SlurmctldHost={node}(127.0.0.1)
+SlurmctldPort={free_port()}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={socket_path}
+CredType=cred/munge
+StateSaveLocation={at / "state"}
+SlurmdSpoolDir={at / "spool"}
+SlurmctldPidFile={at / "slurmctld.pid"}
+SlurmdPidFile={at / "slurmd.pid"}
+ProctrackType=proctrack/pgid
+TaskPlugin=task/none
+MpiDefault=none
+ReturnToService=2
+NodeName={node} NodeAddr=127.0.0.1 Port={free_port()} CPUs={os.cpu_count()} State=UNKNOWN
+PartitionName=all Nodes=ALL Default=YES State=UP OverSubscribe=YES
+""")
+        (at / "state").mkdir()
+        (at / "spool").mkdir()
+        files = [f"--{what}-file={at}/munge.{what}" for what in ("key", "pid", "log", "seed")]
+        cls.start(["munged", "--foreground", "--force", f"--socket={socket_path}", *files], at / "munged.out")
+        cls.until("munged", ["munge", f"--socket={socket_path}", "--no-input"], at / "munged.out")
+        cls.start(["slurmctld", "-D", "-i", "-f", cls.conf], at / "slurmctld.out")
+        cls.start(["slurmd", "-D", "-f", cls.conf], at / "slurmd.out")
+        cls.until("slurmctld and slurmd", ["srun", "true"], at / "slurmctld.out")
+
+    @classmethod
+    def start(cls, command, log):
+        with open(log, "w") as out:
+            daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=clean_environment())
+        cls.addClassCleanup(daemon.wait)
+        cls.addClassCleanup(daemon.terminate)
+
+    @classmethod
+    def until(cls, what, command, log):
+        give_up = time.monotonic() + PATIENCE
+        while run(command, SLURM_CONF=cls.conf).returncode != 0:
+            if time.monotonic() > give_up:
+                raise AssertionError(f"{what} did not start: {Path(log).read_text()}")
+            time.sleep(0.05)
+
+    def srun(self, plugin, command, **environment):
+        return run(["srun", "--overcommit", "-n", "4", f"--mpi={plugin}", *command], SLURM_CONF=self.conf, **environment)
+
+    def test_ranks_find_each_other_by_each_plugin(self):
+        plugins = run(["srun", "--mpi=list"], SLURM_CONF=self.conf)
+        for plugin in ("pmix", "pmi2", "none"):
+            if plugin not in plugins.stdout + plugins.stderr:
+                continue
+            with self.subTest(plugin):
+                self.assert_measured(self.srun(plugin, PERF, TUTTI_JOB_SECRET="x"), 4)
+                self.assert_added(self.srun(plugin, [LAUNCHED], TUTTI_JOB_SECRET="x"), 4)
+
+    def test_stores_of_plugins_carry_the_secret(self):
+        for plugin in ("pmix", "pmi2"):
+            done = self.srun(plugin, PERF)
+            if "invalid" not in done.stderr.lower():
+                self.assertNotIn("not authenticated", done.stderr, plugin)
+                self.assert_measured(done, 4)
 
 
 if __name__ == "__main__":
