@@ -210,12 +210,14 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
   if (row.needs & kScratch) plan.scratch_bytes = shape.bytes * static_cast<uint64_t>(summary.n);
   if (candidate.lost.empty() && plan.scratch_bytes > kMostScratch)
     candidate.lost = fmt::format("needs more than {} bytes of scratch memory", kMostScratch);
-  // What the ranks of a core write together has to exceed its cache before bypassing it pays.
+  // What the ranks of a core write together has to exceed the caches before bypassing them pays: all of them where only
+  // outputs are written; a core's own where slots pass through it as well.
   const auto sharing = static_cast<uint64_t>(summary.ranks_per_core);
   const uint64_t written = shape.bytes * static_cast<uint64_t>(writes_blocks(shape.coll) ? summary.n : 1);
   const bool lines = proto == Proto::LL || proto == Proto::LL128;
-  plan.stream_output =
-      !lines && (sharing > 1 ? written * sharing > summary.cache_bytes : written >= summary.profile->stream_above);
+  const bool beside_slots = proto != Proto::Rma && sharing > 1;
+  plan.stream_output = !lines && (beside_slots ? written * sharing > summary.cache_bytes
+                                               : written * sharing >= summary.profile->stream_above);
   plan.predicted_us = predict_us(summary, shape, row, plan);
   if (proto == Proto::Rma && summary.fabric != nullptr && summary.copies && !reduces(shape.coll))
     consider_copies(summary, shape, row, plan);
