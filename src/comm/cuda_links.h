@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// CudaLinks: the memory of a team's connections that other processes use too, and theirs that it uses; where GPUs cannot
-// map each other's memory, also in one process.
+// CudaLinks: the memory of a team's connections that other processes use too, and theirs that it uses; where GPUs
+// cannot map each other's memory, also in one process.
 //
-//   create()    every process: the arena of each of its ranks, with the guests whose ends lie there, and its handle; the
-//               first process makes the object of host memory (the words that streams wait for, ends of GPUs that nobody
-//               relays between) and listens
+//   create()    every process: the arena of each of its ranks, with guests (peer_arena.h), and its handle; the first
+//               process makes the object of host memory (the words that streams wait for, ends of GPUs between which
+//               nobody relays) and listens
 //   exchange    out of band: all handles
 //   connect()   every process: maps the object, takes its lock there, and opens the others' arenas on each of its GPUs
 //   end         closes what it has opened, lets the lock go; what others still have open is kept until they let go
@@ -95,9 +95,9 @@ class CudaLinks {
   cuda::PeerMap map_;
   std::vector<cuda::PeerArena> arenas_;  // by number, the host's last
   cuda::PeerWords words_;
-  std::vector<gpu::CudaIpcHandle> handles_;   // by rank
-  std::vector<gpu::CudaAddress> own_;         // by rank: arenas of this process
-  std::vector<cuda::CudaEnds::Seen> seen_;    // by rank
+  std::vector<gpu::CudaIpcHandle> handles_;  // by rank
+  std::vector<gpu::CudaAddress> own_;        // by rank: arenas of this process
+  std::vector<cuda::CudaEnds::Seen> seen_;   // by rank
   UniqueFd listener_;
   Mapping mapping_;  // of the object, where another process made it
   std::byte* object_ = nullptr;

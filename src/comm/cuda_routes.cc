@@ -49,8 +49,8 @@ CudaRoutes::CudaRoutes(const CudaReach& reach, bool relays)
         const bool fast = reach.nvlink(one.a, third) && reach.nvlink(one.b, third);
         return std::tuple(!fast, guests[static_cast<size_t>(third)], third);
       };
-      const auto best = std::min_element(one.relays.begin(), one.relays.end(),
-                                         [&](int x, int y) { return rank(x) < rank(y); });
+      const auto best =
+          std::min_element(one.relays.begin(), one.relays.end(), [&](int x, int y) { return rank(x) < rank(y); });
       route = {CudaRoute::Way::Relay, *best};
       guests[static_cast<size_t>(*best)] +=
           reach.ranks[static_cast<size_t>(one.a)] * reach.ranks[static_cast<size_t>(one.b)];
@@ -66,8 +66,8 @@ std::string CudaRoutes::describe(const std::vector<int>& names) const {
       const CudaRoute route = between(a, b);
       if (route.way == CudaRoute::Way::Direct) continue;
       std::string& all = pairs[{route.way, route.relay}];
-      all += fmt::format("{}{}-{}", all.empty() ? "" : ", ", names[static_cast<size_t>(a)],
-                         names[static_cast<size_t>(b)]);
+      all +=
+          fmt::format("{}{}-{}", all.empty() ? "" : ", ", names[static_cast<size_t>(a)], names[static_cast<size_t>(b)]);
     }
   }
   std::string text;

@@ -57,7 +57,9 @@ class CudaRoutes {
   std::string describe(const std::vector<int>& names) const;
 
  private:
-  size_t pair(int a, int b) const { return static_cast<size_t>(a) * static_cast<size_t>(gpus_) + static_cast<size_t>(b); }
+  size_t pair(int a, int b) const {
+    return static_cast<size_t>(a) * static_cast<size_t>(gpus_) + static_cast<size_t>(b);
+  }
   int gpus_ = 0;
   bool all_direct_ = true;
   std::vector<CudaRoute> routes_;

@@ -502,8 +502,8 @@ Result<CudaSeats> seats_of(const Bootstrap& bootstrap, const std::vector<Machine
 void log_routes(const CudaSeats& seats, const std::string& name, int rank) {
   const CudaSeats::Island& island = seats.island_of(rank);
   if (seats.of(rank).process != rank || island.routes.all_direct()) return;
-  log_info(Subsystem::Transport, "{} rank {}: pairs of GPUs (by their lowest ranks) that do not map each other: {}", name,
-           rank, island.routes.describe(island.gpus));
+  log_info(Subsystem::Transport, "{} rank {}: pairs of GPUs (by their lowest ranks) that do not map each other: {}",
+           name, rank, island.routes.describe(island.gpus));
 }
 
 // All ranks have to derive the same view of the job, or they would plan differently.
@@ -560,7 +560,8 @@ Result<std::unique_ptr<Communicator>> Communicator::configure(const CommOptions&
   TUTTI_TRY(check_restrictions(summary));
   configuration.text = fmt::format(
       "TUTTI_ALGO={}\nTUTTI_PROTO={}\nTUTTI_TRANSPORTS={}\nTUTTI_MIN_CHANNELS={}\nTUTTI_MAX_CHANNELS={}\n"
-      "TUTTI_SLICE_BYTES={}\nTUTTI_BUFFER_BYTES={}\nTUTTI_RDMA_QUEUE_PAIRS={}\nTUTTI_SCHEDULES={}\nTUTTI_NICS={}\nTUTTI_CUDA_RELAY={}\n",
+      "TUTTI_SLICE_BYTES={}\nTUTTI_BUFFER_BYTES={}\nTUTTI_RDMA_QUEUE_PAIRS={}\nTUTTI_SCHEDULES={}\nTUTTI_NICS={}"
+      "\nTUTTI_CUDA_RELAY={}\n",
       summary.algorithms, summary.protocols, transports, summary.min_channels, summary.max_channels,
       summary.slice_bytes, environment.buffer_bytes, environment.rdma_queue_pairs, digests(summary.schedules),
       configuration.nics, environment.cuda_relay);

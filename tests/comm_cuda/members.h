@@ -151,10 +151,10 @@ inline constexpr const char* kAllReach = "1";
 // Where the processes are.
 struct Seating {
   const char* name;
-  int gpus;           // rank r is on GPU r % gpus
+  int gpus;                       // rank r is on GPU r % gpus
   const char* peers = kAllReach;  // which GPUs reach each other's memory (FAKE_CUDA_PEERS)
-  int hosts = 1;      // as the ranks believe, with equal runs of them
-  int cpu = -1;       // this rank is on the CPU
+  int hosts = 1;                  // as the ranks believe, with equal runs of them
+  int cpu = -1;                   // this rank is on the CPU
   bool blocking = true;
   bool all_reach() const { return std::string(peers) == kAllReach; }
   bool shares_gpus(int n) const { return gpus < n; }

@@ -531,7 +531,8 @@ INSTANTIATE_TEST_SUITE_P(Cuda, Processes,
                                          Seating{"ByARelay", 3, "^0-1"}),
                          [](const auto& one) { return std::string(one.param.name); });
 INSTANTIATE_TEST_SUITE_P(Bridged, Processes,
-                         testing::Values(Seating{"TwoHosts", 3, kAllReach, 2}, Seating{"BesideACpu", 3, kAllReach, 1, 1},
+                         testing::Values(Seating{"TwoHosts", 3, kAllReach, 2},
+                                         Seating{"BesideACpu", 3, kAllReach, 1, 1},
                                          Seating{"OnTwoHostsWithACpu", 3, kAllReach, 2, 0}),
                          [](const auto& one) { return std::string(one.param.name); });
 

@@ -26,9 +26,7 @@ std::vector<float> pattern(int rank) {
   return floats;
 }
 // In how many allocations of the device, or of the host (-1), what the rank has sent is left.
-int left_on(int device, int rank) {
-  return gpu::finds(device, pattern(rank).data(), kFloats * sizeof(float));
-}
+int left_on(int device, int rank) { return gpu::finds(device, pattern(rank).data(), kFloats * sizeof(float)); }
 constexpr int kHostMemory = -1;
 
 // Slots that hold what passed; all else that a rank has on GPUs is small.
@@ -69,8 +67,7 @@ struct OneProcess {
     EXPECT_EQ(tuttiSend(floats(in[a]), kFloats, TUTTI_FLOAT32, to, comms[a], stream(a)), TUTTI_SUCCESS);
     EXPECT_EQ(tuttiRecv(floats(out[b]), kFloats, TUTTI_FLOAT32, from, comms[b], stream(b)), TUTTI_SUCCESS);
     ASSERT_EQ(tuttiGroupEnd(), TUTTI_SUCCESS) << last_text();
-    for (size_t r = 0; r < gpus.size(); ++r)
-      EXPECT_TRUE(gpu::CudaStream(gpus[r], streams[r].get()).synchronize().ok());
+    for (size_t r = 0; r < gpus.size(); ++r) EXPECT_TRUE(gpu::CudaStream(gpus[r], streams[r].get()).synchronize().ok());
     const std::vector<float> sent = pattern(from);
     EXPECT_TRUE(std::equal(sent.begin(), sent.end(), floats(out[b])));
   }
@@ -157,8 +154,8 @@ TEST_F(Relay, CostsMoreThanADirectWayAndLessThanTheHost) {
 
 TEST_F(Relay, IsNamedInTheLog) {
   const std::string path = testing::TempDir() + "relay." + std::to_string(getpid()) + ".log";
-  in_one(4, "^0-1,0-3,1-3,2-3", [](const OneProcess&) {},
-         with({{"TUTTI_DEBUG", "info"}, {"TUTTI_DEBUG_FILE", path}}));
+  in_one(
+      4, "^0-1,0-3,1-3,2-3", [](const OneProcess&) {}, with({{"TUTTI_DEBUG", "info"}, {"TUTTI_DEBUG_FILE", path}}));
   std::ifstream file(path);
   const std::string log((std::istreambuf_iterator<char>(file)), {});
   EXPECT_THAT(log, HasSubstr("do not map each other: by the GPU of rank 2: 0-1; by memory of the host: 0-3, 1-3, 2-3"));

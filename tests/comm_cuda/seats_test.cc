@@ -148,8 +148,7 @@ class CudaSeatsApart : public testing::Test {
     bytes.fill(static_cast<unsigned char>(gpu + 1));
     return bytes;
   }
-  static constexpr auto kDirect = CudaRoute::Way::Direct, kRelay = CudaRoute::Way::Relay,
-                        kHost = CudaRoute::Way::Host;
+  static constexpr auto kDirect = CudaRoute::Way::Direct, kRelay = CudaRoute::Way::Relay, kHost = CudaRoute::Way::Host;
 };
 
 TEST_F(CudaSeatsApart, MeetInTheMemoryOfAThird) {
@@ -168,8 +167,7 @@ TEST_F(CudaSeatsApart, MeetInTheMemoryOfAThird) {
 
 TEST_F(CudaSeatsApart, OneDirectionIsOfNoUse) {
   EXPECT_EQ(seats({{0, 0, 0}, {1, 0, 1}, {2, 0, 2}}, {{1, 0}}).route(0, 1).way, kRelay);
-  EXPECT_EQ(seats({{0, 0, 0}, {1, 0, 1}, {2, 0, 2}}, {{0, 1}, {2, 0}}).route(0, 1).way, kHost)
-      << "nor to a relay";
+  EXPECT_EQ(seats({{0, 0, 0}, {1, 0, 1}, {2, 0, 2}}, {{0, 1}, {2, 0}}).route(0, 1).way, kHost) << "nor to a relay";
 }
 
 TEST_F(CudaSeatsApart, RanksOfAGpuGoTheSameWay) {

@@ -12,10 +12,10 @@
 // launch on kernels do nothing; FAKE_CUDA_VMM=0, devices cannot map memory (cuMemCreate), as they say;
 // FAKE_CUDA_REGISTER=0, memory of the host cannot be registered.
 //
-// FAKE_CUDA_PEERS: which devices reach each other's memory: 1 (all), 0 (none), "0-2,1-2" (these pairs alone), "^0-1,2>3"
-// (all but these; "2>3": 2 does not reach 3, 3 does reach 2). FAKE_CUDA_NVLINK: the same of those that NVLink alone
-// joins. Where some do not reach each other a kernel that touches what it may not ends the process with SIGSEGV and a
-// text (fake_cuda_peers.cc); copies between such devices work, as the driver stages them.
+// FAKE_CUDA_PEERS: which devices reach each other's memory: 1 (all), 0 (none), "0-2,1-2" (these pairs alone),
+// "^0-1,2>3" (all but these; "2>3": 2 does not reach 3, 3 does reach 2). FAKE_CUDA_NVLINK: the same of those that
+// NVLink alone joins. Where some do not reach each other a kernel that touches what it may not ends the process with
+// SIGSEGV and a text (fake_cuda_peers.cc); copies between such devices work, as the driver stages them.
 #pragma once
 
 #include <cstddef>

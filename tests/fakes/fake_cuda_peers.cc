@@ -93,7 +93,8 @@ void guard_memory(uint64_t at, size_t bytes, int device) {
     return ::sigaction(SIGSEGV, &action, nullptr) == 0;
   }();
   (void)tells;
-  (void)::pkey_mprotect(reinterpret_cast<void*>(at), bytes, PROT_READ | PROT_WRITE, keys()[static_cast<size_t>(device)]);
+  (void)::pkey_mprotect(reinterpret_cast<void*>(at), bytes, PROT_READ | PROT_WRITE,
+                        keys()[static_cast<size_t>(device)]);
 }
 
 // Threads begin with the rights of the one that starts them; those that are older than a key have none.
@@ -110,8 +111,7 @@ KernelRights::KernelRights(const CUctx_st& context) {
   const std::lock_guard lock(driver().mutex);
   for (size_t device = 0; device < keys().size(); ++device) {
     const auto number = static_cast<int>(device);
-    if (number != context.device && context.peers.count(number) == 0)
-      ::pkey_set(keys()[device], PKEY_DISABLE_ACCESS);
+    if (number != context.device && context.peers.count(number) == 0) ::pkey_set(keys()[device], PKEY_DISABLE_ACCESS);
   }
 }
 KernelRights::~KernelRights() {

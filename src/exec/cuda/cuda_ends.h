@@ -13,7 +13,8 @@
 // at: no step of theirs names the peer by this protocol.
 //
 // Between processes, and where GPUs cannot map each other's memory, that of all connections is there from the start
-// (peer_arena.h), and each process makes the ends of its own ranks. Connections to ranks whose slots no kernel reaches come from outside (Outside).
+// (peer_arena.h), and each process makes the ends of its own ranks. Connections to ranks whose slots no kernel reaches
+// come from outside (Outside).
 // Threads: one at a time.
 #pragma once
 
@@ -47,7 +48,7 @@ class CudaEnds {
     uint64_t line_slots = 0;                          // a power of two
     uint64_t line128_payload = 0, line128_slots = 0;  // of LL128; no slots: its lines may be seen in pieces
   };
-  // What kernels of one rank's GPU find, by number; an arena that they cannot map, and no end of the rank lies in: null.
+  // What kernels of one rank's GPU find, by number. Null: an arena that they cannot map; no end of the rank lies there.
   struct Seen {
     std::vector<std::byte*> arenas;  // the host's last
     std::vector<std::byte*> words;   // of each rank; none: heads and tails are in the arenas

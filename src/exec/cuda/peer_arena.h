@@ -3,16 +3,15 @@
 // numbers that are the same on all ranks, so that handles are exchanged once, at the start, and nothing is negotiated
 // later.
 //
-//   end of a rank towards a peer     its heads towards the peer; tail, descriptors, lines and slots of what comes from it
-//   arena                            ends that lie in the memory of one GPU, or of the host
+//   end of a rank towards a peer: its heads towards the peer; tail, descriptors, lines and slots of what comes from it
+//   arena: ends that lie in the memory of one GPU, or of the host
 //       controls      by use, channel and end: heads, tail and descriptors
 //       lines         by use, channel and end: slots of LL, then of all those of LL128
 //       slots         by use, channel and end: slots of Simple
-//   words of a rank (host memory)    instead of heads and tails of Simple, where streams wait for them
+//   words of a rank, in memory of the host: instead of heads and tails of Simple, where streams wait for them
 //
-// An end lies in the arena of its rank. Where the peer's GPU cannot map that, both ends of the two lie in the arena of a
-// rank whose GPU both map, as guests, or in that of the host (comm/cuda_routes.h).
-// Controls and lines start zeroed.
+// An end lies in the arena of its rank. Where the peer's GPU cannot map that, both ends of the two lie in the arena of
+// a rank whose GPU both map, as guests, or in that of the host (comm/cuda_routes.h). Controls and lines start zeroed.
 #pragma once
 
 #include <algorithm>
