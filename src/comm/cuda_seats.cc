@@ -105,7 +105,8 @@ CudaSeats::CudaSeats(std::vector<CudaSeat> seats, const std::vector<Member>& mem
     known = true;
     for (const int rank : ranks) {
       stepped_ |= of(rank).process != of(ranks.front()).process;
-      gpu_[static_cast<size_t>(rank)] = ranks.front();
+      const auto here = [&](int other) { return of(other).island == of(rank).island; };
+      gpu_[static_cast<size_t>(rank)] = *std::find_if(ranks.begin(), ranks.end(), here);
     }
   }
   for (Island& island : islands_) find_routes(island, relays);
