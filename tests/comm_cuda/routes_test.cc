@@ -161,7 +161,7 @@ TEST(PeerMap, HasEachEndOnce) {
 
 TEST(PeerArena, KeepsItsPartsApart) {
   const cuda::PeerArena arena{3, 2, 8192, 4096, 2048};
-  const uint64_t last = arena.index(static_cast<cuda::Use>(1), 1, 2);
+  const uint64_t last = arena.index(static_cast<Use>(1), 1, 2);
   EXPECT_EQ(last + 1, arena.places());
   EXPECT_LE(arena.control_at(last) + sizeof(cuda::PeerArena::Control), arena.line_at(0));
   EXPECT_LE(arena.line_at(last) + 4096, arena.line128_at(0));
