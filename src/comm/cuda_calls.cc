@@ -89,9 +89,9 @@ Result<const std::byte*> CudaTeam::reach(int rank, const void* buffer, const cha
         rank, which, describe(request), mine->ordinal());
   }
   if (kind->on_device && !kind->managed && kind->device != mine->ordinal()) {
-    const bool peer = !seats_.through_host() &&
-                      std::any_of(devices_.begin(), devices_.end(),
-                                  [&](const TeamDevice& one) { return one.gpu->ordinal() == kind->device; });
+    const bool peer = std::any_of(devices_.begin(), devices_.end(), [&](const TeamDevice& one) {
+      return one.gpu->ordinal() == kind->device && maps(rank, one);
+    });
     if (!peer)
       return invalid_argument(
           "rank {}: the {} of {} is memory of CUDA device {}, but the rank's device is {}: pass memory of that device",

@@ -337,7 +337,7 @@ void CudaLauncher::stop() {
   store_relaxed(control_->end, uint64_t{1});
   constexpr uint64_t kLetGo = uint64_t{1} << 62;  // above all positions, also in the modular order of stream waits
   for (uint64_t i = 0; words_ != nullptr && i < word_count_; ++i) {
-    auto& word = reinterpret_cast<cuda::PeerArena::Words*>(words_)[i];
+    auto& word = reinterpret_cast<cuda::PeerWords::Words*>(words_)[i];
     store_release(word.head.value, kLetGo);
     store_release(word.tail.value, kLetGo);
   }

@@ -116,11 +116,11 @@ class CudaLauncher {
                        const std::optional<gpu::CudaCapture>& capture);
 
   // Stepped: the words that streams wait for, in memory of the host, and as the GPU sees them.
-  void use_words(std::byte* words, std::byte* on_gpu, const cuda::PeerArena& arena) {
+  void use_words(std::byte* words, std::byte* on_gpu, const cuda::PeerWords& layout) {
     words_ = words;
     words_on_gpu_ = on_gpu;
-    positions_ = cuda::StepPositions(arena);
-    word_count_ = arena.connections();
+    positions_ = cuda::StepPositions(layout);
+    word_count_ = layout.connections();
   }
   // One call of the only rank of this process, or the messages of a group; the groups take turns. While the stream has
   // as much to do as is put there at once this waits, and asks `goes_on`.

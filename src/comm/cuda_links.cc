@@ -61,18 +61,20 @@ bool CudaLinks::Lent::in_use() const {
 }
 
 CudaLinks::CudaLinks(Options options)
-    : options_(std::move(options)), handles_(n()), own_(n()), places_(n(), std::vector<cuda::PeerPlace>(n())) {}
+    : options_(std::move(options)),
+      map_(options_.seats->peer_map(island())),
+      words_{map_.n(), options_.sizes.most_channels},
+      handles_(n()),
+      own_(n()),
+      seen_(n()) {
+  for (int number = 0; number <= map_.host(); ++number)
+    arenas_.push_back(options_.sizes.arena(map_.ends(number), options_.sizes.most_channels));
+}
 
 uint64_t CudaLinks::words_bytes() const {
-  return options_.seats->stepped() ? members() * options_.arena.words_bytes() : cuda::PeerArena::kAlign;
+  return options_.seats->stepped() ? static_cast<uint64_t>(map_.n()) * words_.bytes() : cuda::PeerArena::kAlign;
 }
-uint64_t CudaLinks::object_bytes() const {
-  return words_bytes() + (options_.seats->through_host() ? members() * options_.arena.bytes() : 0);
-}
-std::byte* CudaLinks::words(int rank) const {
-  if (!options_.seats->stepped()) return nullptr;
-  return object_ + static_cast<uint64_t>(island().number_of(rank)) * options_.arena.words_bytes();
-}
+uint64_t CudaLinks::object_bytes() const { return words_bytes() + (map_.any_by_host() ? arenas_.back().bytes() : 0); }
 
 shm::DescriptorPassing CudaLinks::passing() const {
   shm::DescriptorPassing passing;
@@ -90,18 +92,16 @@ shm::DescriptorPassing CudaLinks::passing() const {
 Result<std::unique_ptr<CudaLinks>> CudaLinks::create(Options options) {
   std::unique_ptr<CudaLinks> links(new CudaLinks(std::move(options)));
   const Options& chosen = links->options_;
-  if (!chosen.seats->through_host()) {
-    for (const Device& device : chosen.devices) {
-      for (const int rank : device.ranks) {
-        TUTTI_ASSIGN_OR_RETURN(gpu::DeviceMemory arena, gpu::allocate_device(device.gpu, chosen.arena.bytes()));
-        TUTTI_TRY(device.store->zero(reinterpret_cast<void*>(arena.get()), chosen.arena.zeroed()));
-        if (links->several_processes()) {
-          TUTTI_ASSIGN_OR_RETURN(links->handles_[static_cast<size_t>(rank)],
-                                 gpu::share_device(device.gpu, arena.get()));
-        }
-        links->own_[static_cast<size_t>(rank)] = arena.get();
-        links->lent_.arenas.push_back(std::move(arena));
+  for (const Device& device : chosen.devices) {
+    for (const int rank : device.ranks) {
+      const cuda::PeerArena& layout = links->arenas_[static_cast<size_t>(links->island().number_of(rank))];
+      TUTTI_ASSIGN_OR_RETURN(gpu::DeviceMemory arena, gpu::allocate_device(device.gpu, layout.bytes()));
+      TUTTI_TRY(device.store->zero(reinterpret_cast<void*>(arena.get()), layout.zeroed()));
+      if (links->several_processes()) {
+        TUTTI_ASSIGN_OR_RETURN(links->handles_[static_cast<size_t>(rank)], gpu::share_device(device.gpu, arena.get()));
       }
+      links->own_[static_cast<size_t>(rank)] = arena.get();
+      links->lent_.arenas.push_back(std::move(arena));
     }
   }
   if (links->island().processes.front() == chosen.process) {
@@ -142,41 +142,40 @@ Status CudaLinks::share_object(const Deadline& deadline) {
   return passing().serve(std::move(listener_), object, {lent_.object->bytes(), lent_.object->is_file()}, deadline);
 }
 
+// As kernels on the device find it. Null where they cannot: then no end of theirs lies there.
+Result<std::byte*> CudaLinks::arena_of(int rank, const Device& device, const gpu::CudaIpcHandle& handle) {
+  if (options_.seats->route(device.ranks.front(), rank).way != CudaRoute::Way::Direct) return nullptr;
+  if (here(rank)) return reinterpret_cast<std::byte*>(own_[static_cast<size_t>(rank)]);
+  Result<gpu::OpenedMemory> opened = gpu::open_device(device.gpu, handle);
+  if (!opened.ok())
+    return error(Code::CudaError,
+                 "CUDA device {} cannot use memory of rank {}'s GPU, which another process shares with it: {}; the "
+                 "GPUs have to reach each other (nvidia-smi topo -p2p r), and containers to share their IPC "
+                 "namespace (--ipc=host)",
+                 device.gpu->ordinal(), rank, opened.status().message());
+  opened_.push_back(std::move(*opened));
+  return reinterpret_cast<std::byte*>(opened_.back().get());
+}
+
 Status CudaLinks::open_arenas(const Device& device, const std::vector<gpu::CudaIpcHandle>& handles) {
-  const bool stepped = options_.seats->stepped(), through_host = options_.seats->through_host();
   std::byte* object = nullptr;
   if (registered_) {
     TUTTI_ASSIGN_OR_RETURN(object, gpu::host_address(device.gpu, object_));
   }
-  std::vector<cuda::PeerPlace> seen(n());
+  cuda::CudaEnds::Seen seen;
   for (const int rank : island().ranks) {
-    const auto r = static_cast<size_t>(rank);
-    const auto number = static_cast<uint64_t>(island().number_of(rank));
-    cuda::PeerPlace& place = seen[r];
-    if (stepped) place.words = object + number * options_.arena.words_bytes();
-    if (through_host) {
-      place.arena = object + words_bytes() + number * options_.arena.bytes();
-    } else if (here(rank)) {
-      place.arena = reinterpret_cast<std::byte*>(own_[r]);
-    } else {
-      Result<gpu::OpenedMemory> opened = gpu::open_device(device.gpu, handles[r]);
-      if (!opened.ok())
-        return error(Code::CudaError,
-                     "CUDA device {} cannot use memory of rank {}'s GPU, which another process shares with it: {}; the "
-                     "GPUs have to reach each other (nvidia-smi topo -p2p r), and containers to share their IPC "
-                     "namespace (--ipc=host)",
-                     device.gpu->ordinal(), rank, opened.status().message());
-      place.arena = reinterpret_cast<std::byte*>(opened->get());
-      opened_.push_back(std::move(*opened));
-    }
+    TUTTI_ASSIGN_OR_RETURN(std::byte* const arena, arena_of(rank, device, handles[static_cast<size_t>(rank)]));
+    seen.arenas.push_back(arena);
+    if (options_.seats->stepped()) seen.words.push_back(object + words_at(rank));
   }
-  for (const int viewer : device.ranks) places_[static_cast<size_t>(viewer)] = seen;
+  seen.arenas.push_back(map_.any_by_host() ? object + words_bytes() : nullptr);
+  for (const int viewer : device.ranks) seen_[static_cast<size_t>(viewer)] = seen;
   return {};
 }
 
 Status CudaLinks::connect(const std::vector<gpu::CudaIpcHandle>& handles, const Deadline& deadline) {
   TUTTI_TRY(share_object(deadline));
-  if (options_.seats->stepped() || options_.seats->through_host()) {
+  if (options_.seats->stepped() || map_.any_by_host()) {
     TUTTI_ASSIGN_OR_RETURN(registered_, gpu::register_host(options_.devices.front().gpu, object_, object_bytes()));
   }
   for (const Device& device : options_.devices) TUTTI_TRY(open_arenas(device, handles));

@@ -12,6 +12,10 @@ namespace {
 // GB/s where nothing better is known: the slowest memory of a GPU that CUDA 12 runs on moves more.
 constexpr double kUnknownMemory = 300;
 
+bool names(const std::vector<CudaUuidBytes>& gpus, const CudaUuidBytes& one) {
+  return std::find(gpus.begin(), gpus.end(), one) != gpus.end();
+}
+
 }  // namespace
 
 CudaSeat find_seat(int ordinal) {
@@ -49,6 +53,10 @@ int CudaSeats::Island::number_of_process(int process) const {
   return static_cast<int>(std::lower_bound(processes.begin(), processes.end(), process) - processes.begin());
 }
 
+int CudaSeats::Island::gpu_number_of(int rank) const {
+  return static_cast<int>(std::lower_bound(gpus.begin(), gpus.end(), rank) - gpus.begin());
+}
+
 // Processes and islands. Ranks of a process are of one island, whoever may share memory with others.
 void CudaSeats::place(const std::vector<Member>& members, const std::vector<int>& together) {
   for (int rank = 0; rank < n(); ++rank) {
@@ -73,8 +81,9 @@ void CudaSeats::place(const std::vector<Member>& members, const std::vector<int>
   bridged_ = static_cast<int>(islands_.front().ranks.size()) < n();
 }
 
-CudaSeats::CudaSeats(std::vector<CudaSeat> seats, const std::vector<Member>& members, const std::vector<int>& together)
-    : seats_(std::move(seats)) {
+CudaSeats::CudaSeats(std::vector<CudaSeat> seats, const std::vector<Member>& members, const std::vector<int>& together,
+                     bool relays)
+    : seats_(std::move(seats)), gpu_(seats_.size(), -1) {
   place(members, together);
   std::map<CudaUuidBytes, std::vector<int>> by_gpu;
   for (int rank = 0; rank < n(); ++rank) {
@@ -96,29 +105,89 @@ CudaSeats::CudaSeats(std::vector<CudaSeat> seats, const std::vector<Member>& mem
     known = true;
     for (const int rank : ranks) {
       stepped_ |= of(rank).process != of(ranks.front()).process;
-      for (const CudaUuidBytes& other : of(rank).unreachable) through_host_ |= by_gpu.count(other) != 0;
+      const auto here = [&](int other) { return of(other).island == of(rank).island; };
+      gpu_[static_cast<size_t>(rank)] = *std::find_if(ranks.begin(), ranks.end(), here);
     }
   }
+  for (Island& island : islands_) find_routes(island, relays);
   find_whole_lines();
 }
 
-// Each GPU says it of those that it sees; of the others nothing is known.
-bool CudaSeats::sees_whole_lines(const CudaSeat& reader, const CudaSeat& writer) const {
-  const auto& joined = reader.by_nvlink;
-  const bool near =
-      reader.gpu.uuid == writer.gpu.uuid || std::find(joined.begin(), joined.end(), writer.gpu.uuid) != joined.end();
-  return ll128_holds({.in_gpu_memory = !through_host_,
-                      .nvlink_or_same = near,
-                      .writer_capability_major = writer.gpu.capability_major,
-                      .reader_capability_major = reader.gpu.capability_major});
+// Each GPU says it of those that it sees. Of the others nothing is known: their memory is taken to be within reach,
+// and the opening will tell; they are not taken to be joined by NVLink.
+bool CudaSeats::joined_by_nvlink(const CudaSeat& a, const CudaSeat& b) const {
+  return a.gpu.uuid == b.gpu.uuid || (names(a.by_nvlink, b.gpu.uuid) && names(b.by_nvlink, a.gpu.uuid));
+}
+
+void CudaSeats::find_routes(Island& island, bool relays) {
+  std::vector<int> counts;
+  for (const int rank : island.ranks) {
+    const int gpu = gpu_[static_cast<size_t>(rank)];
+    if (gpu == rank) {
+      island.gpus.push_back(rank);
+      counts.push_back(0);
+    }
+    ++counts[static_cast<size_t>(island.gpu_number_of(gpu))];
+  }
+  CudaReach reach(std::move(counts));
+  // Ranks of a GPU may see different ones.
+  const auto cannot = [&](int gpu, const CudaUuidBytes& other) {
+    return std::any_of(island.ranks.begin(), island.ranks.end(), [&](int rank) {
+      return gpu_[static_cast<size_t>(rank)] == gpu && names(of(rank).unreachable, other);
+    });
+  };
+  for (int a = 0; a < reach.gpus(); ++a) {
+    for (int b = a + 1; b < reach.gpus(); ++b) {
+      const int first = island.gpus[static_cast<size_t>(a)], second = island.gpus[static_cast<size_t>(b)];
+      const CudaSeat &one = of(first), &other = of(second);
+      reach.set(a, b, !cannot(first, other.gpu.uuid) && !cannot(second, one.gpu.uuid), joined_by_nvlink(one, other));
+    }
+  }
+  island.routes = CudaRoutes(reach, relays);
+}
+
+CudaRoute CudaSeats::route(int a, int b) const {
+  const Island& island = island_of(a);
+  const auto gpu = [&](int rank) { return island.gpu_number_of(gpu_[static_cast<size_t>(rank)]); };
+  CudaRoute route = island.routes.between(gpu(a), gpu(b));
+  if (route.way == CudaRoute::Way::Relay) route.relay = island.gpus[static_cast<size_t>(route.relay)];
+  return route;
+}
+
+bool CudaSeats::all_direct() const {
+  return std::all_of(islands_.begin(), islands_.end(), [](const Island& one) { return one.routes.all_direct(); });
+}
+
+cuda::PeerMap CudaSeats::peer_map(const Island& island) const {
+  const auto members = static_cast<int>(island.ranks.size());
+  return cuda::PeerMap(members, [&](int me, int peer) {
+    const CudaRoute route = this->route(island.ranks[static_cast<size_t>(me)], island.ranks[static_cast<size_t>(peer)]);
+    switch (route.way) {
+      case CudaRoute::Way::Direct:
+        return me;
+      case CudaRoute::Way::Relay:
+        return island.number_of(route.relay);
+      case CudaRoute::Way::Host:
+        break;
+    }
+    return members;
+  });
+}
+
+// Over a relay the reader loads lines across a link; that the parts of such an access stay together is said of stores.
+bool CudaSeats::sees_whole_lines(int reader, int writer) const {
+  return ll128_holds({.in_gpu_memory = route(reader, writer).way == CudaRoute::Way::Direct,
+                      .nvlink_or_same = joined_by_nvlink(of(reader), of(writer)),
+                      .writer_capability_major = of(writer).gpu.capability_major,
+                      .reader_capability_major = of(reader).gpu.capability_major});
 }
 
 // Stepped calls wait for lines one by one, and transports carry none.
 void CudaSeats::find_whole_lines() {
-  whole_lines_ = !stepped_ && !bridged_ && std::all_of(seats_.begin(), seats_.end(), [this](const CudaSeat& reader) {
-    return std::all_of(seats_.begin(), seats_.end(),
-                       [&](const CudaSeat& writer) { return sees_whole_lines(reader, writer); });
-  });
+  whole_lines_ = !stepped_ && !bridged_;
+  for (int reader = 0; whole_lines_ && reader < n(); ++reader) {
+    for (int writer = 0; whole_lines_ && writer < n(); ++writer) whole_lines_ = sees_whole_lines(reader, writer);
+  }
 }
 
 std::vector<int> CudaSeats::ranks_of(int process) const {

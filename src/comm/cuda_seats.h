@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "bootstrap/bootstrap.h"
+#include "comm/cuda_routes.h"
+#include "exec/cuda/peer_arena.h"
 #include "gpu/cuda_peers.h"
 
 namespace tutti {
@@ -22,7 +24,7 @@ struct CudaSeat {
   int process = -1;  // the lowest rank on a GPU in it
   int island = -1;   // of islands()
   gpu::CudaIdentity gpu;
-  std::vector<CudaUuidBytes> unreachable;  // GPUs that this one cannot reach
+  std::vector<CudaUuidBytes> unreachable;  // GPUs whose memory this one cannot map; of those that it can see
   std::vector<CudaUuidBytes> by_nvlink;    // GPUs that this one reaches by NVLink alone; of those that it can see
 };
 
@@ -31,14 +33,19 @@ class CudaSeats {
   struct Island {
     std::vector<int> ranks;      // ascending
     std::vector<int> processes;  // by their lowest ranks, ascending
+    std::vector<int> gpus;       // by the lowest of their ranks, ascending
+    CudaRoutes routes;           // between these
     // Places in these; the rank, or the process, is there.
     int number_of(int rank) const;
     int number_of_process(int process) const;
+    int gpu_number_of(int rank) const;  // the lowest on it
   };
 
   CudaSeats() = default;
   // `seats` by rank, without their processes and islands. `together` by rank: equal for those who share memory.
-  CudaSeats(std::vector<CudaSeat> seats, const std::vector<Member>& members, const std::vector<int>& together);
+  // `relays`: whether third GPUs may lend their memory.
+  CudaSeats(std::vector<CudaSeat> seats, const std::vector<Member>& members, const std::vector<int>& together,
+            bool relays);
 
   bool empty() const { return seats_.empty(); }  // all ranks are on the CPU
   int n() const { return static_cast<int>(seats_.size()); }
@@ -61,8 +68,12 @@ class CudaSeats {
 
   // Some GPU has ranks of several processes: no kernel may wait for another.
   bool stepped() const { return stepped_; }
-  // Some GPU cannot reach another's memory: slots are in the host's.
-  bool through_host() const { return through_host_; }
+  // Where slots of two linked ranks are; of a relay the rank whose arena has them.
+  CudaRoute route(int a, int b) const;
+  // All linked ranks map each other's memory.
+  bool all_direct() const;
+  // Which ends lie in whose arena.
+  cuda::PeerMap peer_map(const Island& island) const;
   // A line of LL128 is seen whole, by whichever rank it is for.
   bool whole_lines() const { return whole_lines_; }
   int gpus() const { return gpus_; }
@@ -78,10 +89,13 @@ class CudaSeats {
   std::vector<CudaSeat> seats_;
   std::vector<int> processes_;
   std::vector<Island> islands_;
+  void find_routes(Island& island, bool relays);
+  bool joined_by_nvlink(const CudaSeat& a, const CudaSeat& b) const;
   void find_whole_lines();
-  bool sees_whole_lines(const CudaSeat& reader, const CudaSeat& writer) const;
+  bool sees_whole_lines(int reader, int writer) const;
 
-  bool bridged_ = false, stepped_ = false, through_host_ = false, whole_lines_ = false;
+  std::vector<int> gpu_;  // by rank: the lowest rank on the same GPU
+  bool bridged_ = false, stepped_ = false, whole_lines_ = false;
   std::string kind_;
   int gpus_ = 0, most_ranks_ = 1, fewest_multiprocessors_ = 1;
   double least_gbps_ = 0;

@@ -18,13 +18,13 @@ constexpr uint64_t kLineSlots = 16, kLine128Slots = 8;
 // fill no link.
 constexpr int kMostChannels = 16;
 
-// Memory that a rank shares with other processes, at most, which bounds its channels: of its GPU; of the host, for all.
-constexpr uint64_t kMostArena = 144 << 20, kMostHostArenas = 256 << 20;
+// Arenas, at most, which bounds the channels: of a rank, with its guests, in its GPU's memory; of all in the host's.
+constexpr uint64_t kMostArena = 144 << 20, kMostHostArena = 256 << 20;
 
 }  // namespace
 
-cuda::PeerArena CudaSizes::arena(int ranks, int channels) const {
-  return {ranks, channels, simple_bytes, line_slots * ll_slot_bytes(kLLPayloadBytes),
+cuda::PeerArena CudaSizes::arena(int ends, int channels) const {
+  return {ends, channels, simple_bytes, line_slots * ll_slot_bytes(kLLPayloadBytes),
           line128_slots * ll128_slot_bytes(kLL128PayloadBytes)};
 }
 
@@ -42,10 +42,17 @@ CudaSizes CudaSizes::of(const CudaSeats& seats) {
   // Lines are waited for one by one, and no transport carries them.
   sizes.line_slots = seats.stepped() || seats.bridged() ? 0 : kLineSlots;
   sizes.line128_slots = seats.whole_lines() ? kLine128Slots : 0;
-  if (!seats.several_in_an_island() && !seats.through_host()) return sizes;
-  const uint64_t of_channel = sizes.arena(seats.largest_island(), 1).bytes();
-  const uint64_t room = seats.through_host() ? std::min(kMostArena, kMostHostArenas / ranks) : kMostArena;
-  sizes.most_channels = std::clamp(static_cast<int>(room / of_channel), 1, sizes.most_channels);
+  if (!seats.several_in_an_island() && seats.all_direct()) return sizes;
+  for (const CudaSeats::Island& island : seats.islands()) {
+    const cuda::PeerMap map = seats.peer_map(island);
+    const auto bound = [&](int ends, uint64_t room) {
+      if (ends == 0) return;
+      const auto fit = static_cast<int>(std::min<uint64_t>(room / sizes.arena(ends, 1).bytes(), kMostChannels));
+      sizes.most_channels = std::clamp(fit, 1, sizes.most_channels);
+    };
+    bound(map.most_ends(), kMostArena);
+    bound(map.ends(map.host()), kMostHostArena);
+  }
   return sizes;
 }
 

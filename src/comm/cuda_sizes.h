@@ -20,7 +20,7 @@ struct CudaSizes {
   uint64_t line_slots = 0;           // of an LL connection
   uint64_t line128_slots = 0;        // of an LL128 connection; 0: its lines may be seen in pieces
 
-  cuda::PeerArena arena(int ranks, int channels) const;
+  cuda::PeerArena arena(int ends, int channels) const;
 };
 
 // Of a communicator that is bridged (CudaSeats): what the planner has to know beside what it knows of hosts and

@@ -34,9 +34,21 @@ constexpr uint64_t kLeastShare = 32 << 10;
 // Bytes of device memory that a byte moved through a slot touches: read, written, read, written.
 constexpr double kTouches = 4;
 constexpr double kTouchesInWindows = 2;  // read at one place, written at the other
-// GB/s between GPUs, where nothing better is known: a PCIe slot of the fourth generation. Through memory of the host
-// the kernel that reads a slot waits for each of its loads.
-constexpr double kBetweenGpus = 20, kThroughHost = 8;
+// GB/s between GPUs, where nothing better is known: a PCIe slot of the fourth generation. Over a relay all goes twice
+// over the link of that GPU. Through memory of the host the kernel that reads a slot waits for each of its loads.
+constexpr double kBetweenGpus = 20, kByRelay = kBetweenGpus / 2, kThroughHost = 8;
+
+double gbps_of(CudaRoute::Way way) {
+  switch (way) {
+    case CudaRoute::Way::Direct:
+      return kBetweenGpus;
+    case CudaRoute::Way::Relay:
+      return kByRelay;
+    case CudaRoute::Way::Host:
+      break;
+  }
+  return kThroughHost;
+}
 
 // While calls are on their way to ranks of other processes: between two looks, and two questions to the kernel who is
 // alive (Health::kDeathMs).
@@ -108,7 +120,7 @@ Status CudaTeam::create(const Options& options) {
     device_index_[index(rank)] = at->second;
   }
   for (const int rank : locals_) stores_[index(rank)] = devices_[device_index_[index(rank)]].store.get();
-  if (!seats_.through_host()) TUTTI_TRY(open_peers());
+  TUTTI_TRY(open_peers());
   TUTTI_ASSIGN_OR_RETURN(launcher_, CudaLauncher::create(devices_, seats_.waits_for_others()));
   if (seats_.bridged()) {
     bridge_ = std::make_unique<CudaBridge>(
@@ -136,8 +148,7 @@ Status CudaTeam::create_links(const Options& options) {
   CudaLinks::Options links;
   links.seats = &seats_;
   links.process = options.process;
-  const auto members = static_cast<int>(seats_.island_of(options.process).ranks.size());
-  links.arena = sizes_.arena(members, sizes_.most_channels);
+  links.sizes = sizes_;
   links.secret = options.secret;
   links.tag = options.tag;
   for (const TeamDevice& one : devices_) {
@@ -158,7 +169,7 @@ Status CudaTeam::connect(const std::vector<gpu::CudaIpcHandle>& handles, const D
   cuda::CudaEnds::Shared shared = links_->shared();
   if (seats_.stepped()) {
     const int me = locals_.front();
-    launcher_->use_words(links_->words(me), links_->words_on_gpu(me), shared.arena);
+    launcher_->use_words(links_->words(me), links_->words_on_gpu(me), links_->word_layout());
   }
   use_ends(std::make_unique<cuda::CudaEnds>(stores_, sizes(), std::move(shared)));
   return {};
@@ -174,30 +185,48 @@ Status CudaTeam::finish_stores() {
   return {};
 }
 
-// Kernels of one device touch the memory of every other.
+// Kernels of one device touch the memory of every other that it maps: ends of its ranks, and buffers.
 Status CudaTeam::open_peers() {
   for (const TeamDevice& from : devices_) {
     for (const TeamDevice& to : devices_) {
-      if (from.gpu == to.gpu) continue;
+      if (from.gpu == to.gpu || !maps(from.ranks.front(), to)) continue;
       TUTTI_TRY(gpu::open_peer(from.gpu, to.gpu));
     }
   }
   return {};
 }
 
+// A ring is as slow as the slowest of its neighbours; what else there is may use any pair. Linked ranks alone.
+void CudaTeam::find_slowest(double& ring, double& any) const {
+  ring = any = kBetweenGpus;
+  for (int a = 0; a < n(); ++a) {
+    for (int b = a + 1; b < n(); ++b) {
+      if (!seats_.linked(a, b)) continue;
+      const double gbps = gbps_of(seats_.route(a, b).way);
+      any = std::min(any, gbps);
+      if (b == a + 1 || (a == 0 && b == n() - 1)) ring = std::min(ring, gbps);
+    }
+  }
+}
+
 // Alike on all ranks, as plans follow from it.
 void CudaTeam::make_fabric() {
   const double share = seats_.least_memory_gbps() / kTouches / static_cast<double>(seats_.most_ranks_on_a_gpu());
   const bool one_gpu = seats_.gpus() == 1;
-  const double link = one_gpu ? share : std::min(share, seats_.through_host() ? kThroughHost : kBetweenGpus);
+  double ring = share, any = share;
+  if (!one_gpu) {
+    find_slowest(ring, any);
+    ring = std::min(ring, share);
+    any = std::min(any, share);
+  }
   const double in_place = share * kTouches / kTouchesInWindows;
   const double remote = !windows_->possible() ? 0 : one_gpu ? in_place : std::min(in_place, kBetweenGpus);
   fabric_ = {.ranks = n(),
              .domains = 1,
              .inside = one_gpu ? LinkClass::NvLink : LinkClass::Pcie,
-             .ring_gbps = link,
-             .tree_gbps = link / 2,
-             .star_gbps = link,
+             .ring_gbps = ring,
+             .tree_gbps = any / 2,
+             .star_gbps = any,
              .remote_gbps = remote,
              .rings = sizes_.most_channels,
              .trees = sizes_.most_channels,

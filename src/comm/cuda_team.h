@@ -151,9 +151,14 @@ class CudaTeam {
   Status create(const Options& options);
   Status create_links(const Options& options);
   Status open_peers();
+  // Kernels of the rank's GPU use the memory of that device.
+  bool maps(int rank, const TeamDevice& device) const {
+    return seats_.route(rank, device.ranks.front()).way == CudaRoute::Way::Direct;
+  }
+  void find_slowest(double& ring, double& any) const;
   void make_fabric();
-  // Connections of this process lie in memory that all processes of its island use.
-  bool linked() const { return seats_.island_of(locals_.front()).processes.size() > 1 || seats_.through_host(); }
+  // Connections of this process lie in arenas.
+  bool linked() const { return seats_.island_of(locals_.front()).processes.size() > 1 || !seats_.all_direct(); }
   void use_ends(std::unique_ptr<cuda::CudaEnds> ends);
   bool is_here(int rank) const { return stores_[index(rank)] != nullptr; }
   Communicator& first_comm() const { return *comms_[index(locals_.front())]; }

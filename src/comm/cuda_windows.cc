@@ -71,7 +71,7 @@ CudaWindowBook::CudaWindowBook(const CudaSeats& seats, int process, std::vector<
       tables_(devices.size()) {}
 
 bool CudaWindowBook::possible() const {
-  return seats_.n() > 1 && !seats_.bridged() && !seats_.through_host() && !seats_.stepped();
+  return seats_.n() > 1 && !seats_.bridged() && seats_.all_direct() && !seats_.stepped();
 }
 
 std::vector<int> CudaWindowBook::ordinals() const {

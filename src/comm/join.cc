@@ -481,7 +481,7 @@ Result<CudaSeats> seats_of(const Bootstrap& bootstrap, const std::vector<Machine
   std::vector<CudaSeat> found;
   for (const MachineFacts& one : machines) found.push_back(one.seat);
   if (std::all_of(found.begin(), found.end(), [](const CudaSeat& one) { return one.ordinal < 0; })) return CudaSeats();
-  CudaSeats seats(std::move(found), members, hosts.together());
+  CudaSeats seats(std::move(found), members, hosts.together(), env().cuda_relay);
   if (!seats.stepped()) return seats;
   if (seats.bridged())
     return invalid_usage(
@@ -496,6 +496,14 @@ Result<CudaSeats> seats_of(const Bootstrap& bootstrap, const std::vector<Machine
           members[static_cast<size_t>(process)].text());
   }
   return seats;
+}
+
+// Once in each process.
+void log_routes(const CudaSeats& seats, const std::string& name, int rank) {
+  const CudaSeats::Island& island = seats.island_of(rank);
+  if (seats.of(rank).process != rank || island.routes.all_direct()) return;
+  log_info(Subsystem::Transport, "{} rank {}: pairs of GPUs (by their lowest ranks) that do not map each other: {}",
+           name, rank, island.routes.describe(island.gpus));
 }
 
 // All ranks have to derive the same view of the job, or they would plan differently.
@@ -552,10 +560,11 @@ Result<std::unique_ptr<Communicator>> Communicator::configure(const CommOptions&
   TUTTI_TRY(check_restrictions(summary));
   configuration.text = fmt::format(
       "TUTTI_ALGO={}\nTUTTI_PROTO={}\nTUTTI_TRANSPORTS={}\nTUTTI_MIN_CHANNELS={}\nTUTTI_MAX_CHANNELS={}\n"
-      "TUTTI_SLICE_BYTES={}\nTUTTI_BUFFER_BYTES={}\nTUTTI_RDMA_QUEUE_PAIRS={}\nTUTTI_SCHEDULES={}\nTUTTI_NICS={}\n",
+      "TUTTI_SLICE_BYTES={}\nTUTTI_BUFFER_BYTES={}\nTUTTI_RDMA_QUEUE_PAIRS={}\nTUTTI_SCHEDULES={}\nTUTTI_NICS={}"
+      "\nTUTTI_CUDA_RELAY={}\n",
       summary.algorithms, summary.protocols, transports, summary.min_channels, summary.max_channels,
       summary.slice_bytes, environment.buffer_bytes, environment.rdma_queue_pairs, digests(summary.schedules),
-      configuration.nics);
+      configuration.nics, environment.cuda_relay);
   return comm;
 }
 
@@ -631,6 +640,7 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
   TUTTI_ASSIGN_OR_RETURN(const CudaSeats seats, seats_of(bootstrap, machines, hosts));
   Status on_device;
   if (seats.on_gpu(rank_)) {
+    log_routes(seats, name_, rank_);
     Result<std::shared_ptr<CudaTeam>> joined =
         CudaTeam::join({seats, seats.of(rank_).process, bootstrap.secret(), bootstrap.tag()});
     on_device = joined.status();

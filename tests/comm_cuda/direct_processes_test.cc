@@ -55,7 +55,7 @@ class GpuDirectProcesses : public InProcesses {
   static void call(
       const Environment& more, const std::function<void(Member& member, const std::string& log)>& expect, int cpu = -1,
       const std::function<void(int turn)>& between = [](int) {}) {
-    const Seating seating{"Direct", 3, true, 3, cpu};
+    const Seating seating{"Direct", 3, kAllReach, 3, cpu};
     in_processes(
         3, seating,
         [&](Member& member, Meeting&) {
@@ -162,7 +162,7 @@ TEST_F(GpuDirectProcesses, GoOnWhenAPortFails) {
 
 TEST_F(GpuDirectProcesses, WithoutMemoryOfTheGpuSlotsAreStaged) {
   in_processes(
-      2, {"Direct", 2, true, 2},
+      2, {"Direct", 2, kAllReach, 2},
       [](Member& member, Meeting&) {
         // The arena is there; slots towards the other host come with the first call, out before in or after.
         gpu::fail("cuMemGetHandleForAddressRange", 1, gpu::kCudaNotSupported);

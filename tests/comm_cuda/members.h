@@ -146,14 +146,17 @@ inline void expect_nothing_left() {
   while (gpu::alive() != 0) usleep(500);
 }
 
+inline constexpr const char* kAllReach = "1";
+
 // Where the processes are.
 struct Seating {
   const char* name;
-  int gpus;           // rank r is on GPU r % gpus
-  bool peers = true;  // the GPUs reach each other's memory
-  int hosts = 1;      // as the ranks believe, with equal runs of them
-  int cpu = -1;       // this rank is on the CPU
+  int gpus;                       // rank r is on GPU r % gpus
+  const char* peers = kAllReach;  // which GPUs reach each other's memory (FAKE_CUDA_PEERS)
+  int hosts = 1;                  // as the ranks believe, with equal runs of them
+  int cpu = -1;                   // this rank is on the CPU
   bool blocking = true;
+  bool all_reach() const { return std::string(peers) == kAllReach; }
   bool shares_gpus(int n) const { return gpus < n; }
   // Some slots are carried by a transport.
   bool bridged() const { return hosts > 1 || cpu >= 0; }
@@ -163,7 +166,7 @@ struct Seating {
     setenv("TUTTI_CUDA_LIBRARY", FAKE_CUDA, 1);
     setenv("FAKE_CUDA_DEVICES", "4", 1);
     setenv("TUTTI_PROTO", "^ll128", 0);  // as in ranks.h
-    if (!peers) setenv("FAKE_CUDA_PEERS", "0", 1);
+    setenv("FAKE_CUDA_PEERS", peers, 1);
     if (hosts > 1) setenv("TUTTI_HOST_ID", ("host" + std::to_string(rank * hosts / n)).c_str(), 1);
   }
 };

@@ -328,7 +328,7 @@ std::string call_of_the_carrier() {
 
 // While nothing is on its way: it waits on a condition, where polls would be sleeps.
 TEST_F(BridgedProcesses, TheCarrierSleepsBetweenCalls) {
-  in_processes(2, Seating{"TwoHosts", 2, true, 2}, [](Member& member, Meeting&) {
+  in_processes(2, Seating{"TwoHosts", 2, kAllReach, 2}, [](Member& member, Meeting&) {
     const std::string asleep = std::to_string(SYS_futex);
     for (int i = 0; i < 3; ++i) {
       ASSERT_EQ(member.all_reduce(), TUTTI_SUCCESS) << last_text();
@@ -342,7 +342,7 @@ TEST_F(BridgedProcesses, TheCarrierSleepsBetweenCalls) {
 
 // More messages than slots, and none of them: both kinds of ranks number and connect alike.
 TEST_F(BridgedProcesses, EmptyCallsCountOnAllRanks) {
-  in_processes(3, Seating{"OnTwoHostsWithACpu", 3, true, 2, 1}, [](Member& member, Meeting&) {
+  in_processes(3, Seating{"OnTwoHostsWithACpu", 3, kAllReach, 2, 1}, [](Member& member, Meeting&) {
     const int next = (member.rank() + 1) % 3, previous = (member.rank() + 2) % 3;
     for (int i = 0; i < 3; ++i) {
       ASSERT_EQ(member.all_reduce(0), TUTTI_SUCCESS) << last_text();
@@ -385,7 +385,7 @@ TEST_F(BridgedProcesses, OneThreadDrivesBothKinds) {
 
 // Steps wait for words in memory of one host. Each finds it by itself; who is slow may only see that another has gone.
 TEST_F(BridgedProcesses, AreRefusedWhereGpusAreShared) {
-  const Seating seating{"OneGpuOnTwoHosts", 1, true, 2};
+  const Seating seating{"OneGpuOnTwoHosts", 1, kAllReach, 2};
   const launcher::SharedPage found;
   api_test::in_children(2, [&](int rank, launcher::Page& page) {
     seating.take(rank, 2);
@@ -405,7 +405,7 @@ TEST_F(BridgedProcesses, AreRefusedWhereGpusAreShared) {
 // Memory of either kind, with a buffer elsewhere now and then: results are right, and the end waits for the others
 // where it has to.
 TEST_P(Processes, WindowsServeOrGainNothing) {
-  const bool possible = GetParam().peers && GetParam().gpus >= kRanks && !GetParam().bridged();
+  const bool possible = GetParam().all_reach() && GetParam().gpus >= kRanks && !GetParam().bridged();
   in_processes(
       [&](Member& member, Meeting& meeting) {
         constexpr size_t kBytes = size_t{1} << 21;
@@ -504,14 +504,14 @@ TEST_P(NonBlockingProcesses, AbortEndsAnInitThatWaitsForRanksThatNeverCome) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cuda, NonBlockingProcesses,
-                         testing::Values(Seating{"GpusOfTheirOwn", 3, true, 1, -1, false},
-                                         Seating{"OneGpu", 1, true, 1, -1, false},
-                                         Seating{"OnTwoHostsWithACpu", 3, true, 2, 1, false}),
+                         testing::Values(Seating{"GpusOfTheirOwn", 3, kAllReach, 1, -1, false},
+                                         Seating{"OneGpu", 1, kAllReach, 1, -1, false},
+                                         Seating{"OnTwoHostsWithACpu", 3, kAllReach, 2, 1, false}),
                          [](const auto& one) { return std::string(one.param.name); });
 
 // Lines of 128 bytes where they are seen whole; asked for elsewhere, other slots serve.
 TEST_P(Processes, LongLinesServeOrOtherSlotsDo) {
-  const bool possible = GetParam().peers && GetParam().gpus >= kRanks && !GetParam().bridged();
+  const bool possible = GetParam().all_reach() && GetParam().gpus >= kRanks && !GetParam().bridged();
   in_processes(
       [&](Member& member, Meeting&) {
         for (const size_t count : {size_t{1}, Member::kCount}) {
@@ -527,11 +527,13 @@ TEST_P(Processes, LongLinesServeOrOtherSlotsDo) {
 
 INSTANTIATE_TEST_SUITE_P(Cuda, Processes,
                          testing::Values(Seating{"GpusOfTheirOwn", 3}, Seating{"OneGpu", 1},
-                                         Seating{"TwoGpusForThree", 2}, Seating{"ThroughTheHost", 3, false}),
+                                         Seating{"TwoGpusForThree", 2}, Seating{"ThroughTheHost", 3, "0"},
+                                         Seating{"ByARelay", 3, "^0-1"}),
                          [](const auto& one) { return std::string(one.param.name); });
 INSTANTIATE_TEST_SUITE_P(Bridged, Processes,
-                         testing::Values(Seating{"TwoHosts", 3, true, 2}, Seating{"BesideACpu", 3, true, 1, 1},
-                                         Seating{"OnTwoHostsWithACpu", 3, true, 2, 0}),
+                         testing::Values(Seating{"TwoHosts", 3, kAllReach, 2},
+                                         Seating{"BesideACpu", 3, kAllReach, 1, 1},
+                                         Seating{"OnTwoHostsWithACpu", 3, kAllReach, 2, 0}),
                          [](const auto& one) { return std::string(one.param.name); });
 
 }  // namespace

@@ -23,7 +23,7 @@ struct Place {
 
 // GPUs of compute capability 9, joined by NVLink, unless `change` says otherwise.
 CudaSeats seats_of(const std::vector<Place>& places,
-                   const std::function<void(size_t rank, CudaSeat& seat)>& change = nullptr) {
+                   const std::function<void(size_t rank, CudaSeat& seat)>& change = nullptr, bool relays = true) {
   std::vector<CudaSeat> seats(places.size());
   std::vector<Member> members(places.size());
   std::vector<int> together;
@@ -42,7 +42,7 @@ CudaSeats seats_of(const std::vector<Place>& places,
     }
     if (change) change(rank, seats[rank]);
   }
-  return CudaSeats(std::move(seats), members, together);
+  return CudaSeats(std::move(seats), members, together, relays);
 }
 
 TEST(CudaSeats, OfOneHostAreOneIsland) {
@@ -125,6 +125,96 @@ TEST(CudaSeats, SeeLongLinesWholeWhereTheConditionHolds) {
   EXPECT_FALSE(seats_of({{0, 0, 0}, {1, 0, -1}}).whole_lines()) << "beside a CPU";
   EXPECT_GT(CudaSizes::of(seats_of(two)).line128_slots, 0u);
   EXPECT_EQ(CudaSizes::of(seats_of(two, alone)).line128_slots, 0u);
+}
+
+// Ranks whose GPUs do not map each other, as each rank's driver says it of those that it sees.
+class CudaSeatsApart : public testing::Test {
+ protected:
+  struct Pair {
+    int from, to;  // GPUs: the first cannot map the second's memory
+  };
+  static CudaSeats seats(const std::vector<Place>& places, const std::vector<Pair>& apart, bool relays = true) {
+    return seats_of(
+        places,
+        [&](size_t rank, CudaSeat& seat) {
+          for (const Pair& one : apart) {
+            if (places[rank].gpu == one.from) seat.unreachable.push_back(uuid(one.to));
+          }
+        },
+        relays);
+  }
+  static CudaUuidBytes uuid(int gpu) {
+    CudaUuidBytes bytes;
+    bytes.fill(static_cast<unsigned char>(gpu + 1));
+    return bytes;
+  }
+  static constexpr auto kDirect = CudaRoute::Way::Direct, kRelay = CudaRoute::Way::Relay, kHost = CudaRoute::Way::Host;
+};
+
+TEST_F(CudaSeatsApart, MeetInTheMemoryOfAThird) {
+  const CudaSeats three = seats({{0, 0, 0}, {1, 0, 1}, {2, 0, 2}}, {{0, 1}, {1, 0}});
+  EXPECT_FALSE(three.all_direct());
+  EXPECT_EQ(three.route(0, 1), (CudaRoute{kRelay, 2}));
+  EXPECT_EQ(three.route(1, 0), (CudaRoute{kRelay, 2}));
+  EXPECT_EQ(three.route(0, 2).way, kDirect);
+  const cuda::PeerMap map = three.peer_map(three.islands()[0]);
+  EXPECT_EQ(map.of(0, 1).home, 2);
+  EXPECT_EQ(map.of(1, 0).home, 2);
+  EXPECT_EQ(map.ends(2), 5);
+  EXPECT_FALSE(map.any_by_host());
+  EXPECT_FALSE(three.whole_lines()) << "the reader loads them across a link";
+}
+
+TEST_F(CudaSeatsApart, OneDirectionIsOfNoUse) {
+  EXPECT_EQ(seats({{0, 0, 0}, {1, 0, 1}, {2, 0, 2}}, {{1, 0}}).route(0, 1).way, kRelay);
+  EXPECT_EQ(seats({{0, 0, 0}, {1, 0, 1}, {2, 0, 2}}, {{0, 1}, {2, 0}}).route(0, 1).way, kHost) << "nor to a relay";
+}
+
+TEST_F(CudaSeatsApart, RanksOfAGpuGoTheSameWay) {
+  // GPU 5 has ranks 0 and 3, GPU 7 rank 1; GPU 6 has ranks 2 and 4: the lower one lends.
+  const CudaSeats five = seats({{0, 0, 5}, {0, 0, 7}, {0, 0, 6}, {0, 0, 5}, {0, 0, 6}}, {{5, 7}, {7, 5}});
+  for (const int rank : {0, 3}) EXPECT_EQ(five.route(rank, 1), (CudaRoute{kRelay, 2})) << rank;
+  EXPECT_EQ(five.route(0, 3).way, kDirect);
+  const cuda::PeerMap map = five.peer_map(five.islands()[0]);
+  EXPECT_EQ(map.ends(2), 5 + 4);
+  EXPECT_EQ(map.ends(4), 5);
+}
+
+// Also of a GPU that another process drives: what one of its ranks cannot see another may.
+TEST_F(CudaSeatsApart, WhatOneRankOfAGpuKnowsCounts) {
+  const std::vector<Place> places = {{0, 0, 0}, {1, 0, 1}, {2, 0, 0}, {3, 0, 2}};
+  const CudaSeats four = seats_of(places, [&](size_t rank, CudaSeat& seat) {
+    if (rank == 2) seat.unreachable.push_back(uuid(1));
+  });
+  EXPECT_TRUE(four.stepped());
+  EXPECT_EQ(four.route(0, 1), (CudaRoute{kRelay, 3}));
+}
+
+TEST_F(CudaSeatsApart, AnotherIslandLendsNothing) {
+  // GPU 2 is on another host; 3 is there as well.
+  const CudaSeats four = seats({{0, 0, 0}, {1, 0, 1}, {2, 1, 2}, {3, 1, 3}}, {{0, 1}, {1, 0}, {2, 3}, {3, 2}});
+  EXPECT_EQ(four.route(0, 1).way, kHost);
+  EXPECT_EQ(four.route(2, 3).way, kHost);
+  EXPECT_TRUE(four.peer_map(four.islands()[0]).any_by_host());
+  EXPECT_EQ(four.peer_map(four.islands()[1]).ends(2), 2);
+}
+
+TEST_F(CudaSeatsApart, GuestsCountInTheSizes) {
+  std::vector<Place> places;
+  for (int rank = 0; rank < 8; ++rank) places.push_back({rank, 0, rank});
+  std::vector<Pair> apart;  // all but 0, which has 21 pairs as guests
+  for (int a = 1; a < 8; ++a) {
+    for (int b = 1; b < 8; ++b) {
+      if (a != b) apart.push_back({a, b});
+    }
+  }
+  const CudaSizes spread = CudaSizes::of(seats(places, {})), one = CudaSizes::of(seats(places, apart)),
+                  host = CudaSizes::of(seats(places, apart, false));
+  EXPECT_LT(one.most_channels, spread.most_channels);
+  EXPECT_LE(one.arena(8 + 2 * 21, one.most_channels).bytes(), uint64_t{144} << 20);
+  EXPECT_GT(one.arena(8 + 2 * 21, one.most_channels + 1).bytes(), uint64_t{144} << 20);
+  EXPECT_LE(host.arena(2 * 21, host.most_channels).bytes(), uint64_t{256} << 20);
+  EXPECT_GT(host.arena(2 * 21, host.most_channels + 1).bytes(), uint64_t{256} << 20);
 }
 
 // What a rank of each of so many processes shares, at most; the numbers of docs/cuda.md.

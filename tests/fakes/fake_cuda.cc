@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A look-alike of the CUDA driver whose devices are this host's memory and threads. Here: contexts, memory of all
 // kinds, IPC and VMM between processes, pointer attributes, injected and sticky errors. FAKE_CUDA_DEVICES says how many
-// devices there are (2 without it); with FAKE_CUDA_PEERS=0 they do not reach each other's memory, nor open it.
+// devices there are (2 without it).
 #include "tests/fakes/fake_cuda.h"
 
 #include <fcntl.h>
@@ -21,6 +21,7 @@ using namespace tutti::fakes;
 EXPORT fake_cuda_alive_function fake_cuda_alive;
 EXPORT fake_cuda_break_function fake_cuda_break;
 EXPORT fake_cuda_fail_function fake_cuda_fail;
+EXPORT fake_cuda_finds_function fake_cuda_finds;
 EXPORT fake_cuda_flushes_function fake_cuda_flushes;
 
 namespace tutti::fakes {
@@ -55,7 +56,7 @@ constexpr size_t kGranularity = 2 << 20;
 
 struct SharedName {  // in a CudaIpcHandle
   uint64_t magic;
-  int pid, fd;
+  int pid, fd, device;
   size_t bytes;
 };
 constexpr uint64_t kMagic = 0x74757474692d6970;
@@ -64,7 +65,6 @@ int from_environment(const char* name, int without) {
   const char* const text = std::getenv(name);
   return text == nullptr ? without : std::atoi(text);
 }
-bool peers() { return from_environment("FAKE_CUDA_PEERS", 1) != 0; }
 bool known(CudaDevice device) { return device >= 0 && static_cast<size_t>(device) < driver().contexts.size(); }
 
 uint64_t map_new(int fd, size_t bytes) {
@@ -88,6 +88,7 @@ int add(Kind kind, size_t bytes, uint64_t& at) {
     return kCudaOutOfMemory;
   }
   driver().ranges[at] = {kind, bytes, here()->device, fd};
+  if (kind == Kind::Device || kind == Kind::Pool) guard_memory(at, bytes, here()->device);
   return kCudaSuccess;
 }
 int remove(Kind kind, uint64_t at) { return forget(kind, at); }
@@ -158,6 +159,15 @@ int fake_cuda_flushes() {
   const std::lock_guard lock(driver().mutex);
   return driver().flushes;
 }
+int fake_cuda_finds(int device, const void* bytes, size_t count) {
+  const std::lock_guard lock(driver().mutex);
+  int found = 0;
+  for (const auto& [at, range] : driver().ranges) {
+    const bool asked = device >= 0 ? range.kind == Kind::Device && range.device == device : is_host(range.kind);
+    found += asked && ::memmem(reinterpret_cast<const void*>(at), range.bytes, bytes, count) != nullptr;
+  }
+  return found;
+}
 void fake_cuda_fail(const char* symbol, int nth, int code) {
   const std::lock_guard lock(driver().mutex);
   driver().failures[symbol] = {nth, code};
@@ -197,13 +207,6 @@ int cuDeviceGetAttribute(int* value, int which, CudaDevice device) {
   if (which == kCudaRdmaFlushOptions) *value = from_environment("FAKE_CUDA_RDMA_FLUSH", kCudaRdmaFlushByHost);
   return kCudaSuccess;
 }
-int cuDeviceCanAccessPeer(int* can, CudaDevice, CudaDevice) { return *can = peers(), kCudaSuccess; }
-int cuDeviceGetP2PAttribute(int* value, int which, CudaDevice, CudaDevice) {
-  const char* const nvlink = std::getenv("FAKE_CUDA_NVLINK");
-  const bool atomics = nvlink == nullptr || std::atoi(nvlink) != 0;
-  return *value = which != kCudaPeerRank && peers() && (which != kCudaPeerAtomics || atomics), kCudaSuccess;
-}
-
 int cuGetErrorName(int code, const char** name) {
   static const std::map<int, const char*> names = {
       {kCudaOutOfMemory, "CUDA_ERROR_OUT_OF_MEMORY"},
@@ -276,11 +279,6 @@ int cuCtxGetStreamPriorityRange(int* last, int* first) {
   ENTER();
   return *last = 0, *first = -5, kCudaSuccess;
 }
-int cuCtxEnablePeerAccess(CudaContext, unsigned) {
-  ENTER();
-  return peers() ? +kCudaSuccess : +kCudaNotSupported;
-}
-
 int cuMemAlloc_v2(CudaAddress* at, size_t bytes) {
   ENTER_UNSAFE();
   uint64_t made = 0;
@@ -316,6 +314,7 @@ int cuMemFreeHost(void* at) {
 }
 int cuMemHostRegister_v2(void* at, size_t bytes, unsigned) {
   ENTER_UNSAFE();
+  if (from_environment("FAKE_CUDA_REGISTER", 1) == 0) return kCudaNotSupported;
   const auto start = reinterpret_cast<uint64_t>(at);
   if (at == nullptr || bytes == 0) return kCudaInvalidValue;
   if (range_of(start) != nullptr || range_of(start + bytes - 1) != nullptr) return kCudaAlreadyRegistered;
@@ -412,7 +411,7 @@ int cuIpcGetMemHandle(CudaIpcHandle* handle, CudaAddress at) {
   ENTER();
   const auto* range = range_of(at);
   if (range == nullptr || range->second.kind != Kind::Device) return kCudaInvalidValue;
-  const SharedName name{kMagic, ::getpid(), range->second.fd, range->second.bytes};
+  const SharedName name{kMagic, ::getpid(), range->second.fd, range->second.device, range->second.bytes};
   *handle = {};
   std::memcpy(handle, &name, sizeof name);
   return kCudaSuccess;
@@ -422,7 +421,7 @@ int cuIpcOpenMemHandle_v2(CudaAddress* at, CudaIpcHandle handle, unsigned) {
   SharedName name;
   std::memcpy(&name, &handle, sizeof name);
   if (name.magic != kMagic) return kCudaInvalidValue;
-  if (!peers()) return kCudaNotSupported;
+  if (!reaches(here()->device, name.device)) return kCudaPeerUnsupported;
   if (name.pid == ::getpid()) return kCudaInvalidContext;  // as the driver: not in the process that exported it
   const std::string path = "/proc/" + std::to_string(name.pid) + "/fd/" + std::to_string(name.fd);
   const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
@@ -433,6 +432,8 @@ int cuIpcOpenMemHandle_v2(CudaAddress* at, CudaIpcHandle handle, unsigned) {
     return kCudaOutOfMemory;
   }
   driver().ranges[*at] = {Kind::Opened, name.bytes, here()->device, fd};
+  guard_memory(*at, name.bytes, name.device);
+  here()->peers.insert(name.device);  // as kCudaIpcLazyPeer asks
   return kCudaSuccess;
 }
 int cuIpcCloseMemHandle(CudaAddress at) {
@@ -511,10 +512,14 @@ int cuMemUnmap(CudaAddress at, size_t bytes) {
   driver().ranges.erase(found);
   return kCudaSuccess;
 }
-int cuMemSetAccess(CudaAddress at, size_t bytes, const CudaAccess*, size_t) {
+// Whose memory it is the fake does not know of what was imported: that of the device that maps it, it takes.
+int cuMemSetAccess(CudaAddress at, size_t bytes, const CudaAccess* access, size_t count) {
   ENTER();
   const auto* range = range_of(at);
   if (range == nullptr || range->second.kind != Kind::Mapped) return kCudaInvalidValue;
+  for (size_t i = 0; i < count; ++i) {
+    if (!reaches(access[i].location.id, range->second.device)) return kCudaInvalidDevice;
+  }
   return ::mprotect(reinterpret_cast<void*>(at), bytes, PROT_READ | PROT_WRITE) == 0 ? kCudaSuccess : kCudaInvalidValue;
 }
 int cuMemExportToShareableHandle(void* out, CudaMemoryHandle handle, int, unsigned long long) {

@@ -10,9 +10,15 @@
 //
 // Environment: FAKE_CUDA_DEVICES, how many devices there are (2 without it); FAKE_CUDA_IDLE_KERNELS=N, from the Nth
 // launch on kernels do nothing; FAKE_CUDA_VMM=0, devices cannot map memory (cuMemCreate), as they say;
-// FAKE_CUDA_NVLINK=0, they are joined by PCIe.
+// FAKE_CUDA_REGISTER=0, memory of the host cannot be registered.
+//
+// FAKE_CUDA_PEERS: which devices reach each other's memory: 1 (all), 0 (none), "0-2,1-2" (these pairs alone),
+// "^0-1,2>3" (all but these; "2>3": 2 does not reach 3, 3 does reach 2). FAKE_CUDA_NVLINK: the same of those that
+// NVLink alone joins. Where some do not reach each other a kernel that touches what it may not ends the process with
+// SIGSEGV and a text (fake_cuda_peers.cc); copies between such devices work, as the driver stages them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace tutti::fakes {
@@ -33,6 +39,9 @@ using fake_cuda_break_function = void(int device, int code);
 // The `nth` call from now (1: the next) of the function of that symbol returns `code` and does nothing. "kernel": the
 // nth kernel that begins breaks its context instead.
 using fake_cuda_fail_function = void(const char* symbol, int nth, int code);
+
+// In how many allocations of the device (of cuMemAlloc; -1: of the host, pinned or registered) these bytes are found.
+using fake_cuda_finds_function = int(int device, const void* bytes, size_t count);
 
 // How often network cards' writes were flushed.
 using fake_cuda_flushes_function = int();

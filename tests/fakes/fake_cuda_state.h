@@ -15,6 +15,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -90,6 +91,7 @@ struct CUctx_st {
   int resident_threads = 0;  // of the kernels that run
   size_t stack = tutti::fakes::kDefaultStack;
   CUstream_st* legacy = nullptr;
+  std::set<int> peers;  // devices whose memory kernels here may use
 };
 struct CUstream_st {
   CUctx_st* context = nullptr;
@@ -163,8 +165,24 @@ void run_nodes(const Nodes& nodes);
 bool is_known(uint64_t at);
 int forget(Kind kind, uint64_t at);
 
+// As FAKE_CUDA_PEERS and FAKE_CUDA_NVLINK say.
+bool reaches(int from, int to);
+bool by_nvlink(int from, int to);
+// Kernels on devices that may not use memory of `device` do not touch it from now on.
+void guard_memory(uint64_t at, size_t bytes, int device);
+// The calling thread, which runs no kernel, is not held back.
+void may_touch_all();
+// While it lives this thread touches what kernels on the device may use. Without the lock.
+class KernelRights {
+ public:
+  explicit KernelRights(const CUctx_st& context);
+  ~KernelRights();
+  KernelRights(const KernelRights&) = delete;
+};
+
 // Opens a function that needs a context: the lock, what was injected, and a context that is well.
 #define ENTER()                                                                                 \
+  may_touch_all();                                                                              \
   Lock lock(driver().mutex);                                                                    \
   if (const int code = injected(__func__); code != tutti::gpu::kCudaSuccess) return code;       \
   if (t_in_host_function) return tutti::gpu::kCudaNotPermitted;                                 \

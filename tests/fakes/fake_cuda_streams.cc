@@ -21,6 +21,7 @@ namespace {
 thread_local std::map<CUctx_st*, CUstream_st*> t_own;  // what handle 2 means here, in each context
 
 void work_off(const std::shared_ptr<Queue>& queue) {
+  may_touch_all();
   Driver& all = driver();
   Lock lock(all.mutex);
   const auto ready = [&] {
@@ -88,7 +89,10 @@ void run_kernel(CUctx_st* context, const Kernel& kernel, const std::vector<std::
     std::this_thread::yield();
     return context->broken == 0;
   };
-  (void)tutti::cuda::run_grid(grid, [&] { kernel.body(parameter.data()); });
+  {
+    const KernelRights rights(*context);
+    (void)tutti::cuda::run_grid(grid, [&] { kernel.body(parameter.data()); });
+  }
   const std::lock_guard lock(driver().mutex);
   context->resident_threads -= takes;
   driver().changed.notify_all();

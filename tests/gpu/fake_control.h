@@ -19,6 +19,9 @@ inline int alive() { return alive_now().total(); }
 inline void fail(const char* symbol, int nth, int code) {
   control<fakes::fake_cuda_fail_function>("fake_cuda_fail")(symbol, nth, code);
 }
+inline int finds(int device, const void* bytes, size_t count) {
+  return control<fakes::fake_cuda_finds_function>("fake_cuda_finds")(device, bytes, count);
+}
 inline int flushes() { return control<fakes::fake_cuda_flushes_function>("fake_cuda_flushes")(); }
 inline void break_context(int code) { control<fakes::fake_cuda_break_function>("fake_cuda_break")(0, code); }
 inline CudaDevicePtr device(int ordinal = 0) {

@@ -23,7 +23,7 @@ Status CudaEnds::provide(const AnySchedule& schedule, int me, int channel, Use u
     channels.push_back({std::vector<Ports>(n()), std::vector<uint8_t>(n() * n())});
   Channel& here = channels[static_cast<size_t>(channel)];
   TUTTI_TRY(reserve(here, me));
-  const bool shared = !shared_.places.empty();
+  const bool shared = !shared_.seen.empty();
   const auto connect = [&](int from, int to) {
     if (outside_ != nullptr && outside_->serves(from, to)) return join_outside(here, from, to, channel, use, proto);
     return shared ? join_shared(here, from, to, channel, use, proto) : join(here, from, to, proto);
@@ -138,46 +138,51 @@ Status CudaEnds::join_outside(Channel& channel, int from, int to, int number, Us
   return {};
 }
 
-// ---- between processes ----
+// ---- in arenas ----
 
-int CudaEnds::arena_number(int rank) const {
+int CudaEnds::number_of(int rank) const {
   const std::vector<int>& all = shared_.ranks;
   return static_cast<int>(std::lower_bound(all.begin(), all.end(), rank) - all.begin());
 }
 
+CudaEnds::SharedEnd CudaEnds::shared_end(int viewer, int rank, int peer, int channel, Use use) const {
+  const PeerMap::Place place = shared_.map.of(number_of(rank), number_of(peer));
+  const auto home = static_cast<size_t>(place.home);
+  const PeerArena& arena = shared_.arenas[home];
+  return {arena, shared_.seen[static_cast<size_t>(viewer)].arenas[home], arena.index(use, channel, place.end)};
+}
+
+PeerWords::Words& CudaEnds::shared_words(int viewer, int rank, int peer, int channel, Use use) const {
+  std::byte* const words = shared_.seen[static_cast<size_t>(viewer)].words[static_cast<size_t>(number_of(rank))];
+  return reinterpret_cast<PeerWords::Words*>(words)[shared_.words.index(use, channel, number_of(peer))];
+}
+
 SimpleMemory CudaEnds::shared_simple(int viewer, int from, int to, int channel, Use use) const {
-  const PeerArena& arena = shared_.arena;
-  const std::vector<PeerPlace>& seen = shared_.places[static_cast<size_t>(viewer)];
-  const PeerPlace &sender = seen[static_cast<size_t>(from)], &receiver = seen[static_cast<size_t>(to)];
-  const uint64_t at_sender = arena.index(use, channel, arena_number(to));
-  const uint64_t at_receiver = arena.index(use, channel, arena_number(from));
-  auto* const control = reinterpret_cast<PeerArena::Control*>(receiver.arena + arena.control_at(at_receiver));
+  const SharedEnd sender = shared_end(viewer, from, to, channel, use),
+                  receiver = shared_end(viewer, to, from, channel, use);
   SimpleMemory memory;
   memory.readers = 1;
-  memory.descriptors = control->descriptors;
-  memory.slots = receiver.arena + arena.slot_at(at_receiver);
-  memory.capacity = arena.simple_bytes;
-  if (receiver.words != nullptr) {
-    memory.tail = &reinterpret_cast<PeerArena::Words*>(receiver.words)[at_receiver].tail;
-    memory.heads = &reinterpret_cast<PeerArena::Words*>(sender.words)[at_sender].head;
+  memory.descriptors = receiver.control().descriptors;
+  memory.slots = receiver.base + receiver.arena.slot_at(receiver.index);
+  memory.capacity = receiver.arena.simple_bytes;
+  if (shared_.seen[static_cast<size_t>(viewer)].words.empty()) {
+    memory.tail = &receiver.control().tail;
+    memory.heads = &sender.control().head;
   } else {
-    memory.tail = &control->tail;
-    memory.heads = &reinterpret_cast<PeerArena::Control*>(sender.arena + arena.control_at(at_sender))->head;
+    memory.tail = &shared_words(viewer, to, from, channel, use).tail;
+    memory.heads = &shared_words(viewer, from, to, channel, use).head;
   }
   return memory;
 }
 
 LineMemory CudaEnds::shared_lines(int viewer, int from, int to, int channel, Use use, KernelProto proto) const {
-  const PeerArena& arena = shared_.arena;
-  const std::vector<PeerPlace>& seen = shared_.places[static_cast<size_t>(viewer)];
-  auto* const control = reinterpret_cast<PeerArena::Control*>(
-      seen[static_cast<size_t>(from)].arena + arena.control_at(arena.index(use, channel, arena_number(to))));
-  const uint64_t at_receiver = arena.index(use, channel, arena_number(from));
+  const SharedEnd sender = shared_end(viewer, from, to, channel, use),
+                  receiver = shared_end(viewer, to, from, channel, use);
   const bool short_lines = proto == KernelProto::LL;
-  std::byte* const slots =
-      seen[static_cast<size_t>(to)].arena + (short_lines ? arena.line_at(at_receiver) : arena.line128_at(at_receiver));
-  return {short_lines ? &control->line_head : &control->line128_head, 1, slots, line_slot_bytes(proto),
-          line_slots(proto)};
+  PeerArena::Control& heads = sender.control();
+  std::byte* const slots = receiver.base + (short_lines ? receiver.arena.line_at(receiver.index)
+                                                        : receiver.arena.line128_at(receiver.index));
+  return {short_lines ? &heads.line_head : &heads.line128_head, 1, slots, line_slot_bytes(proto), line_slots(proto)};
 }
 
 Status CudaEnds::join_shared(Channel& channel, int from, int to, int number, Use use, KernelProto proto) {

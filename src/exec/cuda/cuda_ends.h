@@ -6,12 +6,15 @@
 //   heads                               the sender     it polls them
 //   ends                                their owner    nobody else touches them
 //
+// Two GPUs that cannot map each other's memory have all but the ends in that of a third one, or of the host.
+//
 // Made when a plan first needs them, the parts of each protocol by themselves, and kept until the communicator ends. A
 // connection that is made while kernels run is written into places of the arrays of ends that no running kernel looks
 // at: no step of theirs names the peer by this protocol.
 //
-// Between processes the memory of all connections is there from the start (peer_arena.h), and each process makes the
-// ends of its own ranks. Connections to ranks whose slots no kernel reaches come from outside (Outside).
+// Between processes, and where GPUs cannot map each other's memory, that of all connections is there from the start
+// (peer_arena.h), and each process makes the ends of its own ranks. Connections to ranks whose slots no kernel reaches
+// come from outside (Outside).
 // Threads: one at a time.
 #pragma once
 
@@ -45,16 +48,21 @@ class CudaEnds {
     uint64_t line_slots = 0;                          // a power of two
     uint64_t line128_payload = 0, line128_slots = 0;  // of LL128; no slots: its lines may be seen in pieces
   };
-  // By viewer and rank: what kernels of the first rank's GPU find of the second rank. Viewers are ranks of this
-  // process.
+  // What kernels of one rank's GPU find, by number. Null: an arena that they cannot map; no end of the rank lies there.
+  struct Seen {
+    std::vector<std::byte*> arenas;  // the host's last
+    std::vector<std::byte*> words;   // of each rank; none: heads and tails are in the arenas
+  };
   struct Shared {
-    PeerArena arena;
-    std::vector<int> ranks;  // that have arenas, ascending: a rank's place here is its number in them
-    std::vector<std::vector<PeerPlace>> places;
+    PeerMap map;
+    std::vector<PeerArena> arenas;  // by number, the host's last
+    PeerWords words;
+    std::vector<int> ranks;  // that have arenas, ascending: a rank's place here is its number
+    std::vector<Seen> seen;  // by rank, of those of this process
   };
   // `stores` by rank, null for ranks of other processes; they outlive this.
   CudaEnds(std::vector<DeviceStore*> stores, Sizes sizes) : stores_(std::move(stores)), sizes_(sizes) {}
-  // Ranks of several processes.
+  // Connections in arenas.
   CudaEnds(std::vector<DeviceStore*> stores, Sizes sizes, Shared shared)
       : stores_(std::move(stores)), sizes_(sizes), shared_(std::move(shared)) {}
   // `outside` outlives this. Before anything is provided.
@@ -98,7 +106,18 @@ class CudaEnds {
   // The ends of this process' ranks.
   Status join_outside(Channel& channel, int from, int to, int number, Use use, KernelProto proto);
   Status join_shared(Channel& channel, int from, int to, int number, Use use, KernelProto proto);
-  int arena_number(int rank) const;
+  int number_of(int rank) const;
+  // The end of a rank towards a peer, as a viewer sees it.
+  struct SharedEnd {
+    const PeerArena& arena;
+    std::byte* base;
+    uint64_t index;
+    PeerArena::Control& control() const {
+      return *reinterpret_cast<PeerArena::Control*>(base + arena.control_at(index));
+    }
+  };
+  SharedEnd shared_end(int viewer, int rank, int peer, int channel, Use use) const;
+  PeerWords::Words& shared_words(int viewer, int rank, int peer, int channel, Use use) const;
   SimpleMemory shared_simple(int viewer, int from, int to, int channel, Use use) const;
   LineMemory shared_lines(int viewer, int from, int to, int channel, Use use, KernelProto proto) const;
 

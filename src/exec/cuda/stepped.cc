@@ -18,7 +18,7 @@ bool same_peers(const Peers& a, const Peers& b, int me, int n) {
 }  // namespace
 
 void StepPositions::send(Use use, int channel, int peer, SlotCut cut, int step, std::vector<StepWait>& waits) {
-  const uint64_t index = arena_.index(use, channel, peer);
+  const uint64_t index = words_.index(use, channel, peer);
   Link& link = links_[index];
   // As SimpleSender: all slots free before they are cut anew, then one free slot.
   uint64_t least = link.sent + 1 > cut.count ? link.sent + 1 - cut.count : 0;
@@ -27,12 +27,12 @@ void StepPositions::send(Use use, int channel, int peer, SlotCut cut, int step, 
   ++link.sent;
   if (least > 0)
     waits.push_back(
-        {index * sizeof(PeerArena::Words) + offsetof(PeerArena::Words, head), least, peer, step, Side::Send});
+        {index * sizeof(PeerWords::Words) + offsetof(PeerWords::Words, head), least, peer, step, Side::Send});
 }
 
 void StepPositions::receive(Use use, int channel, int peer, int step, std::vector<StepWait>& waits) {
-  const uint64_t index = arena_.index(use, channel, peer);
-  waits.push_back({index * sizeof(PeerArena::Words) + offsetof(PeerArena::Words, tail), ++links_[index].received, peer,
+  const uint64_t index = words_.index(use, channel, peer);
+  waits.push_back({index * sizeof(PeerWords::Words) + offsetof(PeerWords::Words, tail), ++links_[index].received, peer,
                    step, Side::Receive});
 }
 

@@ -38,7 +38,7 @@ struct StepWait {
 class StepPositions {
  public:
   StepPositions() = default;
-  explicit StepPositions(const PeerArena& arena) : arena_(arena), links_(arena.connections()) {}
+  explicit StepPositions(const PeerWords& words) : words_(words), links_(words.connections()) {}
 
   void send(Use use, int channel, int peer, SlotCut cut, int step, std::vector<StepWait>& waits);
   void receive(Use use, int channel, int peer, int step, std::vector<StepWait>& waits);
@@ -48,7 +48,7 @@ class StepPositions {
     uint64_t sent = 0, received = 0;
     SlotCut cut;
   };
-  PeerArena arena_;
+  PeerWords words_;
   std::vector<Link> links_;
 };
 
