@@ -85,6 +85,22 @@ TEST(Planner, TakesOneExchangeForSmallAndLeastTrafficForLarge) {
   EXPECT_TRUE(large.stream_output);
 }
 
+// What ranks of a core write together: beside slots past their L2, in windows past what the profile found.
+TEST(Planner, StreamsOutputsThatExceedTheCachesTheyPassThrough) {
+  const auto streams = [](const char* protocol, uint64_t block) {
+    Summary summary = host(4, 2);
+    summary.single_copy = summary.windows = true;
+    summary.protocols = protocol;
+    return plan_of(summary, {Coll::AllGather, block}).stream_output;
+  };
+  const uint64_t above = host(4, 2).profile->stream_above;
+  ASSERT_GT(above, host(4, 2).cache_bytes);
+  EXPECT_FALSE(streams("simple", host(4, 2).cache_bytes / 8)) << "four blocks for each of two ranks";
+  EXPECT_TRUE(streams("simple", host(4, 2).cache_bytes / 8 + 64));
+  EXPECT_FALSE(streams("rma", above / 8 - 64));
+  EXPECT_TRUE(streams("rma", above / 8));
+}
+
 TEST(Planner, CountsDependentRoundsWhenRanksShareCores) {
   // Every dependent exchange is a round of context switches: never a ring.
   for (const uint64_t bytes : {8ull, 1024ull, 32768ull, 1ull << 20, 16ull << 20}) {
