@@ -4,7 +4,9 @@
 
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <memory>
+#include <string>
 
 #include "base/dynamic_library.h"
 #include "verbs/objects.h"
@@ -88,23 +90,20 @@ Result<std::unique_ptr<VerbsApi>> load(std::string_view path) {
   return api;
 }
 
-// The types of a port's GIDs, which the old interface does not tell.
-void read_gid_types(const VerbsApi& api, ibv_context* context, Port& port) {
-  if (api.query_gid_table == nullptr || port.gids.empty()) return;
-  // The table is of the whole device.
-  constexpr size_t kMostEntries = 4096;
-  std::vector<ibv_gid_entry> entries(kMostEntries);
-  const ssize_t count = api.query_gid_table(context, entries.data(), entries.size(), 0, sizeof entries[0]);
-  for (ssize_t i = 0; i < count; ++i) {
-    const ibv_gid_entry& entry = entries[static_cast<size_t>(i)];
-    if (static_cast<uint32_t>(port.number) != entry.port_num) continue;
-    for (Gid& gid : port.gids) {
-      if (static_cast<uint32_t>(gid.index) != entry.gid_index) continue;
-      gid.type = entry.gid_type == IBV_GID_TYPE_ROCE_V2   ? GidType::RoCEv2
-                 : entry.gid_type == IBV_GID_TYPE_ROCE_V1 ? GidType::RoCEv1
-                                                          : GidType::InfiniBand;
-    }
+// The type of a GID of an Ethernet port, which the old interface does not tell: asked of rdma-core 33 and later, else
+// read where the kernel shows it. Entry by entry: the kernel refuses a call for the table with room for 2048 or more,
+// whose bytes a 16-bit length cannot hold, and tables of that length there are.
+GidType read_gid_type(const VerbsApi& api, ibv_context* context, int port, int index) {
+  ibv_gid_entry entry{};
+  if (api.query_gid_ex != nullptr && api.query_gid_ex(context, static_cast<uint32_t>(port),
+                                                      static_cast<uint32_t>(index), &entry, 0, sizeof entry) == 0) {
+    return entry.gid_type == IBV_GID_TYPE_ROCE_V2   ? GidType::RoCEv2
+           : entry.gid_type == IBV_GID_TYPE_ROCE_V1 ? GidType::RoCEv1
+                                                    : GidType::InfiniBand;
   }
+  std::ifstream file(fmt::format("{}/ports/{}/gid_attrs/types/{}", context->device->ibdev_path, port, index));
+  std::string type;
+  return std::getline(file, type) && type == "RoCE v2" ? GidType::RoCEv2 : GidType::RoCEv1;
 }
 
 }  // namespace
@@ -133,10 +132,9 @@ Port read_port(const VerbsApi& api, ibv_context* context, int number) {
     gid.index = index;
     std::memcpy(gid.bytes.data(), raw.raw, gid.bytes.size());
     if (gid.bytes == std::array<uint8_t, 16>{}) continue;
-    gid.type = port.layer == LinkLayer::Ethernet ? GidType::RoCEv1 : GidType::InfiniBand;  // see read_gid_types()
+    if (port.layer == LinkLayer::Ethernet) gid.type = read_gid_type(api, context, number, index);
     port.gids.push_back(std::move(gid));
   }
-  read_gid_types(api, context, port);
   return port;
 }
 

@@ -42,8 +42,8 @@ namespace tutti::verbs {
   FUNCTION(query_device, ibv_query_device, true, int(ibv_context*, ibv_device_attr*))                       \
   FUNCTION(query_port, ibv_query_port, true, decltype(ibv_query_port))                                      \
   FUNCTION(query_gid, ibv_query_gid, true, int(ibv_context*, uint8_t, int, ibv_gid*))                       \
-  FUNCTION(query_gid_table, _ibv_query_gid_table, false,                                                    \
-           ssize_t(ibv_context*, ibv_gid_entry*, size_t, uint32_t, size_t))                                 \
+  FUNCTION(query_gid_ex, _ibv_query_gid_ex, false,                                                          \
+           int(ibv_context*, uint32_t, uint32_t, ibv_gid_entry*, uint32_t, size_t))                         \
   FUNCTION(query_pkey, ibv_query_pkey, true, int(ibv_context*, uint8_t, int, __be16*))                      \
   FUNCTION(get_async_event, ibv_get_async_event, true, int(ibv_context*, ibv_async_event*))                 \
   FUNCTION(ack_async_event, ibv_ack_async_event, true, void(ibv_async_event*))                              \

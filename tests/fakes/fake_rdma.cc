@@ -666,22 +666,19 @@ EXPORT int ibv_query_gid(ibv_context* context, uint8_t port, int index, ibv_gid*
   *gid = opened.fake->ports[static_cast<size_t>(port - 1)].gids[index].gid;
   return 0;
 }
-EXPORT ssize_t _ibv_query_gid_table(ibv_context* context, ibv_gid_entry* entries, size_t most, uint32_t, size_t) {
+EXPORT int _ibv_query_gid_ex(ibv_context* context, uint32_t port, uint32_t index, ibv_gid_entry* entry, uint32_t,
+                             size_t) {
   Context& opened = of(context);
   const std::lock_guard guard(opened.lock_);
-  ssize_t count = 0;
-  for (size_t port = 0; port < opened.fake->ports.size(); ++port)
-    for (uint32_t index = 0; index < kGids && static_cast<size_t>(count) < most; ++index) {
-      const FakeGid& one = opened.fake->ports[port].gids[index];
-      if (one.gid.global.interface_id == 0) continue;
-      entries[count] = {};
-      entries[count].gid = one.gid;
-      entries[count].gid_index = index;
-      entries[count].port_num = static_cast<uint32_t>(port) + 1;
-      entries[count].gid_type = static_cast<uint32_t>(one.type);
-      ++count;
-    }
-  return count;
+  if (port < 1 || port > opened.fake->ports.size() || index >= kGids) return EINVAL;
+  const FakeGid& one = opened.fake->ports[port - 1].gids[index];
+  if (one.gid.global.interface_id == 0) return ENODATA;
+  *entry = {};
+  entry->gid = one.gid;
+  entry->gid_index = index;
+  entry->port_num = port;
+  entry->gid_type = static_cast<uint32_t>(one.type);
+  return 0;
 }
 EXPORT int ibv_query_pkey(ibv_context*, uint8_t, int, __be16* key) {
   *key = 0xffff;

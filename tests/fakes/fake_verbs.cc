@@ -85,7 +85,9 @@ EXPORT ibv_context* ibv_open_device(ibv_device* device) {
     return nullptr;
   }
   ++opened;
-  return &(new Opened{{}, fake})->context;
+  auto* made = new Opened{{}, fake};
+  made->context.device = device;
+  return &made->context;
 }
 EXPORT int ibv_close_device(ibv_context* context) {
   delete reinterpret_cast<Opened*>(context);
@@ -122,18 +124,19 @@ EXPORT int ibv_query_gid(ibv_context* context, uint8_t port, int index, ibv_gid*
       std::memcpy(gid->raw, fake->gid[i].bytes, 16);
   return 0;
 }
-EXPORT ssize_t _ibv_query_gid_table(ibv_context* context, ibv_gid_entry* entries, size_t most, uint32_t, size_t) {
+EXPORT int _ibv_query_gid_ex(ibv_context* context, uint32_t port, uint32_t index, ibv_gid_entry* entry, uint32_t,
+                             size_t) {
   const FakeDevice* fake = fake_of(context);
-  ssize_t count = 0;
-  for (int i = 0; i < fake->gids && static_cast<size_t>(count) < most; ++i) {
-    entries[count] = {};
-    entries[count].gid_index = fake->gid[i].index;
-    entries[count].port_num = fake->gid[i].port;
-    entries[count].gid_type = static_cast<uint32_t>(fake->gid[i].type);
-    std::memcpy(entries[count].gid.raw, fake->gid[i].bytes, 16);
-    ++count;
+  for (int i = 0; i < fake->gids; ++i) {
+    if (fake->gid[i].port != port || fake->gid[i].index != index) continue;
+    *entry = {};
+    entry->gid_index = index;
+    entry->port_num = port;
+    entry->gid_type = static_cast<uint32_t>(fake->gid[i].type);
+    std::memcpy(entry->gid.raw, fake->gid[i].bytes, 16);
+    return 0;
   }
-  return count;
+  return ENODATA;
 }
 EXPORT const char* ibv_port_state_str(ibv_port_state state) {
   return state == IBV_PORT_ACTIVE ? "PORT_ACTIVE" : "PORT_DOWN";

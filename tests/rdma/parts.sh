@@ -47,6 +47,8 @@ perf() {
           >/tmp/perf.out 2>&1 || { cat /tmp/perf.out; fail "$program on $nodes nodes"; }
         grep -E '^ +[0-9]+ ' /tmp/perf.out
         [ "$(grep -c "rdma to $((nodes - 1)) rank(s)" /tmp/perf.out)" = "$nodes" ] || { cat /tmp/perf.out; fail "not all over rdma"; }
+        [ "$(grep -c 'Ethernet RoCE v2, GID [0-9]* is ::ffff:' /tmp/perf.out)" = "$nodes" ] ||
+          { cat /tmp/perf.out; fail "not by addresses of RoCE v2 that are of IPv4"; }
         grep -q 'Out of bounds values : 0 OK' /tmp/perf.out || { cat /tmp/perf.out; fail "wrong values"; }
         [ "$memory" = 0 ] || grep -q 'where they lie' /tmp/perf.out || { cat /tmp/perf.out; fail "nothing was sent from where it lay"; }
         sed -n 's/.* RDMA from /from /p' /tmp/perf.out | grep 'written to where they stay' || true

@@ -6,6 +6,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+
+#include "verbs/objects.h"
+
 namespace tutti::verbs {
 namespace {
 
@@ -47,6 +53,27 @@ TEST(Verbs, DevicesPortsAndGids) {
   EXPECT_EQ(gids[2].text(), "::ffff:10.0.0.7");
 }
 
+TEST(Verbs, TypesOfGidsWithALibraryThatDoesNotTellThem) {
+  VerbsApi old = **library(FAKE_VERBS);
+  old.query_gid_ex = nullptr;
+  std::vector<std::string> notes;
+  const auto devices = open_devices(FAKE_VERBS, notes);
+  ASSERT_TRUE(devices.ok()) << devices.status().message();
+  ibv_context* const roce = (*devices)[1].context.get();
+  const std::string shown = ::testing::TempDir() + "gid_types_of_mlx5_1";
+  std::filesystem::create_directories(shown + "/ports/1/gid_attrs/types");
+  std::ofstream(shown + "/ports/1/gid_attrs/types/0") << "IB/RoCE v1\n";
+  std::ofstream(shown + "/ports/1/gid_attrs/types/3") << "RoCE v2\n";  // 1 cannot be read
+  std::strncpy(roce->device->ibdev_path, shown.c_str(), sizeof roce->device->ibdev_path - 1);
+  const Port port = read_port(old, roce, 1);
+  std::memset(roce->device->ibdev_path, 0, sizeof roce->device->ibdev_path);
+  std::filesystem::remove_all(shown);
+  ASSERT_EQ(port.gids.size(), 3u);
+  EXPECT_EQ(port.gids[0].type, GidType::RoCEv1);
+  EXPECT_EQ(port.gids[1].type, GidType::RoCEv1);
+  EXPECT_EQ(port.gids[2].type, GidType::RoCEv2);
+}
+
 TEST(Verbs, ADeviceThatDoesNotOpenIsNamedAndNothingStaysOpen) {
   std::vector<std::string> notes;
   ASSERT_TRUE(read_devices(FAKE_VERBS, notes).ok());
@@ -67,7 +94,7 @@ TEST(Verbs, TheTableIsLoadedOnceAndAWrongLibraryIsRefused) {
 TEST(Verbs, TheRealLibraryFitsTheTable) {
   const auto real = library();
   if (!real.ok()) GTEST_SKIP() << real.status().message();
-  EXPECT_NE((*real)->query_gid_table, nullptr);
+  EXPECT_NE((*real)->query_gid_ex, nullptr);
   EXPECT_NE((*real)->create_qp, nullptr);
   std::vector<std::string> notes;
   EXPECT_TRUE(read_devices({}, notes).ok());  // with no RDMA in the kernel: no devices, no failure

@@ -91,9 +91,9 @@ Status RdmaRail::initialise() {
 
 Result<RailOffer> RdmaRail::offer() {
   now_ = place_.devices->look(place_.port);
-  if (!now_.active) return remote_error("{} is not active", port().text());
+  if (!now_.active) return remote_error("{}: {} is not active; is its cable in place?", text(), port().text());
   if (now_.gid_index < 0)
-    return remote_error("{} has lost its address {} ({})", port().text(), port().gid.text(),
+    return remote_error("{}: {} has lost its address {} ({})", text(), port().text(), port().gid.text(),
                         verbs::name(port().gid.type));
   ++generation_;
   credit_out_ = false;
