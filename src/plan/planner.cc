@@ -224,6 +224,15 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
   return candidate;
 }
 
+// What a plan is chosen by. A profile is of one state of its machine; where slots and remote access were within some
+// percent of each other there, remote access was as fast or faster in other states, and with other memory: it passes
+// fewer lines from core to core (docs/performance.md). So it gets the ties.
+double cost_us(const Summary& summary, const Plan& plan) {
+  constexpr double kTie = 1.08;
+  const bool slots = summary.fabric == nullptr && summary.mapped && plan.proto != Proto::Rma;
+  return plan.predicted_us * (slots ? kTie : 1);
+}
+
 }  // namespace
 
 Result<std::vector<Candidate>> plan_candidates(const Summary& summary, const Shape& shape) {
@@ -259,14 +268,15 @@ Result<std::vector<Candidate>> plan_candidates(const Summary& summary, const Sha
     return invalid_usage("no algorithm is left for {} on {} ranks{}", name(shape.coll), summary.n, excluded);
   }
   // Who brings a schedule for this size wants it.
-  const auto before = [](const Candidate& a, const Candidate& b) {
+  const auto before = [&summary](const Candidate& a, const Candidate& b) {
     const bool a_user = a.plan.user != nullptr, b_user = b.plan.user != nullptr;
-    return a_user != b_user ? a_user : a.plan.predicted_us < b.plan.predicted_us;
+    return a_user != b_user ? a_user : cost_us(summary, a.plan) < cost_us(summary, b.plan);
   };
   std::stable_sort(fit.begin(), fit.end(), before);
   for (size_t i = 1; i < fit.size(); ++i) {
     fit[i].lost =
         fmt::format("{:.2f} times the time of the choice", fit[i].plan.predicted_us / fit[0].plan.predicted_us);
+    if (fit[i].plan.predicted_us < fit[0].plan.predicted_us) fit[i].lost += ": a tie, which remote access gets";
     if (fit[0].plan.user != nullptr && fit[i].plan.user == nullptr)
       fit[i].lost += fmt::format("; {} of TUTTI_SCHEDULES goes first", fit[0].plan.user->name);
   }
