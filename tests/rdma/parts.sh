@@ -155,18 +155,25 @@ two_devices() {
 # MiB/s of a program's last line, all directions together: what it moves, `times` its size, by its time.
 rate() {
   local times=$1 program=$2
-  on_nodes 2 "$programs/$program" -b 16M -e 16M -n 3 -w 1 -c 0 --local_register "${RDMA_VM_MEMORY:-0}" 2>&1 |
-    awk -v times="$times" '/^ +[0-9]+ /{ rate = times * $1 / $6 * 1e6 / 1048576 } END { printf "%.1f\n", rate }'
+  on_nodes 2 "$programs/$program" -b 16M -e 16M -n 3 -w 1 -c 0 --local_register "${RDMA_VM_MEMORY:-0}" \
+    >/tmp/rate.out 2>&1 || { cat /tmp/rate.out >&2; fail "$program" >&2; }
+  awk -v times="$times" '/^ +[0-9]+ /{ rate = times * $1 / $6 * 1e6 / 1048576 } END { printf "%.1f\n", rate }' \
+    /tmp/rate.out
 }
 
 # MiB/s that ib_write_bw measures between the same two devices.
 device_rate() {
   local size=1048576 server
-  ib_write_bw -d rxe0 -x 1 -u 20 -s $size -n 60 "$@" >/dev/null 2>&1 &
+  ib_write_bw -d rxe0 -x 1 -u 20 -s $size -n 60 "$@" >/tmp/device.server 2>&1 &
   server=$!
-  until ss -ltn | grep -q ':18515 '; do sleep 0.1; done
-  ib_write_bw -d rxe1 -x 1 -u 20 -s $size -n 60 "$@" 127.0.0.1 2>/dev/null | awk -v size=$size '$1 == size { print $4 }'
+  until ss -ltn | grep -q ':18515 '; do
+    kill -0 "$server" 2>/dev/null || { cat /tmp/device.server >&2; fail "ib_write_bw did not start" >&2; }
+    sleep 0.1
+  done
+  ib_write_bw -d rxe1 -x 1 -u 20 -s $size -n 60 "$@" 127.0.0.1 >/tmp/device.out 2>&1 ||
+    { cat /tmp/device.server /tmp/device.out >&2; fail "ib_write_bw" >&2; }
   wait "$server" || true
+  awk -v size=$size '$1 == size { print $4 }' /tmp/device.out
 }
 
 # median NAME: the median, the least and the most of what it has measured.
