@@ -157,8 +157,8 @@ rate() {
   local times=$1 program=$2
   on_nodes 2 "$programs/$program" -b 16M -e 16M -n 3 -w 1 -c 0 --local_register "${RDMA_VM_MEMORY:-0}" \
     >/tmp/rate.out 2>&1 || { cat /tmp/rate.out >&2; fail "$program" >&2; }
-  awk -v times="$times" '/^ +[0-9]+ /{ rate = times * $1 / $6 * 1e6 / 1048576 } END { printf "%.1f\n", rate }' \
-    /tmp/rate.out
+  awk -v times="$times" '/^ +[0-9]+ /{ rate = times * $1 / $6 * 1e6 / 1048576 }
+    END { if (rate == 0) exit 1; printf "%.1f\n", rate }' /tmp/rate.out || fail "no figure of $program" >&2
 }
 
 # MiB/s that ib_write_bw measures between the same two devices.
@@ -173,7 +173,8 @@ device_rate() {
   ib_write_bw -d rxe1 -x 1 -u 20 -s $size -n 60 "$@" 127.0.0.1 >/tmp/device.out 2>&1 ||
     { cat /tmp/device.server /tmp/device.out >&2; fail "ib_write_bw" >&2; }
   wait "$server" || true
-  awk -v size=$size '$1 == size { print $4 }' /tmp/device.out
+  awk -v size=$size '$1 == size { print $4; ++found } END { exit found != 1 }' /tmp/device.out ||
+    fail "no figure of ib_write_bw" >&2
 }
 
 # median NAME: the median, the least and the most of what it has measured.
@@ -192,7 +193,7 @@ ratio() {
 bandwidth() {
   command -v ib_write_bw >/dev/null || fail "ib_write_bw is not installed (package perftest)"
   # An emulated processor may say that it has a fast `rep movsb` and then move a byte at a time, six times slower than
-  # by registers; the C library believes it for long copies. No real processor does, so it is told not to, all alike.
+  # by registers; the C library believes it for long copies. So it is told not to, for all programs alike.
   export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.cpu.x86_rep_movsb_threshold=1073741824}
   local round name
   for ((round = 0; round < ${RDMA_VM_ROUNDS:-5}; ++round)); do
