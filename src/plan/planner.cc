@@ -227,7 +227,7 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
 // What a plan is chosen by. A profile is of one state of its machine; where slots and remote access were within some
 // percent of each other there, remote access was as fast or faster in other states, and with other memory: it passes
 // fewer lines from core to core (docs/performance.md). So it gets the ties.
-double cost_us(const Summary& summary, const Plan& plan) {
+double weighed_us(const Summary& summary, const Plan& plan) {
   constexpr double kTie = 1.08;
   const bool slots = summary.fabric == nullptr && summary.mapped && plan.proto != Proto::Rma;
   return plan.predicted_us * (slots ? kTie : 1);
@@ -270,7 +270,7 @@ Result<std::vector<Candidate>> plan_candidates(const Summary& summary, const Sha
   // Who brings a schedule for this size wants it.
   const auto before = [&summary](const Candidate& a, const Candidate& b) {
     const bool a_user = a.plan.user != nullptr, b_user = b.plan.user != nullptr;
-    return a_user != b_user ? a_user : cost_us(summary, a.plan) < cost_us(summary, b.plan);
+    return a_user != b_user ? a_user : weighed_us(summary, a.plan) < weighed_us(summary, b.plan);
   };
   std::stable_sort(fit.begin(), fit.end(), before);
   for (size_t i = 1; i < fit.size(); ++i) {

@@ -90,7 +90,7 @@ Result<std::unique_ptr<VerbsApi>> load(std::string_view path) {
   return api;
 }
 
-// The type of a GID of an Ethernet port, which the old interface does not tell: asked of rdma-core 33 and later, else
+// The type of a GID of an Ethernet port, which the old interface does not tell: asked of rdma-core 32 and later, else
 // read where the kernel shows it. Entry by entry: the kernel refuses a call for the table with room for 2048 or more,
 // whose bytes a 16-bit length cannot hold, and tables of that length there are.
 GidType read_gid_type(const VerbsApi& api, ibv_context* context, int port, int index) {
