@@ -5,7 +5,7 @@
 #include "api/handles.h"
 #include "base/env.h"
 #include "observe/observed.h"
-#include "observe/ticks.h"
+#include "base/ticks.h"
 
 using namespace tutti;
 

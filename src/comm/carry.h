@@ -14,7 +14,7 @@ namespace tutti {
 //   move()   moves what can move, without waiting
 //   look()   nothing has moved for a while: deadlines, peers, abort. Off the fast path. False: give up
 //   sleep()  nothing has moved for long: sleep until something may
-//   note(w)  w: polls have run out, the thread waits for somebody; not w: after that, something has moved
+//   note(w)  w: the thread waits for somebody (Waiter::waiting); not w: after that, something has moved
 // `rounds`: blocked moves in a row before the thread does anything but poll.
 template <class Move, class Look, class Sleep, class Note>
 inline void carry(Waiter& waiter, int rounds, Move&& move, Look&& look, Sleep&& sleep, Note&& note) {

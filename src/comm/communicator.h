@@ -18,6 +18,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/ticks.h"
 #include "bootstrap/bootstrap.h"
 #include "comm/call_note.h"
 #include "comm/connections.h"
@@ -28,7 +29,6 @@
 #include "exec/cpu/waiter.h"
 #include "health/health.h"
 #include "observe/observed.h"
-#include "observe/ticks.h"
 #include "plan/plan.h"
 #include "transports/remote/remote_memory.h"
 #include "transports/remote/shared_memory.h"
@@ -171,9 +171,9 @@ class Communicator {
     health_->ended(mark.number, message);
     observed_->recorder.end(mark.record, mark.started);
   }
-  // carry()'s note(): whom this rank waits for, and for how long it did.
-  void waits(const LaneSet& lanes, bool message, const CallMark& mark);
-  void waits_for(int peer, int more);
+  // carry()'s note(): whom this rank waits for, since when (ticks), and for how long it did.
+  void waits(const LaneSet& lanes, bool message, const CallMark& mark, uint64_t since);
+  void waits_for(int peer, int more, uint64_t since);
   void waits_no_longer();
   // A look around while `lanes` of this call cannot move: the peers' mismatch, deadlines, abort.
   Status look(const LaneSet& lanes, const BoardCall& call, const Waiter& waiter);

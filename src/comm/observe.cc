@@ -93,7 +93,7 @@ Communicator::CallMark Communicator::posted(const CallNote& note, uint64_t queue
 
 // In a ring everybody waits for a neighbour, and all of them for the one who has not called: that one is meant, where
 // the boards tell. When all have called, it is the one whose data is missing.
-void Communicator::waits(const LaneSet& lanes, bool message, const CallMark& mark) {
+void Communicator::waits(const LaneSet& lanes, bool message, const CallMark& mark, uint64_t since) {
   int whom = -1, more = -1;
   for (int rank = 0; rank < n_ && !message; ++rank) {
     if (rank == rank_ || health_->has_called(rank, mark.number)) continue;
@@ -101,11 +101,11 @@ void Communicator::waits(const LaneSet& lanes, bool message, const CallMark& mar
     ++more;
   }
   if (whom < 0) whom = lanes.waiting_peer();
-  if (whom >= 0) waits_for(whom, std::max(more, 0));
+  if (whom >= 0) waits_for(whom, std::max(more, 0), since);
 }
 
-void Communicator::waits_for(int peer, int more) {
-  if (waiting_since_ == 0) waiting_since_ = ticks();
+void Communicator::waits_for(int peer, int more, uint64_t since) {
+  if (waiting_since_ == 0) waiting_since_ = since;
   observed_->arrivals.waits_for(peer, more);
 }
 

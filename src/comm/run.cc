@@ -266,7 +266,9 @@ void Communicator::carry_on(LaneSet& lanes, const CallNote& note, uint64_t queue
     carry(
         waiter, 1, [&] { return move(lanes, polls(lanes, waiter), status); },
         [&] { return (status = look(lanes, numbered(note.call, mark.number), waiter)).ok(); }, [&] { sleep(waiter); },
-        [&](bool waiting) { waiting ? waits(lanes, note.message, mark) : waits_no_longer(); });
+        [&](bool waiting) {
+          waiting ? waits(lanes, note.message, mark, waiter.idle_since_ticks()) : waits_no_longer();
+        });
   }
   if (!status.ok()) fail(status);  // its dump shows the call as it was: not ended
   if (lanes.straight() && !waiter.has_waited() && !connections_.has_network()) return ended_at_once(note.message, mark);

@@ -157,7 +157,9 @@ Status ShortMessages::carry_all() {
   carry(
       waiter, 1, [&] { return move_some(waiter); }, [&] { return (status = look(waiter)).ok(); },
       [&] { comm_->sleep(waiter); },
-      [&](bool waiting) { waiting ? comm_->waits_for(first().peer(), 0) : comm_->waits_no_longer(); });
+      [&](bool waiting) {
+        waiting ? comm_->waits_for(first().peer(), 0, waiter.idle_since_ticks()) : comm_->waits_no_longer();
+      });
   if (!status.ok()) {
     comm_->fail(status);
     for (const auto* const list : {&sends_, &receives_}) {

@@ -242,13 +242,13 @@ void Batch::look_at_all(size_t& left, const Waiter& waiter) {
   }
 }
 
-void Batch::note_all(bool waiting) {
+void Batch::note_all(bool waiting, uint64_t since) {
   for (Work& work : works_) {
     if (!work.started) continue;
     if (!waiting) work.comm->waits_no_longer();
     for (const Strand& strand : work.strands) {
       if (!waiting || work.done || strand.lanes == nullptr) continue;
-      work.comm->waits(*strand.lanes, strand.calls[strand.next].point_to_point(), strand.mark);
+      work.comm->waits(*strand.lanes, strand.calls[strand.next].point_to_point(), strand.mark, since);
       break;
     }
   }
@@ -275,7 +275,8 @@ Status Batch::run() {
     if (works_.size() == 1 && works_.front().started) return works_.front().comm->sleep(waiter);
     waiter.sleep();
   };
-  if (left > 0) carry(waiter, waiter.polls(), move, look, sleep, [&](bool waiting) { note_all(waiting); });
+  const auto note = [&](bool waiting) { note_all(waiting, waiter.idle_since_ticks()); };
+  if (left > 0) carry(waiter, waiter.polls(), move, look, sleep, note);
   for (const Work& work : works_) {
     if (!work.status.ok()) return work.status;
   }

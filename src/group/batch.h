@@ -91,7 +91,7 @@ class Batch {
   // One round over all that is `left`. True: something moved.
   bool advance_all(size_t& left);
   void look_at_all(size_t& left, const Waiter& waiter);
-  void note_all(bool waiting);
+  void note_all(bool waiting, uint64_t since);
 
   Kept<Work> works_;
 };

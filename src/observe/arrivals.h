@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Arrivals: for whom this rank has waited, how often and for how long. Always on.
 //
-// Costs nothing while peers are punctual: counted is only a wait in which the thread ran out of polls (waiter.h), and
-// then it has nothing better to do. Written by the thread that carries the communicator's calls; read from anywhere.
+// Costs nothing while peers are punctual: counted is only a wait in which the thread ran out of polls, with more ranks
+// than cores also once the others of its core have had a turn (Waiter::waiting), and then it has nothing better to do.
+// Written by the thread that carries the communicator's calls; read from anywhere.
 #pragma once
 
 #include <atomic>

@@ -14,7 +14,7 @@
 #include "base/whole_file.h"
 #include "observe/json.h"
 #include "observe/process_list.h"
-#include "observe/ticks.h"
+#include "base/ticks.h"
 
 namespace tutti {
 namespace {

@@ -10,7 +10,7 @@
 
 #include "observe/observed.h"
 #include "observe/service.h"
-#include "observe/ticks.h"
+#include "base/ticks.h"
 
 namespace tutti {
 namespace {

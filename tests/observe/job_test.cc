@@ -2,6 +2,7 @@
 // Recorder, counters, dumps, status and trace as users have them: the shared library and the tool, with real processes.
 #include <dirent.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -296,6 +297,39 @@ TEST(Observe, WaitsAreCountedForTheRankThatWasLate) {
     EXPECT_FAILS(tuttiCommGetWaits(comm, nullptr, 3), TUTTI_INVALID_ARGUMENT, "waits");
     EXPECT_FAILS(tuttiCommDump(comm, nullptr), TUTTI_INVALID_ARGUMENT, "TUTTI_DUMP_FILE");
   });
+}
+
+// On one core the rank that waits gives it to the one that computes, and finds its data when it has it back.
+TEST(Observe, ALongTurnOfTheCoreIsAWaitForTheRankThatHadIt) {
+  cpu_set_t before, one;
+  ASSERT_EQ(::sched_getaffinity(0, sizeof before, &before), 0);
+  CPU_ZERO(&one);
+  for (int cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&one) == 0; ++cpu) {
+    if (CPU_ISSET(cpu, &before)) CPU_SET(cpu, &one);
+  }
+  ASSERT_EQ(::sched_setaffinity(0, sizeof one, &one), 0);
+  in_ranks(2, [&](int rank, tuttiComm_t comm) {
+    const auto compute = [](double seconds) {
+      const auto used = [] {
+        timespec time{};
+        ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+        return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+      };
+      for (const double end = used() + seconds; used() < end;) {
+      }
+    };
+    float value = 1, sum = 0;
+    for (int i = 0; i < 40; ++i) {
+      if (rank == 1) compute(0.001);
+      ASSERT_OK(tuttiAllReduce(&value, &sum, 1, TUTTI_FLOAT32, TUTTI_SUM, comm, nullptr));
+    }
+    std::array<tuttiWait_t, 2> waits;
+    ASSERT_OK(tuttiCommGetWaits(comm, waits.data(), 2));
+    if (rank != 0) return;
+    EXPECT_GE(waits[1].waits, 10u);
+    EXPECT_GE(waits[1].longestSeconds, 0.001);
+  });
+  EXPECT_EQ(::sched_setaffinity(0, sizeof before, &before), 0);
 }
 
 TEST(Observe, InARingTheLateRankIsMeantAndNotTheNeighbourWhoWaitsForIt) {

@@ -6,7 +6,7 @@
 
 #include <thread>
 
-#include "observe/ticks.h"
+#include "base/ticks.h"
 
 namespace tutti {
 namespace {

@@ -216,8 +216,14 @@ class CpuLane {
 
   // The blocked slice needs a rank of this thread's core.
   bool waits_beside(const Step& step, const CoreMap& cores) const {
+    if (lacks_beside(step, cores, received_)) return true;
+    if (received_ < step.from.size(call_->n) || sendable_ == send_count(step)) return false;
+    return fans_out(step) || cores.beside_me(step.to.at(sendable_, call_->me));
+  }
+  // The step reads from a rank of this thread's core, not before the `first`, that has not sent to it yet.
+  bool lacks_beside(const Step& step, const CoreMap& cores, int first = 0) const {
     const int count = step.from.size(call_->n);
-    for (int i = received_; i < count; ++i) {
+    for (int i = first; i < count; ++i) {
       const int peer = step.from.at(i, call_->me);
       if (!cores.beside_me(peer)) continue;
       ReceiveEnd& end = receive_end(step, peer);
@@ -227,8 +233,7 @@ class CpuLane {
         if (!end.simple.ready()) return true;
       }
     }
-    if (received_ < count || sendable_ == send_count(step)) return false;
-    return fans_out(step) || cores.beside_me(step.to.at(sendable_, call_->me));
+    return false;
   }
 
   // For messages, off the fast path. The rank whose slot does not match this call (-1: none), and whom we wait for.

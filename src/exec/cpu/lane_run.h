@@ -48,7 +48,8 @@ class LaneRun {
   virtual void bind(const LaneCall& call) = 0;
   // Carries the schedule forward until it is done, or was found blocked `polls` times in a row.
   virtual Advance run(int polls) = 0;
-  // The slice that it is blocked on needs a rank of this thread's core.
+  // What it is blocked on, or a later step, needs a rank of this thread's core: giving the core away serves it in any
+  // case, even if the blocked slice comes from another core.
   virtual bool waits_beside(const CoreMap& cores) = 0;
   virtual int find_mismatch() const = 0;
   // Whom it waits for: a rank, or -1; and in words.

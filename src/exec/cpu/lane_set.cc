@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "exec/cpu/lane_set.h"
 
+#include <algorithm>
+
 #include "algo/catalog.h"
 #include "exec/cpu/rma_lane.h"
 
@@ -26,7 +28,16 @@ class TypedLaneRun final : public LaneRun {
   }
 
   bool waits_beside(const CoreMap& cores) override {
-    return !finished() && lane_.waits_beside(schedule_.at(cursor_.step), cores);
+    if (finished()) return false;
+    if (lane_.waits_beside(schedule_.at(cursor_.step), cores)) return true;
+    if constexpr (requires { lane_.lacks_beside(schedule_.at(0), cores); }) {
+      // The steps of a direct schedule, or a good part of any other's.
+      const int end = std::min(schedule_.steps(), cursor_.step + kStepsAhead);
+      for (int step = cursor_.step + 1; step < end; ++step) {
+        if (lane_.lacks_beside(schedule_.at(step), cores)) return true;
+      }
+    }
+    return false;
   }
   int find_mismatch() const override { return finished() ? -1 : lane_.find_mismatch(schedule_.at(cursor_.step)); }
   int waiting_peer() const override { return finished() ? -1 : lane_.waiting_peer(schedule_.at(cursor_.step)); }
@@ -52,6 +63,8 @@ class TypedLaneRun final : public LaneRun {
   }
 
  private:
+  static constexpr int kStepsAhead = 64;
+
   bool finished() const { return schedule_.steps() == 0 || cursor_.round >= lane_.rounds(); }
 
   const Schedule schedule_;

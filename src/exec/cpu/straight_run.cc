@@ -51,13 +51,15 @@ int MoveLane::post_ahead(const LaneCall& call, int count) {
   return posted;
 }
 
-bool MoveLane::waits_beside(const Move& move, const CoreMap& cores) const {
-  for (uint32_t i = received_; i < move.from_count; ++i) {
-    const MoveList::From& from = list_.from[move.from_begin + i];
+bool MoveLane::waits_beside(int step, const CoreMap& cores) const {
+  const Move& blocked = list_.at(step);
+  // Who has not freed a slot is as good a guess as any: a fan-out has several readers.
+  if (received_ == blocked.from_count && sendable_ < blocked.to_count) return true;
+  for (size_t i = blocked.from_begin + received_; i < list_.from.size(); ++i) {
+    const MoveList::From& from = list_.from[i];
     if (cores.beside_me(from.rank) && !from.end->ready(call_->identity)) return true;
   }
-  // Who has not freed a slot is as good a guess as any: a fan-out has several readers.
-  return received_ == move.from_count && sendable_ < move.to_count;
+  return false;
 }
 
 int MoveLane::find_mismatch(const Move& move) const {

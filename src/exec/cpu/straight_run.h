@@ -72,8 +72,9 @@ class MoveLane {
   // room.
   int post_ahead(const LaneCall& call, int count);
 
+  // Blocked in this step, it needs a rank of this thread's core there or later (LaneRun).
+  bool waits_beside(int step, const CoreMap& cores) const;
   // As CpuLane's.
-  bool waits_beside(const Move& move, const CoreMap& cores) const;
   int find_mismatch(const Move& move) const;
   int waiting_peer(const Move& move) const;
   std::string waiting_for(const Move& move) const;
@@ -114,9 +115,7 @@ class StraightRun final : public LaneRun {
     cursor_ = {};
   }
   Advance run(int polls) override { return run_lane(list_, lane_, cursor_, polls); }
-  bool waits_beside(const CoreMap& cores) override {
-    return !finished() && lane_.waits_beside(list_.at(cursor_.step), cores);
-  }
+  bool waits_beside(const CoreMap& cores) override { return !finished() && lane_.waits_beside(cursor_.step, cores); }
   int find_mismatch() const override { return finished() ? -1 : lane_.find_mismatch(list_.at(cursor_.step)); }
   int waiting_peer() const override { return finished() ? -1 : lane_.waiting_peer(list_.at(cursor_.step)); }
   std::string waiting_for() const override;

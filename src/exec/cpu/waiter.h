@@ -21,6 +21,7 @@
 #include <cstdint>
 
 #include "base/atomic.h"
+#include "base/ticks.h"
 
 namespace tutti {
 
@@ -44,8 +45,10 @@ class Waiter {
   static constexpr uint64_t kSpinRounds = 4;           // idle rounds of kPollsDedicated before the first yield
   static constexpr uint64_t kSpinRoundsNetwork = 100;  // each a system call of about a microsecond
   static constexpr uint64_t kWaitingAfterNetwork = 50;
-  static constexpr int kLongYieldUs = 50;      // nobody there: 0.2 us; a scheduler's slice: milliseconds
-  static constexpr int kSleepsInstead = 1000;  // until the next yield tries again
+  static constexpr uint64_t kWaitingAfterTurn = 2;     // the first yield is the turn of this core's other ranks,
+  static constexpr uint64_t kLongTurnTicks = 1 << 17;  // unless it takes so long: about 50 us
+  static constexpr int kLongYieldUs = 50;              // nobody there: 0.2 us; a scheduler's slice: milliseconds
+  static constexpr int kSleepsInstead = 1000;          // until the next yield tries again
   static constexpr int kSleepAfterMs = 20;
   static constexpr int kShortestSleepUs = 50;
   static constexpr int kLongestSleepUs = 1000;
@@ -58,7 +61,9 @@ class Waiter {
                : polls > 0      ? polls
                : oversubscribed ? kPollsOversubscribed
                                 : kPollsDedicated),
-        waiting_after_(network ? kWaitingAfterNetwork : 1),
+        waiting_after_(network          ? kWaitingAfterNetwork
+                       : oversubscribed ? kWaitingAfterTurn
+                                        : 1),
         spin_rounds_(oversubscribed ? 0
                      : network      ? kSpinRoundsNetwork
                                     : kSpinRounds) {}
@@ -67,10 +72,11 @@ class Waiter {
   int polls() const { return polls_; }
 
   void moved() { idle_rounds_ = 0; }
-  // Some round of polls was in vain.
-  bool has_waited() const { return idle_since_ != Clock::time_point{}; }
+  // Some round of polls was in vain; the last time that one was after a movement, in ticks.
+  bool has_waited() const { return idle_since_ticks_ != 0; }
+  uint64_t idle_since_ticks() const { return idle_since_ticks_; }
   // Long enough without movement to say that this thread waits for somebody. Over a network every message takes a few
-  // rounds.
+  // rounds, and with more ranks than cores every call a turn of the others.
   bool waiting() const { return idle_rounds_ >= waiting_after_; }
   // Now and then meanwhile, most often at the beginning: a look at who is missing costs a line per rank.
   bool note_due() const {
@@ -80,7 +86,12 @@ class Waiter {
   // Nothing moved. True when this thread has been idle so long that it should sleep: the caller sleeps in its transport
   // or calls sleep().
   bool idle() {
-    if (idle_rounds_++ == 0) idle_since_ = Clock::now();
+    // The clock is for long waits: a thread that takes turns does not pay for it in every call.
+    if (++idle_rounds_ == 1) {
+      idle_since_ticks_ = ticks();
+    } else if (idle_rounds_ == kWaitingAfterTurn) {
+      idle_since_ = Clock::now();
+    }
     if (idle_rounds_ <= spin_rounds_) {
       cpu_relax();
       return false;
@@ -92,6 +103,10 @@ class Waiter {
     }
     if (demand_ == nullptr) {
       sched_yield();
+      if (idle_rounds_ == 1 && ticks() - idle_since_ticks_ > kLongTurnTicks) {
+        idle_rounds_ = kWaitingAfterTurn;
+        idle_since_ = Clock::now();
+      }
       return false;
     }
     if (demand_->sleeps > 0) {
@@ -108,8 +123,9 @@ class Waiter {
     nanosleep(&pause, nullptr);
     sleep_us_ = sleep_us_ * 2 < kLongestSleepUs ? sleep_us_ * 2 : kLongestSleepUs;
   }
-  // Waiting since the last movement.
+  // Waiting since the last movement, but for the first round.
   std::chrono::milliseconds idle_time() const {
+    if (idle_rounds_ < kWaitingAfterTurn) return std::chrono::milliseconds(0);
     return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - idle_since_);
   }
   bool looks_due() const { return (idle_rounds_ & 63) == 63; }
@@ -120,8 +136,9 @@ class Waiter {
   const uint64_t waiting_after_;
   const uint64_t spin_rounds_;
   uint64_t idle_rounds_ = 0;
+  uint64_t idle_since_ticks_ = 0;
+  Clock::time_point idle_since_{};  // valid from round kWaitingAfterTurn on
   long sleep_us_ = kShortestSleepUs;
-  Clock::time_point idle_since_{};
 };
 
 }  // namespace tutti

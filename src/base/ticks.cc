@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // See ticks.h.
-#include "observe/ticks.h"
+#include "base/ticks.h"
 
 #include <time.h>
 
