@@ -947,7 +947,8 @@ typedef struct {
 /**
  * Writes for each rank how often and how long this rank has waited for it since the communicator was made: who is late
  * has large numbers on all others. Counted are waits that outlast the polls with which a thread begins to wait (some
- * 50 us, less with more ranks than cores), so counting costs nothing while ranks are punctual.
+ * 50 us; with more ranks than cores: in which the others of its core had one turn of some 50 us, or several), so
+ * counting costs nothing while ranks are punctual.
  *
  * Shape     waits receives `nranks` entries, in rank order; nranks is the communicator's number of ranks.
  * Order     Local: needs no other rank.
