@@ -4,8 +4,8 @@
 #include "api/entry.h"
 #include "api/handles.h"
 #include "base/env.h"
-#include "observe/observed.h"
 #include "base/ticks.h"
+#include "observe/observed.h"
 
 using namespace tutti;
 

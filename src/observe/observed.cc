@@ -11,10 +11,10 @@
 #include "base/env.h"
 #include "base/handle.h"
 #include "base/log.h"
+#include "base/ticks.h"
 #include "base/whole_file.h"
 #include "observe/json.h"
 #include "observe/process_list.h"
-#include "base/ticks.h"
 
 namespace tutti {
 namespace {

@@ -8,9 +8,9 @@
 #include <mutex>
 #include <vector>
 
+#include "base/ticks.h"
 #include "observe/observed.h"
 #include "observe/service.h"
-#include "base/ticks.h"
 
 namespace tutti {
 namespace {

@@ -213,7 +213,9 @@ double predict_us(const Summary& summary, const Shape& shape, const CatalogRow& 
     exchange = hops * curve(0);
     moving = std::max(through(curve, std::max(bytes.sent, bytes.received), block, slice, hops) - exchange, 0.0);
     const double least = steps_of(row, ranks);
-    handling = std::max(least, std::ceil((bytes.sent + bytes.received) / slice)) * kMessageUs;
+    // One rank only copies, slice by slice.
+    const double carried = n > 1 ? bytes.sent + bytes.received : bytes.whole;
+    handling = std::max(least, std::ceil(carried / slice)) * kMessageUs;
   }
   if (sharing > 1) exchange = hops * (plan.proto == Proto::Rma ? 2 : 1) * sharing * profile.switch_us;
   return exchange + (moving + own + handling) * sharing;

@@ -8,9 +8,9 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "base/ticks.h"
 #include "observe/observed.h"
 #include "observe/service.h"
-#include "base/ticks.h"
 #include "tools/tutti/dumps.h"
 
 namespace tutti {
