@@ -45,10 +45,12 @@ class Waiter {
   static constexpr uint64_t kSpinRounds = 4;           // idle rounds of kPollsDedicated before the first yield
   static constexpr uint64_t kSpinRoundsNetwork = 100;  // each a system call of about a microsecond
   static constexpr uint64_t kWaitingAfterNetwork = 50;
-  static constexpr uint64_t kWaitingAfterTurn = 2;     // the first yield is the turn of this core's other ranks,
-  static constexpr uint64_t kLongTurnTicks = 1 << 17;  // unless it takes so long: about 50 us
-  static constexpr int kLongYieldUs = 50;              // nobody there: 0.2 us; a scheduler's slice: milliseconds
-  static constexpr int kSleepsInstead = 1000;          // until the next yield tries again
+  // With more ranks than cores the first round is the turn of this core's other ranks, and no wait unless it took so
+  // long: about 50 us. Nor is the clock read before the second.
+  static constexpr uint64_t kSecondRound = 2;
+  static constexpr uint64_t kLongTurnTicks = 1 << 17;
+  static constexpr int kLongYieldUs = 50;      // nobody there: 0.2 us; a scheduler's slice: milliseconds
+  static constexpr int kSleepsInstead = 1000;  // until the next yield tries again
   static constexpr int kSleepAfterMs = 20;
   static constexpr int kShortestSleepUs = 50;
   static constexpr int kLongestSleepUs = 1000;
@@ -62,7 +64,7 @@ class Waiter {
                : oversubscribed ? kPollsOversubscribed
                                 : kPollsDedicated),
         waiting_after_(network          ? kWaitingAfterNetwork
-                       : oversubscribed ? kWaitingAfterTurn
+                       : oversubscribed ? kSecondRound
                                         : 1),
         spin_rounds_(oversubscribed ? 0
                      : network      ? kSpinRoundsNetwork
@@ -72,7 +74,7 @@ class Waiter {
   int polls() const { return polls_; }
 
   void moved() { idle_rounds_ = 0; }
-  // Some round of polls was in vain; the last time that one was after a movement, in ticks.
+  // Some round of polls was in vain, and since when the last such run of rounds has been (ticks).
   bool has_waited() const { return idle_since_ticks_ != 0; }
   uint64_t idle_since_ticks() const { return idle_since_ticks_; }
   // Long enough without movement to say that this thread waits for somebody. Over a network every message takes a few
@@ -86,10 +88,9 @@ class Waiter {
   // Nothing moved. True when this thread has been idle so long that it should sleep: the caller sleeps in its transport
   // or calls sleep().
   bool idle() {
-    // The clock is for long waits: a thread that takes turns does not pay for it in every call.
     if (++idle_rounds_ == 1) {
       idle_since_ticks_ = ticks();
-    } else if (idle_rounds_ == kWaitingAfterTurn) {
+    } else if (idle_rounds_ == kSecondRound) {
       idle_since_ = Clock::now();
     }
     if (idle_rounds_ <= spin_rounds_) {
@@ -104,7 +105,7 @@ class Waiter {
     if (demand_ == nullptr) {
       sched_yield();
       if (idle_rounds_ == 1 && ticks() - idle_since_ticks_ > kLongTurnTicks) {
-        idle_rounds_ = kWaitingAfterTurn;
+        idle_rounds_ = kSecondRound;
         idle_since_ = Clock::now();
       }
       return false;
@@ -125,7 +126,7 @@ class Waiter {
   }
   // Waiting since the last movement, but for the first round.
   std::chrono::milliseconds idle_time() const {
-    if (idle_rounds_ < kWaitingAfterTurn) return std::chrono::milliseconds(0);
+    if (idle_rounds_ < kSecondRound) return std::chrono::milliseconds(0);
     return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - idle_since_);
   }
   bool looks_due() const { return (idle_rounds_ & 63) == 63; }
@@ -137,7 +138,7 @@ class Waiter {
   const uint64_t spin_rounds_;
   uint64_t idle_rounds_ = 0;
   uint64_t idle_since_ticks_ = 0;
-  Clock::time_point idle_since_{};  // valid from round kWaitingAfterTurn on
+  Clock::time_point idle_since_{};  // of the second round
   long sleep_us_ = kShortestSleepUs;
 };
 
