@@ -37,6 +37,15 @@ Plan plan_of(const Summary& summary, const Shape& shape) {
 constexpr Coll kAll[] = {Coll::AllReduce, Coll::Reduce, Coll::Broadcast, Coll::AllGather, Coll::ReduceScatter,
                          Coll::AllToAll,  Coll::Gather, Coll::Scatter,   Coll::SendRecv};
 
+// Where nothing travels, what is left is how often the copy is interrupted.
+TEST(Planner, OneRankCopiesInLongSlicesWhatIsLong) {
+  for (const Coll coll : kAll) {
+    if (coll == Coll::SendRecv) continue;
+    EXPECT_EQ(plan_of(host(1), {coll, 1 << 20, false}).proto, Proto::Simple) << name(coll);
+    EXPECT_EQ(plan_of(host(1), {coll, 8, false}).proto, Proto::LL) << name(coll);
+  }
+}
+
 TEST(Planner, GivesEveryShapeAPlanThatItsRowCanRun) {
   for (const Coll coll : kAll) {
     for (const int n : {1, 2, 3, 5, 8, 17, 64, 100}) {
