@@ -80,6 +80,9 @@ struct Layout {
     return sub(mine, round * run * count + slice * t.slice_bytes, t.slice_bytes);
   }
 
+  // A whole block, uncut. A Region counts as one.
+  TUTTI_HD constexpr Piece whole(int block) const { return {block_offset(block), block_length(block)}; }
+
   // The bytes of slice `slice` of a packed step, counted from the start of its row of blocks.
   TUTTI_HD constexpr Piece packed_slice(const Tiling& t, const Step& step, int slice) const {
     return sub(Piece{0, length * step.blocks}, slice * t.slice_bytes, t.slice_bytes);

@@ -94,13 +94,18 @@ class Communicator {
   // Carries one call to its end in this thread.
   Status run(const Request& request);
 
-  // The same for a call that is made alone, in its turn, and whose kind is known to be short. begin_straight() posts it
-  // and returns what is known of it, or null: then nothing has happened, and run() is the way. run_straight() follows.
+  // The same for a call that is made alone, in its turn, and whose kind is known to be short, or any kind of a rank
+  // without peers. begin_straight() posts it and returns what is known of it, or null: then nothing has happened, and
+  // run() is the way. run_straight() follows.
   Known* begin_straight(uint64_t kind, uint64_t bytes, const void* input, void* output, Advance& first) {
     if (failed_.load(std::memory_order_relaxed) || !at_rest()) [[unlikely]]
       return nullptr;
     Known* const known = shelves_.find(with_windows(kind), bytes);
     if (known == nullptr || !known->lanes->straight()) return nullptr;
+    if (n_ == 1) [[unlikely]] {
+      known->lanes->restart(input, output);  // nobody waits for it: carried once it is in the books
+      return known;
+    }
     first = known->lanes->begin_straight(input, output);
     return known;
   }
@@ -269,6 +274,8 @@ class Communicator {
   Status start_health(std::vector<Board*> pages, std::function<bool(int)> alive);
   // Moves the call and the network. Done: ended, or failed with `status`.
   Advance move(LaneSet& lanes, int polls, Status& status);
+  // The rest of run_straight() for a rank without peers, whose calls may be long.
+  Status run_alone(Known& known);
   // A lone call in its turn.
   Status run_message(const Request& request, Waiter& waiter);
   Status run_collective(const Request& request, Waiter& waiter);

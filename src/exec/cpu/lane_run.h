@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // LaneRun: one schedule, one lane, one cursor, behind one indirect call per burst. What a call brings to its lanes is
-// LaneCall. Kinds: TypedLaneRun (lane_set.cc), StraightRun (straight_run.h); LaneSet holds them.
+// LaneCall. Kinds: TypedLaneRun (lane_set.cc), StraightRun (straight_run.h), AloneRun (alone_run.h);
+// LaneSet holds them.
 #pragma once
 
 #include <cstddef>

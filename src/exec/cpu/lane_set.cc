@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "algo/catalog.h"
+#include "exec/cpu/alone_run.h"
 #include "exec/cpu/rma_lane.h"
 
 namespace tutti {
@@ -76,7 +77,12 @@ class TypedLaneRun final : public LaneRun {
 
 LaneSet::LaneSet(const Plan& plan, const ScheduleArgs& args, const std::vector<std::unique_ptr<Ports>>& ports,
                  const RemoteMemory& memory)
-    : plan_(plan) {
+    : plan_(plan), alone_(args.n == 1 && plan.user == nullptr && plan.coll != Coll::SendRecv) {
+  if (alone_) {
+    lanes_.push_back(std::make_unique<AloneRun>());
+    done_.resize(1);
+    return;
+  }
   if (plan.scratch_bytes > 0) scratch_ = std::make_unique<std::byte[]>(plan.scratch_bytes);
   for (int channel = 0; channel < plan.channels; ++channel) {
     for (int part = 0; part < plan.parts; ++part) {
@@ -109,6 +115,7 @@ LaneSet::LaneSet(const Plan& plan, const ScheduleArgs& args, const std::vector<s
 
 void LaneSet::straighten() {
   if (lanes_.size() != 1) return;
+  straight_alone_ = alone_;
   std::unique_ptr<StraightRun> straightened = lanes_[0]->straightened();
   if (straightened == nullptr) return;
   straight_ = straightened.get();

@@ -41,14 +41,14 @@ class LaneSet {
   // For a set that will carry calls of one shape only, after its first start(): looks up now what each of them would
   // look up again. From then on restart() suffices for a call that differs only in its buffers and factor.
   void straighten();
-  bool straight() const { return straight_ != nullptr; }
+  bool straight() const { return straight_ != nullptr || straight_alone_; }
   void restart(const void* input, void* output) {
     call_.input = static_cast<const std::byte*>(input);
     call_.output = static_cast<std::byte*>(output);
     unfinished_ = 1;
-    straight_->bind(call_);
+    if (straight_ != nullptr) straight_->bind(call_);
   }
-  // A restart and the first burst, for a straight set.
+  // A restart and the first burst, for a straight set of a rank with peers.
   Advance begin_straight(const void* input, void* output) {
     restart(input, output);
     const Advance first = straight_->run(1);
@@ -57,7 +57,7 @@ class LaneSet {
   }
 
   // StraightRun's, for straight sets.
-  StraightRun::Ahead ahead() const { return straight() ? straight_->ahead() : StraightRun::Ahead{}; }
+  StraightRun::Ahead ahead() const { return straight_ != nullptr ? straight_->ahead() : StraightRun::Ahead{}; }
   int post_ahead(const void* input, void* output, const Scale& pre) {
     LaneCall other = call_;
     other.input = static_cast<const std::byte*>(input);
@@ -105,6 +105,8 @@ class LaneSet {
   std::vector<bool> done_;
   size_t unfinished_ = 0;
   StraightRun* straight_ = nullptr;  // lanes_[0], where it is one
+  const bool alone_;                 // lanes_[0] is an AloneRun,
+  bool straight_alone_ = false;      // and straightened
   std::unique_ptr<LaneSet> otherwise_;
   bool elsewhere_ = false;  // this call runs there
 };
