@@ -195,6 +195,8 @@ class Communicator {
   void sleep(Waiter& waiter);
   // Such a thread's, for calls on mapped memory.
   Waiter make_waiter() const { return Waiter(oversubscribed(), poll_count_, false); }
+  // `peer` is not known to be on this thread's core.
+  bool reads_away(int peer) const { return !oversubscribed() || !cores_.beside_me(peer); }
   // How often to look before yielding, when a message from or to `peer` is what is missing.
   int polls_for(int peer, const Waiter& waiter) {
     if (!oversubscribed() || poll_count_ > 0) return waiter.polls();

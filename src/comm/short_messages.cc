@@ -48,7 +48,8 @@ bool ShortMessages::move(const Message& message) {
   if (LLSender* const to = message.known->to; to != nullptr) {
     if (!to->has_room()) return false;
     SlotStores& stores = comm_->slot_stores();
-    fill_slot(to->payload(), message.buffer, message.bytes, stores.stream(message.bytes));
+    fill_slot(to->payload(), message.buffer, message.bytes,
+              stores.stream(message.bytes, [&] { return comm_->reads_away(message.peer()); }));
     stores.settle(message.bytes);
     to->publish(message.identity());
     return true;

@@ -9,21 +9,12 @@
 #include <vector>
 
 #include "exec/cpu/core_map.h"
+#include "tests/exec_sim/fifo.h"
 
 namespace tutti {
 namespace {
 
-constexpr uint64_t kSlots = 4;
 constexpr uint32_t kIdentity = 7;
-
-// A FIFO of one reader.
-struct Fifo {
-  std::unique_ptr<std::byte[]> slots{new std::byte[kSlots * kLLSlotBytes]()};
-  CounterLine head{};
-  LLMemory memory{&head, 1, slots.get(), kSlots};
-  LLSender sender{memory};
-  LLReceiver receiver{memory, 0};
-};
 
 // Rank 0 takes one block from each of ranks 1 (another core) and 2 (this core), one after the other.
 class Gathering : public testing::Test {

@@ -30,9 +30,10 @@ class CoreMap {
     core_ = core;
     if (words_[me_] != nullptr) store_release(*words_[me_], core);  // pairs with beside_me(); nothing else hangs on it
   }
+  // False while it is not known.
   bool beside_me(int rank) const {
     const uint64_t* word = words_[static_cast<size_t>(rank)];
-    return word != nullptr && load_relaxed(*word) == core_;
+    return word != nullptr && core_ != 0 && load_relaxed(*word) == core_;
   }
 
  private:

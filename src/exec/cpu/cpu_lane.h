@@ -167,7 +167,9 @@ class CpuLane {
     const std::byte* const loan = on_loan(step, part);
     const int to = send_count(step), slots = to - lend(step, loan);
     if (slots < to && loan != part.local) part.stream_kept = false;  // the output: it is read again at once
-    part.stream_slots = slots > 0 && (combined ? stores.stream_reduced(what.bytes) : stores.stream(what.bytes));
+    const auto away = [&] { return sends_away(step); };
+    part.stream_slots =
+        slots > 0 && (combined ? stores.stream_reduced(what.bytes, away) : stores.stream(what.bytes, away));
     move_part(step, part);
     if (!combined && slots > 0) stores.settle(what.bytes);
   }
@@ -277,6 +279,14 @@ class CpuLane {
   int send_count(const Step& step) const { return fans_out(step) ? 1 : step.to.size(call_->n); }
   SendEnd& send_end(const Step& step, int i) const {
     return fans_out(step) ? *ports_.fan_send : *ports_.send[static_cast<size_t>(step.to.at(i, call_->me))];
+  }
+  // To a rank that is not known to be on this thread's core. Of a fan-out's readers some are elsewhere, as a rule.
+  bool sends_away(const Step& step) const {
+    if (call_->cores == nullptr || fans_out(step)) return true;
+    for (int i = 0; i < send_count(step); ++i) {
+      if (!call_->cores->beside_me(step.to.at(i, call_->me))) return true;
+    }
+    return false;
   }
   ReceiveEnd& receive_end(const Step& step, int peer) const {
     const bool fan = step.from.fan && !ports_.fan_receive.empty();

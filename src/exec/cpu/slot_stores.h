@@ -8,6 +8,9 @@
 // machine one may become the other at any time, so it is measured: now and then a slice is written with ordinary stores
 // between two readings of the cycle counter.
 //
+// Slots that only ranks of this core read (more ranks than cores) stay in its own cache: they are never streamed, and
+// say nothing about those that another core reads.
+//
 // Only how a slot is filled depends on it, never what is in it: each rank decides for itself.
 #pragma once
 
@@ -24,16 +27,24 @@ namespace tutti {
 
 class SlotStores {
  public:
-  // Before a slice is copied into slots: whether to stream it. settle() follows.
-  bool stream(uint64_t bytes) {
+  using Counter = uint64_t (*)();  // of cycles
+  explicit SlotStores(Counter counter = &cycles) : counter_(counter) {}
+
+  // Before a slice is copied into slots: whether to stream it. settle() follows. away(): another core reads them.
+  template <class Away>
+  bool stream(uint64_t bytes, Away&& away) {
     if (bytes < kStreamFrom) [[likely]]
       return false;
+    if (!away()) return false;
     if (--until_trial_ > 0) return streaming_;
-    trial_began_ = cycles();
+    trial_began_ = counter_();
     return false;
   }
   // The same for a slice that is reduced into slots, whose time says nothing.
-  bool stream_reduced(uint64_t bytes) const { return bytes >= kStreamFrom && streaming_; }
+  template <class Away>
+  bool stream_reduced(uint64_t bytes, Away&& away) const {
+    return bytes >= kStreamFrom && streaming_ && away();
+  }
   void settle(uint64_t bytes) {
     if (trial_began_ == 0) [[likely]]
       return;
@@ -45,7 +56,8 @@ class SlotStores {
   static constexpr uint64_t kDearCycles =
       26;                            // a line: 8 to 16 where a cache is shared; from 35 (long slices) where none is
   static constexpr int kTrials = 3;  // in a row; the least counts, since a trial may be interrupted
-  static constexpr int kBetweenTrials = 500;  // slices
+  // Slices between trials. While nothing is streamed a trial is a fence and two readings; else its slice is late.
+  static constexpr int kBetweenTrials = 32, kBetweenTrialsStreaming = 500;
 
   static uint64_t cycles() {
 #if defined(__x86_64__)
@@ -58,16 +70,17 @@ class SlotStores {
 #if defined(__x86_64__)
     _mm_mfence();  // the stores have arrived
 #endif
-    least_ = std::min(least_, (cycles() - trial_began_) / (bytes / kCacheLine));
+    least_ = std::min(least_, (counter_() - trial_began_) / (bytes / kCacheLine));
     trial_began_ = 0;
     until_trial_ = 1;
     if (++trials_ < kTrials) return;
     streaming_ = least_ > kDearCycles;
     least_ = UINT64_MAX;
     trials_ = 0;
-    until_trial_ = kBetweenTrials;
+    until_trial_ = streaming_ ? kBetweenTrialsStreaming : kBetweenTrials;
   }
 
+  Counter counter_;
   bool streaming_ = false;
   int until_trial_ = 8;  // not the first slices, which meet fresh pages
   int trials_ = 0;

@@ -28,13 +28,24 @@ void MoveLane::combine(const Move& move) {
   if (sources == move.own) sources_[sources++] = address(move.src, move.src_offset);
   if (move.keeps) destinations_[destinations++] = call_->output + move.dst_offset;
   uint32_t streamed = 0;
-  const uint32_t stream_slots = move.to_count > 0 && call_->slot_stores->stream_reduced(move.bytes) ? 1 : 0;
+  const bool streams =
+      move.to_count > 0 && call_->slot_stores->stream_reduced(move.bytes, [&] { return sends_away(move); });
+  const uint32_t stream_slots = streams ? 1 : 0;
   for (uint32_t i = 0; i < move.to_count; ++i) {
     if (destinations < kMostDestinations) streamed |= stream_slots << destinations;
     destinations_[destinations++] = list_.to[move.to_begin + i].end->payload();
   }
   reduce_slice(*call_, {sources_.data(), sources, destinations_.data(), destinations, streamed, move.bytes,
                         move.scale_in ? move.own : -1, move.scale_out});
+}
+
+bool MoveLane::sends_away(const Move& move) const {
+  if (call_->cores == nullptr) return true;
+  for (uint32_t i = 0; i < move.to_count; ++i) {
+    const int rank = list_.to[move.to_begin + i].rank;  // -1: a fan-out
+    if (rank < 0 || !call_->cores->beside_me(rank)) return true;
+  }
+  return false;
 }
 
 int MoveLane::post_ahead(const LaneCall& call, int count) {

@@ -54,7 +54,7 @@ class MoveLane {
     const void* source =
         move.src == Buffer::None ? list_.from[move.from_begin].end->payload() : address(move.src, move.src_offset);
     if (move.to_count > 0) {
-      const bool stream = call_->slot_stores->stream(move.bytes);
+      const bool stream = call_->slot_stores->stream(move.bytes, [&] { return sends_away(move); });
       for (uint32_t i = 0; i < move.to_count; ++i)
         fill_slot(list_.to[move.to_begin + i].end->payload(), source, move.bytes, stream);
       call_->slot_stores->settle(move.bytes);
@@ -84,6 +84,8 @@ class MoveLane {
     return (buffer == Buffer::Input ? call_->input : call_->output) + offset;
   }
   void combine(const Move& move);
+  // As CpuLane's.
+  bool sends_away(const Move& move) const;
 
   const MoveList& list_;
   const LaneCall* call_ = nullptr;
