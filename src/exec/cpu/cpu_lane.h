@@ -162,16 +162,12 @@ class CpuLane {
       part.kept = kept_base(step.dst) + where.offset;
       part.stream_kept = call_->stream_output;
     }
-    SlotStores& stores = *call_->slot_stores;
-    const bool combined = combines(step);
     const std::byte* const loan = on_loan(step, part);
     const int to = send_count(step), slots = to - lend(step, loan);
     if (slots < to && loan != part.local) part.stream_kept = false;  // the output: it is read again at once
-    const auto away = [&] { return sends_away(step); };
-    part.stream_slots =
-        slots > 0 && (combined ? stores.stream_reduced(what.bytes, away) : stores.stream(what.bytes, away));
+    part.stream_slots = slots > 0 && streams_slots(step);
     move_part(step, part);
-    if (!combined && slots > 0) stores.settle(what.bytes);
+    call_->slot_stores->settle(what.bytes);
   }
 
   void post(const Step& step, const Cursor&) {
@@ -403,7 +399,8 @@ class CpuLane {
   void apply_packed(const Step& step) {
     const Layout& blocks = call_->layout.output;
     (void)lend(step, nullptr);
-    for (Part part; part.at < piece_.bytes; part.at += part.bytes) {
+    const bool stream_slots = send_count(step) > 0 && streams_slots(step);
+    for (Part part{.stream_slots = stream_slots}; part.at < piece_.bytes; part.at += part.bytes) {
       const Layout::PackedPart in_row = blocks.packed_part(piece_.offset + part.at);
       part.bytes = std::min(in_row.bytes, piece_.bytes - part.at);
       if (step.src != Buffer::None)
@@ -412,6 +409,13 @@ class CpuLane {
         part.kept = kept_base(step.dst) + blocks.offset_in(step.target_at(in_row.i, call_->n), in_row.within);
       move_part(step, part);
     }
+    call_->slot_stores->settle(piece_.bytes);
+  }
+  // Whether this slice goes into slots past the caches. SlotStores::settle() follows.
+  bool streams_slots(const Step& step) {
+    SlotStores& stores = *call_->slot_stores;
+    const auto away = [&] { return sends_away(step); };
+    return combines(step) ? stores.stream_reduced(piece_.bytes, away) : stores.stream(piece_.bytes, away);
   }
   bool scales_in(const Step& step) const { return call_->has_pre && step.src == Buffer::Input; }
   bool combines(const Step& step) const { return step.reduce || scales_in(step); }
