@@ -213,7 +213,7 @@ double predict_us(const Summary& summary, const Shape& shape, const CatalogRow& 
     exchange = hops * curve(0);
     moving = std::max(through(curve, std::max(bytes.sent, bytes.received), block, slice, hops) - exchange, 0.0);
     const double least = steps_of(row, ranks);
-    // One rank only copies, slice by slice.
+    // One rank only copies: a GPU slice by slice, a CPU at once (AloneRun), but past the caches under Simple alone.
     const double carried = n > 1 ? bytes.sent + bytes.received : bytes.whole;
     handling = std::max(least, std::ceil(carried / slice)) * kMessageUs;
   }

@@ -37,8 +37,8 @@ Plan plan_of(const Summary& summary, const Shape& shape) {
 constexpr Coll kAll[] = {Coll::AllReduce, Coll::Reduce, Coll::Broadcast, Coll::AllGather, Coll::ReduceScatter,
                          Coll::AllToAll,  Coll::Gather, Coll::Scatter,   Coll::SendRecv};
 
-// Where nothing travels, what is left is how often the copy is interrupted.
-TEST(Planner, OneRankCopiesInLongSlicesWhatIsLong) {
+// Where nothing travels the protocol decides whether the copy may go past the caches, and on a GPU how often it is cut.
+TEST(Planner, OneRankCopiesBySimpleWhatIsLong) {
   for (const Coll coll : kAll) {
     if (coll == Coll::SendRecv) continue;
     EXPECT_EQ(plan_of(host(1), {coll, 1 << 20, false}).proto, Proto::Simple) << name(coll);
