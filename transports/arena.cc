@@ -11,7 +11,7 @@ namespace {
 
 constexpr uint64_t KiB = 1024, MiB = 1024 * KiB;
 constexpr uint64_t kLineGap = 2 * kCacheLine;  // the adjacent-line prefetcher works on pairs of lines
-constexpr uint64_t kDescriptorBytes = SimpleMemory::kMaxSlots * sizeof(SlotDescriptor);
+constexpr uint64_t kDescriptorBytes = SimpleMemory::kMostInFlight * sizeof(SlotDescriptor);
 
 // Three counters of a pair, each kLineGap apart, rotate through what the descriptors leave of the page.
 constexpr uint64_t kPairCountersBytes = 3 * kLineGap;
@@ -22,14 +22,15 @@ constexpr uint64_t kLinesPerPage = kPageBytes / kCacheLine;
 
 constexpr uint64_t round_up(uint64_t bytes, uint64_t unit) { return (bytes + unit - 1) / unit * unit; }
 
-// Chosen so that a connection's slots fit into the L2 cache for few ranks, and so that all-to-all among many ranks
-// keeps within tens of MiB per rank.
+// Chosen so that few ranks can cycle through more than their L2 caches (Profile::cycled_bytes), and so that all-to-all
+// among many ranks keeps within tens of MiB per rank. What the planner leaves untouched costs nothing.
 struct SizeRow {
   int most_ranks;
   uint64_t capacity;
 };
 constexpr SizeRow kCapacities[] = {
-    {2, 2 * MiB}, {8, 1 * MiB}, {16, 512 * KiB}, {64, 128 * KiB}, {ArenaLayout::kMostLocalRanks, 64 * KiB},
+    {2, 4 * MiB},    {4, 2 * MiB},    {8, 1 * MiB},
+    {16, 512 * KiB}, {64, 128 * KiB}, {ArenaLayout::kMostLocalRanks, 64 * KiB},
 };
 constexpr uint64_t kLeastFanCapacity = 256 * KiB;
 constexpr uint64_t kLeastBuffer = kPageBytes, kMostBuffer = 1024 * MiB;

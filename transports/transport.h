@@ -39,7 +39,7 @@ struct TransportLimits {
 // A loan is a slice that is sent from where it lies. Its bytes stay as they are until the slot is released; flushed()
 // says so of all.
 struct Loans {
-  std::array<const std::byte*, SimpleMemory::kMaxSlots> at{};  // by SimpleSender::place(); null: in the slot
+  std::array<const std::byte*, SimpleMemory::kMostInFlight> at{};  // by SimpleSender::place(); null: in the slot
 
   void lend(uint64_t place, const std::byte* bytes) { at[place] = bytes; }
 };
@@ -47,7 +47,7 @@ struct Loans {
 struct Landing {
   std::byte* to = nullptr;
   uint64_t bytes = 0, flag = 0;
-  std::array<const std::byte*, SimpleMemory::kMaxSlots> landed{};  // by SimpleReceiver::place(); null: in the slot
+  std::array<const std::byte*, SimpleMemory::kMostInFlight> landed{};  // by SimpleReceiver::place(); null: in the slot
 
   bool takes(uint64_t arriving, uint64_t its_flag) const {
     return to != nullptr && arriving == bytes && its_flag == flag;
@@ -56,14 +56,14 @@ struct Landing {
 // The same ahead of time, where the peer itself writes to it and has to be told: a lane says of each of the next
 // positions where its slice shall go, as far ahead as it knows. A slice lands if its sender has heard of it in time.
 struct Landings {
-  static constexpr uint64_t kMostAhead = SimpleMemory::kMaxSlots;
+  static constexpr uint64_t kMostAhead = SimpleMemory::kMostInFlight;
   struct Wish {
     std::byte* to = nullptr;  // null: in the slot
     uint64_t bytes = 0, flag = 0;
   };
-  std::array<Wish, SimpleMemory::kMaxSlots> wishes{};              // by position, modulo their number
+  std::array<Wish, SimpleMemory::kMostInFlight> wishes{};              // by position, modulo their number
   uint64_t wished = 0;                                             // positions below have been spoken of
-  std::array<const std::byte*, SimpleMemory::kMaxSlots> landed{};  // by SimpleReceiver::place(); null: in the slot
+  std::array<const std::byte*, SimpleMemory::kMostInFlight> landed{};  // by SimpleReceiver::place(); null: in the slot
 };
 // Shorter slices are copied: that costs less than looking after them.
 inline constexpr uint64_t kLendFrom = 8 << 10;

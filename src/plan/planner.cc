@@ -67,9 +67,38 @@ uint64_t simple_slice(const Summary& summary, uint64_t block, uint64_t fewest_sl
 // stay in the cache.
 constexpr bool runs_ahead(Coll coll) { return rooted(coll) || coll == Coll::SendRecv; }
 
-uint64_t slots_wanted(const Summary& summary, Coll coll, uint64_t slice_bytes) {
+// The connections that a rank writes slots of: those of rank 0, which is the root where there is one.
+uint64_t connections_written(const Plan& plan, const CatalogRow& row, Ranks ranks) {
+  if (plan.coll == Coll::SendRecv) return static_cast<uint64_t>(std::max(ranks.n - 1, 1));  // whoever else is sent to
+  std::vector<bool> pairs(static_cast<size_t>(ranks.n));
+  bool fan = false;
+  for (int part = 0; part < plan.parts; ++part) {
+    const AnySchedule schedule = row.make({.me = 0,
+                                           .n = ranks.n,
+                                           .part = part,
+                                           .hosts = ranks.hosts,
+                                           .user = ranks.user,
+                                           .channel_map = ranks.channels});
+    for (int k = 0; k < schedule.steps(); ++k) {
+      const Peers to = schedule.at(k).to;
+      if (to.fan) fan |= !to.none();
+      else
+        for (int i = 0; i < to.size(ranks.n); ++i) pairs[static_cast<size_t>(to.at(i, 0))] = true;
+    }
+  }
+  const auto written = static_cast<uint64_t>(std::count(pairs.begin(), pairs.end(), true)) + (fan ? 1 : 0);
+  return std::max<uint64_t>(written * static_cast<uint64_t>(plan.channels), 1);
+}
+
+uint64_t slots_wanted(const Summary& summary, const Plan& plan, const CatalogRow& row, Ranks ranks) {
   const uint64_t few = summary.ranks_per_core <= 1 ? kSlotsDedicated : kSlotsShared;
-  return runs_ahead(coll) ? std::max(few, kAheadBytes / slice_bytes) : few;
+  const uint64_t wanted = runs_ahead(plan.coll) ? std::max(few, kAheadBytes / plan.slice_bytes) : few;
+  // Others than CPUs that share memory have no use for more slots than are in flight.
+  if (!summary.mapped || summary.fabric != nullptr) return std::min(wanted, SimpleMemory::kMostInFlight);
+  const auto sharing = static_cast<uint64_t>(summary.ranks_per_core);
+  const uint64_t cycled = summary.profile->cycled_bytes[static_cast<size_t>(sharing_class(summary.ranks_per_core))] /
+                          (sharing * connections_written(plan, row, ranks));
+  return std::max(wanted, cycled / plan.slice_bytes);
 }
 
 // The schedule of the user's that serves the shape, the first if there are several; null if there is none.
@@ -201,9 +230,10 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
   } else {
     plan.slice_bytes = simple_slice(summary, longest_run, in_runs ? 1 : fewest);
     if (in_runs) fewest = std::max<uint64_t>(ceil_div(longest_run, plan.slice_bytes), 1);
-    const uint64_t most = std::min(summary.slot_capacity / plan.slice_bytes, SimpleMemory::kMaxSlots);
-    plan.slots = std::min(std::max(fewest, slots_wanted(summary, shape.coll, plan.slice_bytes)), most);
-    if (candidate.lost.empty() && plan.slots < fewest) candidate.lost = "needs more slots than a connection holds";
+    plan.slots = std::min(std::max(fewest, slots_wanted(summary, plan, row, ranks)),
+                          summary.slot_capacity / plan.slice_bytes);
+    if (candidate.lost.empty() && std::min(plan.slots, SimpleMemory::kMostInFlight) < fewest)
+      candidate.lost = "needs more slots than a connection holds";
   }
   if (candidate.lost.empty() && (row.needs & kSingleRound) && shape.bytes > plan.slice_bytes)
     candidate.lost = "moves runs of blocks, which must fit one slice each";

@@ -31,6 +31,7 @@ const Profile& xeon() {
                    60.0,
                    8 << 20,
                    {256 << 10, 128 << 10, 64 << 10},
+                   Profile().cycled_bytes,
                    0,
                    {}};
   return profile;
@@ -202,6 +203,7 @@ uint64_t Profile::digest() const {
   add(combine_gbps);
   add(stream_above);
   add(slice_bytes);
+  add(cycled_bytes);
   add(cpus);
   const auto add_timed = [&](const std::vector<Timed>& rows) {
     for (const Timed& one : rows) {
@@ -263,6 +265,14 @@ Result<Profile> parse_profile(const std::string& text, const std::string& where)
     if (bytes < 4096 || bytes > 1 << 30) return wrong("\"slice_bytes\" are not between 4096 and 1073741824");
     profile.slice_bytes[i] = std::bit_floor(static_cast<uint64_t>(bytes));
   }
+  if (file.contains("cycled_bytes")) {  // profiles of before 2026-12 have none
+    const auto cycled = positive_numbers(file, "cycled_bytes", kSharings, kSharings);
+    if (!cycled.ok()) return wrong(cycled.status().message());
+    for (size_t i = 0; i < kSharings; ++i) {
+      if ((*cycled)[i] > 1 << 30) return wrong("\"cycled_bytes\" are not 1 to 1073741824");
+      profile.cycled_bytes[i] = static_cast<uint64_t>((*cycled)[i]);
+    }
+  }
   const double cpus = number_of(file, "cpus", 0);
   if (cpus < 0 || cpus > 1 << 20) return wrong("\"cpus\" is not a number of CPUs");
   profile.cpus = static_cast<int>(cpus);
@@ -294,6 +304,7 @@ std::string format_profile(const Profile& profile) {
   file["combine_gbps"] = profile.combine_gbps;
   file["stream_above"] = profile.stream_above;
   file["slice_bytes"] = profile.slice_bytes;
+  file["cycled_bytes"] = profile.cycled_bytes;
   file["cpus"] = profile.cpus;
   file["timed"] = format_all_timed(profile.timed);
   if (const GpuProfile& gpu = profile.gpu; !gpu.gpu.empty()) {

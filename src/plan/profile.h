@@ -87,6 +87,10 @@ struct Profile {
   // are read at 9 GB/s and lines in its L2 at 26 (2-core Xeon guest), so slices are well above the L1; with more ranks
   // than cores all slots in flight have to fit the L2 together.
   std::array<uint64_t, kSharings> slice_bytes = {256 << 10, 128 << 10, 64 << 10};
+  // Bytes of slots that the ranks of a core write before they come round to the same again, by sharing_class(): all
+  // their connections together. While a slot's lines are in the reader's cache the writer has to fetch them back: on
+  // cores that share an L3, 7.3 ns a line; once they have left its L2 (1 MiB), 1.6 ns (2-core EPYC guest).
+  std::array<uint64_t, kSharings> cycled_bytes = {4 << 20, 4 << 20, 4 << 20};
   int cpus = 0;              // of the machine on which `timed` was measured
   std::vector<Timed> timed;  // empty: the model alone
   GpuProfile gpu = {};

@@ -8,10 +8,13 @@
 //   Simple   shared memory of one FIFO                     who writes
 //            line 0         tail, an opening               sender    (release: the slot's bytes, then the tail)
 //            line 1..R      head of reader 0..R-1          reader    (release: after its last read of the slot)
-//            descriptors    one per slot: bytes, identity  sender    (published by the tail)
+//            descriptors    of what is in flight: bytes,   sender    (published by the tail)
+//                           identity
 //            slots          `capacity` bytes               sender
-//     Invariant 0 <= tail - head <= S for each reader. A plan cuts the capacity into S slots of its own size; the cut
-//     may change only while the FIFO is empty, so the sender drains before it cuts anew (SimpleSender::cut).
+//     Invariant 0 <= tail - head <= min(S, kMostInFlight) for each reader. A plan cuts the capacity into S slots of its
+//     own size; the cut may change only while the FIFO is empty, so the sender drains before it cuts anew
+//     (SimpleSender::cut). More slots than are ever in flight are of use all the same: the longer ago a slot was read,
+//     the less likely its lines are still in the reader's cache, from which the sender has to fetch them back.
 //
 //   LL       shared memory of one FIFO
 //            line 0..R-1    head of reader 0..R-1          reader
@@ -91,11 +94,11 @@ struct SimpleMemory {
   TailLine* tail = nullptr;
   CounterLine* heads = nullptr;  // one per reader
   int readers = 0;
-  SlotDescriptor* descriptors = nullptr;  // kMaxSlots
+  SlotDescriptor* descriptors = nullptr;  // kMostInFlight
   std::byte* slots = nullptr;
   uint64_t capacity = 0;
 
-  static constexpr uint64_t kMaxSlots = 64;
+  static constexpr uint64_t kMostInFlight = 64;
 };
 
 struct LLMemory {
@@ -114,11 +117,11 @@ TUTTI_HD inline uint64_t slowest_head(const CounterLine* heads, int readers) {
   return slowest;
 }
 
-// The cut for slices of `slice_bytes`: as many slots as fit, at most kMaxSlots. At least two fit by the planner's care.
+// The cut for slices of `slice_bytes`: as many slots as fit, at most kMostInFlight. At least two fit by the planner's care.
 TUTTI_HD inline SlotCut slot_cut(uint64_t capacity, uint64_t slice_bytes, uint64_t most_slots) {
   const uint64_t bytes = (slice_bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
   uint64_t count = capacity / bytes;
-  if (count > SimpleMemory::kMaxSlots) count = SimpleMemory::kMaxSlots;
+  if (count > SimpleMemory::kMostInFlight) count = SimpleMemory::kMostInFlight;
   return {bytes, count < most_slots ? count : most_slots};
 }
 
@@ -138,16 +141,16 @@ class SimpleSender {
   }
   TUTTI_HD const SlotCut& current_cut() const { return cut_; }
   TUTTI_HD bool has_room() {
-    if (next_ - seen_ < cut_.count) return true;
+    if (next_ - seen_ < in_flight()) return true;
     seen_ = slowest_head(memory_.heads, memory_.readers);  // acquire: pairs with SimpleReceiver::release
-    return next_ - seen_ < cut_.count;
+    return next_ - seen_ < in_flight();
   }
   TUTTI_HD std::byte* slot() const { return memory_.slots + next_ % cut_.count * cut_.bytes; }
-  // Tells the slots in flight apart, whatever the cut: 0 .. kMaxSlots - 1.
-  TUTTI_HD uint64_t place() const { return next_ % SimpleMemory::kMaxSlots; }
+  // Tells the slots in flight apart, whatever the cut: 0 .. kMostInFlight - 1.
+  TUTTI_HD uint64_t place() const { return next_ % SimpleMemory::kMostInFlight; }
   // Release: the slot's bytes and descriptor are visible no later than the new tail. Pairs with SimpleReceiver::ready.
   TUTTI_HD void publish(uint64_t bytes, uint32_t identity) {
-    memory_.descriptors[next_ % SimpleMemory::kMaxSlots] = {bytes, make_flag(next_, identity)};
+    memory_.descriptors[next_ % SimpleMemory::kMostInFlight] = {bytes, make_flag(next_, identity)};
     store_release(memory_.tail->value, ++next_);
   }
   // Rma: publishes where my buffers are, in a slot without bytes. The FIFO is drained; it is again when all readers
@@ -162,6 +165,10 @@ class SimpleSender {
   TUTTI_HD bool drained() { return next_ == seen_ || next_ == (seen_ = slowest_head(memory_.heads, memory_.readers)); }
 
  private:
+  TUTTI_HD uint64_t in_flight() const {
+    return cut_.count < SimpleMemory::kMostInFlight ? cut_.count : SimpleMemory::kMostInFlight;
+  }
+
   SimpleMemory memory_;
   SlotCut cut_;
   uint64_t next_ = 0;  // slots published so far
@@ -187,14 +194,14 @@ class SimpleReceiver {
     return seen_ - next_;
   }
   TUTTI_HD const SlotDescriptor& descriptor(uint64_t ahead = 0) const {
-    return memory_.descriptors[(next_ + ahead) % SimpleMemory::kMaxSlots];
+    return memory_.descriptors[(next_ + ahead) % SimpleMemory::kMostInFlight];
   }
   TUTTI_HD bool matches(uint32_t identity) const { return descriptor().flag == awaited_flag(identity); }
   // The next slot is an opening by a call of this identity.
   TUTTI_HD bool opens(uint32_t identity) const { return memory_.tail->flag == make_flag(next_, identity); }
   TUTTI_HD const Opening& opening() const { return memory_.tail->opening; }
   // As SimpleSender::place.
-  TUTTI_HD uint64_t place(uint64_t ahead = 0) const { return (next_ + ahead) % SimpleMemory::kMaxSlots; }
+  TUTTI_HD uint64_t place(uint64_t ahead = 0) const { return (next_ + ahead) % SimpleMemory::kMostInFlight; }
   // What the next slot has to carry to belong to a call of this identity.
   TUTTI_HD uint64_t awaited_flag(uint32_t identity) const { return make_flag(next_, identity); }
   TUTTI_HD const std::byte* slot(uint64_t ahead = 0) const {

@@ -40,7 +40,7 @@ struct Connection {
   LineMemory ll_memory, ll128_memory;
 
   Connection(const SlotCut& cut, uint64_t slice)
-      : simple(sizeof(TailLine) + sizeof(CounterLine) + SimpleMemory::kMaxSlots * sizeof(SlotDescriptor) + 128 +
+      : simple(sizeof(TailLine) + sizeof(CounterLine) + SimpleMemory::kMostInFlight * sizeof(SlotDescriptor) + 128 +
                cut.bytes * cut.count),
         ll(128 + kLineSlots * ll_slot_bytes(slice)),
         ll128(128 + kLineSlots * ll128_slot_bytes(slice)) {
@@ -49,7 +49,7 @@ struct Connection {
     simple_memory.heads = reinterpret_cast<CounterLine*>(at += sizeof(TailLine));
     simple_memory.readers = 1;
     simple_memory.descriptors = reinterpret_cast<SlotDescriptor*>(at += sizeof(CounterLine));
-    simple_memory.slots = at + SimpleMemory::kMaxSlots * sizeof(SlotDescriptor);
+    simple_memory.slots = at + SimpleMemory::kMostInFlight * sizeof(SlotDescriptor);
     simple_memory.capacity = cut.bytes * cut.count;
     ll_memory = {reinterpret_cast<CounterLine*>(ll.data()), 1, ll.data() + 128, ll_slot_bytes(slice), kLineSlots};
     ll128_memory = {reinterpret_cast<CounterLine*>(ll128.data()), 1, ll128.data() + 128, ll128_slot_bytes(slice),

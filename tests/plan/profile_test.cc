@@ -29,6 +29,7 @@ Profile some() {
           60,
           8 << 20,
           {65536, 32768, 16384},
+          {2097152, 1048576, 524288},
           2,
           {{Coll::AllReduce, Algo::Ring, Proto::Simple, 4, false, {64, 4096}, {2, 8}},
            {Coll::Broadcast, Algo::Pull, Proto::Rma, 2, true, {8}, {1}}},
@@ -87,6 +88,8 @@ TEST(Profiles, AFileSaysWhatIsWrongWithIt) {
   refused("\"combine_gbps\": 60.0", "\"combine_gbps\": \"fast\"", "combine_gbps");
   refused("\"stream_above\": 8388608", "\"stream_above\": -1", "stream_above");
   refused("\"slice_bytes\": [\n    65536", "\"slice_bytes\": [\n    1", "slice_bytes");
+  refused("\"cycled_bytes\": [\n    2097152", "\"cycled_bytes\": [\n    0", "cycled_bytes");
+  refused("\"cycled_bytes\": [\n    2097152", "\"cycled_bytes\": [\n    4294967296", "cycled_bytes");
   refused("\"cpus\": 2", "\"cpus\": -2", "cpus");
   refused("\"timed\"", "\"times\"", "timed");
   refused("\"ring\"", "\"rinks\"", "rinks");
@@ -102,6 +105,20 @@ TEST(Profiles, AFileSaysWhatIsWrongWithIt) {
   refused("\"tree\"", "\"trees\"", "trees");
   EXPECT_FALSE(read_profile("/nowhere/profile.json").ok());
   EXPECT_FALSE(parse_profile("", "x").ok());
+}
+
+// Files from before slots were cycled through say nothing about it.
+TEST(Profiles, AFileWithoutCycledBytesGetsTheUsual) {
+  Profile profile = some();
+  std::string text = format_profile(profile);
+  const size_t at = text.find("  \"cycled_bytes\"");
+  ASSERT_NE(at, std::string::npos);
+  text.erase(at, text.find("],\n", at) + 3 - at);
+  const Result<Profile> read = parse_profile(text, "a test");
+  ASSERT_TRUE(read.ok()) << read.status().message();
+  EXPECT_EQ(read->cycled_bytes, Profile{}.cycled_bytes);
+  profile.cycled_bytes[1] *= 2;
+  EXPECT_NE(profile.digest(), read->digest());
 }
 
 // The choice follows the figures, not the code.

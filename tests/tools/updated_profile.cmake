@@ -5,7 +5,7 @@ execute_process(COMMAND ${TOOL} tune --budget-ms 0.01 --ranks 2 --max-bytes 4096
                 COMMAND_ERROR_IS_FATAL ANY)
 file(READ ${PROFILE} before)
 file(READ ${PROFILE}.updated after)
-foreach(key ll slots kernel pull push stream_above slice_bytes)
+foreach(key ll slots kernel pull push stream_above slice_bytes cycled_bytes)
   string(JSON was GET "${before}" ${key})
   string(JSON is GET "${after}" ${key})
   if(NOT was STREQUAL is)

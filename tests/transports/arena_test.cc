@@ -32,7 +32,7 @@ TEST(Arena, SizesFollowTheNumberOfRanks) {
     uint64_t capacity, fan_capacity, ll_slots;
     int channels;
   };
-  for (const Row& row : {Row{2, 2 * MiB, 2 * MiB, 64, 8}, Row{3, MiB, MiB, 64, 8}, Row{8, MiB, MiB, 64, 8},
+  for (const Row& row : {Row{2, 4 * MiB, 4 * MiB, 64, 8}, Row{3, 2 * MiB, 2 * MiB, 64, 8}, Row{8, MiB, MiB, 64, 8},
                          Row{9, 512 * KiB, 512 * KiB, 16, 4}, Row{16, 512 * KiB, 512 * KiB, 16, 4},
                          Row{17, 128 * KiB, 256 * KiB, 16, 4}, Row{64, 128 * KiB, 256 * KiB, 16, 4},
                          Row{65, 64 * KiB, 256 * KiB, 16, 2}, Row{1000, 64 * KiB, 256 * KiB, 16, 2}}) {
@@ -61,7 +61,7 @@ struct Range {
 void add_parts(const ConnectionPlace& place, std::vector<Range>& parts) {
   const uint64_t lines = place.readers * sizeof(CounterLine);
   const std::vector<Range> mine = {
-      {place.descriptors, place.descriptors + SimpleMemory::kMaxSlots * sizeof(SlotDescriptor)},
+      {place.descriptors, place.descriptors + SimpleMemory::kMostInFlight * sizeof(SlotDescriptor)},
       {place.tail, place.tail + sizeof(CounterLine)},
       {place.heads, place.heads + lines},
       {place.ll_heads, place.ll_heads + lines},
@@ -189,6 +189,36 @@ TEST(Arena, SmallExchangeTouchesFewPages) {
     in.release();
   }
   EXPECT_EQ(resident_bytes(memory->base(), memory->bytes()), 2 * kPageBytes);  // counters, and one page of slots
+}
+
+// More slots than are ever in flight: the sender waits for the reader all the same, and goes on to the next of them.
+TEST(Arena, ARingOfManySlotsHasAsManyInFlightAsThereAreDescriptors) {
+  constexpr uint64_t kSlots = 3 * SimpleMemory::kMostInFlight / 2;
+  const ArenaLayout layout = layout_of({.local_ranks = 2});
+  Result<Mapping> memory = Mapping::anonymous(layout.bytes());
+  ASSERT_TRUE(memory.ok());
+  const SimpleMemory fifo = layout.pair(0, 1, 0).simple(memory->base());
+  SimpleSender out(fifo);
+  SimpleReceiver in(fifo, 0);
+  ASSERT_TRUE(out.cut({64, kSlots}));
+  in.cut({64, kSlots});
+  uint64_t sent = 0, received = 0;
+  for (; out.has_room(); ++sent) {
+    ASSERT_EQ(out.slot(), fifo.slots + sent % kSlots * 64);
+    fill({out.slot(), 64}, sent);
+    out.publish(64, 1);
+  }
+  EXPECT_EQ(sent, SimpleMemory::kMostInFlight);
+  for (; received < 4 * kSlots; ++received) {
+    ASSERT_TRUE(in.ready() && in.matches(1));
+    ASSERT_TRUE(holds({in.slot(), 64}, received)) << received;
+    in.release();
+    ASSERT_TRUE(out.has_room());
+    ASSERT_EQ(out.slot(), fifo.slots + sent % kSlots * 64);
+    fill({out.slot(), 64}, sent++);
+    out.publish(64, 1);
+    ASSERT_FALSE(out.has_room());
+  }
 }
 
 TEST(Inproc, LastRankOutFrees) {

@@ -120,7 +120,7 @@ Status RdmaFifo::place(uint64_t capacity, const std::deque<RdmaRail>& rails) {
              .descriptors = reinterpret_cast<SlotDescriptor*>(base + sizeof(TailLine) + sizeof(CounterLine)),
              .slots = on_gpu() ? slots_->base() : base + kPageBytes + kLettersBytes,
              .capacity = capacity};
-  static_assert(sizeof(TailLine) + sizeof(CounterLine) + SimpleMemory::kMaxSlots * sizeof(SlotDescriptor) <=
+  static_assert(sizeof(TailLine) + sizeof(CounterLine) + SimpleMemory::kMostInFlight * sizeof(SlotDescriptor) <=
                 kPageBytes);
   // A forked child must not share the pages: the parent's next write would move it to copies that no device knows.
   if (::madvise(letters(), registered_bytes(), MADV_DONTFORK) != 0)
@@ -131,7 +131,7 @@ Status RdmaFifo::place(uint64_t capacity, const std::deque<RdmaRail>& rails) {
 }
 
 Result<LandingTable> LandingTable::create(const std::deque<RdmaRail>& rails, RdmaNic::Access access) {
-  constexpr uint64_t kBytes = SimpleMemory::kMaxSlots * sizeof(RdmaLanding);
+  constexpr uint64_t kBytes = SimpleMemory::kMostInFlight * sizeof(RdmaLanding);
   static_assert(kBytes % kPageBytes == 0);
   LandingTable table;
   TUTTI_ASSIGN_OR_RETURN(table.mapping_, Mapping::anonymous(kBytes));
@@ -333,7 +333,7 @@ void RdmaConnection::settle_rail(size_t which) {
   }
   if (out_ == nullptr) return;
   for (uint64_t position = out_->released; position < out_->posted; ++position) {
-    Flight& flight = out_->flights[position % SimpleMemory::kMaxSlots];
+    Flight& flight = out_->flights[position % SimpleMemory::kMostInFlight];
     if (flight.state != Flight::State::Posted || flight.rail != which) continue;
     flight.state = Flight::State::Lost;
     ++out_->lost;
@@ -587,7 +587,7 @@ Result<bool> RdmaConnection::push() {
     return left_error(role_.label);
   bool moved = false;
   for (uint64_t position = out.released; out.lost > 0 && position < out.posted; ++position) {
-    Flight& flight = out.flights[position % SimpleMemory::kMaxSlots];
+    Flight& flight = out.flights[position % SimpleMemory::kMostInFlight];
     if (flight.state != Flight::State::Lost) continue;
     if (position < out.credited) {  // it had arrived, and has been used
       flight.state = Flight::State::Done;
@@ -666,8 +666,8 @@ Status RdmaConnection::post(size_t which, uint64_t position, const SlotCut& cut,
        .remote_key = far.key,
        .remote_payload_key = landing != nullptr ? landing->keys[which] : remote_slots_key,
        .immediate = (landing != nullptr ? kLandedMessage : kMessage) | (static_cast<uint32_t>(position) & kNumberMask),
-       .slot = static_cast<uint8_t>(position % SimpleMemory::kMaxSlots)});
-  out.flights[position % SimpleMemory::kMaxSlots] = {Flight::State::Posted, static_cast<uint8_t>(which),
+       .slot = static_cast<uint8_t>(position % SimpleMemory::kMostInFlight)});
+  out.flights[position % SimpleMemory::kMostInFlight] = {Flight::State::Posted, static_cast<uint8_t>(which),
                                                      std::move(lease)};
   if (posted.ok()) return {};
   return close_rail(which, posted.message(), kClosedByCall);  // and the message is among what was on its way
@@ -675,8 +675,8 @@ Status RdmaConnection::post(size_t which, uint64_t position, const SlotCut& cut,
 
 void RdmaConnection::release_done() {
   while (out_->released < out_->posted &&
-         out_->flights[out_->released % SimpleMemory::kMaxSlots].state == Flight::State::Done) {
-    out_->flights[out_->released % SimpleMemory::kMaxSlots].lease.reset();
+         out_->flights[out_->released % SimpleMemory::kMostInFlight].state == Flight::State::Done) {
+    out_->flights[out_->released % SimpleMemory::kMostInFlight].lease.reset();
     out_->drain.release();
     ++out_->released;
   }
@@ -762,10 +762,10 @@ Status RdmaConnection::take_immediate(uint32_t immediate) {
 }
 
 Status RdmaConnection::take_message(uint64_t position, bool landed) {
-  if (position - in_->published >= SimpleMemory::kMaxSlots)
+  if (position - in_->published >= SimpleMemory::kMostInFlight)
     return remote_error("{} sent message {} over RDMA, when {} was the next: do both run the same version?",
                         role_.label, position, in_->published);
-  In::Arrival& arrival = in_->arrived[position % SimpleMemory::kMaxSlots];
+  In::Arrival& arrival = in_->arrived[position % SimpleMemory::kMostInFlight];
   // Arrived twice, it is in both places: it had landed, and was written again into its slot.
   if (arrival == In::Arrival::None) arrival = landed ? In::Arrival::Landed : In::Arrival::InSlot;
   return in_->flush ? Status() : publish_arrived();  // flushed for all that have arrived together: carry() is next
@@ -775,7 +775,7 @@ Status RdmaConnection::take_message(uint64_t position, bool landed) {
 // published.
 Status RdmaConnection::publish_flushed() {
   if (in_ == nullptr || !in_->flush) return {};
-  if (in_->arrived[in_->published % SimpleMemory::kMaxSlots] == In::Arrival::None) return {};
+  if (in_->arrived[in_->published % SimpleMemory::kMostInFlight] == In::Arrival::None) return {};
   if (Status flushed = in_->fifo.gpu_slots()->flush(); !flushed.ok()) {
     culprit_ = role_.me;
     return flushed;
@@ -785,15 +785,15 @@ Status RdmaConnection::publish_flushed() {
 
 Status RdmaConnection::publish_arrived() {
   In& in = *in_;
-  for (uint64_t place = in.published % SimpleMemory::kMaxSlots; in.arrived[place] != In::Arrival::None;
-       place = ++in.published % SimpleMemory::kMaxSlots) {
+  for (uint64_t place = in.published % SimpleMemory::kMostInFlight; in.arrived[place] != In::Arrival::None;
+       place = ++in.published % SimpleMemory::kMostInFlight) {
     RdmaHeader header;
     const std::byte* const letter = in.fifo.letter(in.published);
     std::memcpy(&header, letter, sizeof header);
     const SlotCut& cut = header.cut;
     const bool landed = in.arrived[place] == In::Arrival::Landed;
     const Landings::Wish& wish = in.landings.wishes[place];
-    const bool fits = cut.count >= 1 && cut.count <= SimpleMemory::kMaxSlots && cut.bytes >= 1 &&
+    const bool fits = cut.count >= 1 && cut.count <= SimpleMemory::kMostInFlight && cut.bytes >= 1 &&
                       cut.bytes <= role_.capacity / cut.count && header.bytes <= cut.bytes;
     const bool placed =
         header.in_letter == 0 || (header.in_letter == 1 && header.bytes <= kLetterPayload && !in.fifo.on_gpu());
@@ -905,7 +905,7 @@ Result<bool> RdmaConnection::tell_landings() {
   uint64_t first = std::max(telling.told, in.published);
   while (first < wished && !write_entry(first)) ++first;
   uint64_t end = first;
-  for (const uint64_t most = first + std::min(kMostTold, SimpleMemory::kMaxSlots - LandingTable::place(first));
+  for (const uint64_t most = first + std::min(kMostTold, SimpleMemory::kMostInFlight - LandingTable::place(first));
        end < std::min(wished, most) && (end == first || write_entry(end));)
     ++end;
   telling.told = end;

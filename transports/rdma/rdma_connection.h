@@ -122,10 +122,10 @@ class RdmaFifo {
   std::span<std::byte> mapped() const { return {mapping_.base(), mapping_.bytes()}; }
   // Of the slots that are not released, if there are any: the sender drains before it cuts anew.
   const SlotCut& cut() const { return memory_.tail->cut; }
-  std::byte* letter(uint64_t position) const { return letters() + position % SimpleMemory::kMaxSlots * kLetterBytes; }
+  std::byte* letter(uint64_t position) const { return letters() + position % SimpleMemory::kMostInFlight * kLetterBytes; }
   bool empty() const { return load_relaxed(memory_.tail->value) == load_relaxed(memory_.heads->value); }
   std::byte* letters() const { return mapping_.base() + kPageBytes; }
-  static constexpr uint64_t kLettersBytes = SimpleMemory::kMaxSlots * kLetterBytes;
+  static constexpr uint64_t kLettersBytes = SimpleMemory::kMostInFlight * kLetterBytes;
   uint64_t registered_bytes() const { return kLettersBytes + (on_gpu() ? 0 : memory_.capacity); }
   const ibv_mr& region(const RdmaNic& nic) const { return *regions_.of(nic); }
   GpuSlots* gpu_slots() const { return slots_.get(); }
@@ -145,7 +145,7 @@ class RdmaFifo {
 class LandingTable {
  public:
   static Result<LandingTable> create(const std::deque<RdmaRail>& rails, RdmaNic::Access access);
-  static uint64_t place(uint64_t position) { return position % SimpleMemory::kMaxSlots; }
+  static uint64_t place(uint64_t position) { return position % SimpleMemory::kMostInFlight; }
   RdmaLanding& at(uint64_t position) const { return entries()[place(position)]; }
   RdmaLanding* entries() const { return reinterpret_cast<RdmaLanding*>(mapping_.base()); }
   const ibv_mr& region(const RdmaNic& nic) const { return *regions_.of(nic); }
@@ -226,13 +226,13 @@ class RdmaConnection {
     uint64_t posted = 0;    // positions below are written or on their way
     uint64_t credited = 0;  // positions below are free at the peer
     SlotCut peer_cut{};     // of what is at the peer
-    std::array<Flight, SimpleMemory::kMaxSlots> flights{};  // of the positions from `released` to `posted`
+    std::array<Flight, SimpleMemory::kMostInFlight> flights{};  // of the positions from `released` to `posted`
     int lost = 0;                                           // of them in State::Lost
   };
   // What the peer has told of where messages shall land.
   struct Told {
     LandingTable table;
-    std::array<uint64_t, SimpleMemory::kMaxSlots> until{};  // by place: one more than the position of a whole entry
+    std::array<uint64_t, SimpleMemory::kMostInFlight> until{};  // by place: one more than the position of a whole entry
   };
   // What it is told of my landings.
   struct Telling {
@@ -241,7 +241,7 @@ class RdmaConnection {
     int rail = -1;       // all on one, so that none overtakes another; -1: of the next that is up
     bool busy = false;   // the last has not completed
     // By place: what keeps memory registered that the peer may write.
-    std::array<std::array<UserMemory::Lease, RdmaLanding::kMostRails>, SimpleMemory::kMaxSlots> leases{};
+    std::array<std::array<UserMemory::Lease, RdmaLanding::kMostRails>, SimpleMemory::kMostInFlight> leases{};
   };
   struct In {
     RdmaFifo fifo;
@@ -250,7 +250,7 @@ class RdmaConnection {
     uint64_t published = 0;
     uint64_t credited = 0;  // told to the peer
     enum class Arrival : uint8_t { None, InSlot, Landed };
-    std::array<Arrival, SimpleMemory::kMaxSlots> arrived{};  // positions from `published` on
+    std::array<Arrival, SimpleMemory::kMostInFlight> arrived{};  // positions from `published` on
     Landings landings = {};
     std::optional<Telling> telling = {};  // once there is something to tell, and the peer has a table
     bool wants_table = false;             // and has said so

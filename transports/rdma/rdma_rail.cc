@@ -16,9 +16,9 @@ namespace {
 
 // A receive is used up by each message and each credit of the peer that has not been polled yet. Messages: no more than
 // it has credit for. Credits: each gives back at least one message of ours, of which no more are out. Landings: each
-// speaks of a position that no other spoke of, at most kMaxSlots ahead of a message of ours that is itself at most
-// kMaxSlots ahead of the last credit that has been polled.
-constexpr int kReceiveWork = 4 * SimpleMemory::kMaxSlots;
+// speaks of a position that no other spoke of, at most kMostInFlight ahead of a message of ours that is itself at most
+// kMostInFlight ahead of the last credit that has been polled.
+constexpr int kReceiveWork = 4 * SimpleMemory::kMostInFlight;
 // Of one write; every device takes that much (a port's largest message is 8 MiB or more).
 constexpr uint64_t kMostWrite = 4 << 20;
 constexpr uint64_t kMostWrites = 64;  // of one message's payload: slots end at 256 MiB
@@ -45,7 +45,7 @@ RdmaRail::~RdmaRail() {
 
 // Two for each message, one more for what a large payload is cut into, a credit, and a word of landings.
 int RdmaRail::send_work() const {
-  return static_cast<int>(2 * SimpleMemory::kMaxSlots + place_.capacity / kMostWrite + 3);
+  return static_cast<int>(2 * SimpleMemory::kMostInFlight + place_.capacity / kMostWrite + 3);
 }
 
 uint64_t RdmaRail::ticket(RdmaTicket::Kind kind, uint8_t slot) const {

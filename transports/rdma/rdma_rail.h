@@ -26,7 +26,7 @@ struct RdmaTicket {
   uint32_t connection = 0;
   uint8_t rail = 0, generation = 0;
   Kind kind = Kind::Receive;
-  uint8_t slot = 0;  // position of the message, modulo SimpleMemory::kMaxSlots
+  uint8_t slot = 0;  // position of the message, modulo SimpleMemory::kMostInFlight
 
   uint64_t encode() const {
     return uint64_t{connection} << 32 | uint64_t{rail} << 24 | uint64_t{generation} << 16 |

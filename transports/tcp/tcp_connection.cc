@@ -57,7 +57,7 @@ Result<LocalFifo> LocalFifo::create(uint64_t capacity, uint64_t rotation) {
   LocalFifo fifo;
   TUTTI_ASSIGN_OR_RETURN(fifo.mapping_, Mapping::anonymous(kPageBytes + capacity));
   std::byte* const base = fifo.mapping_.base();
-  constexpr uint64_t kDescriptorBytes = SimpleMemory::kMaxSlots * sizeof(SlotDescriptor);
+  constexpr uint64_t kDescriptorBytes = SimpleMemory::kMostInFlight * sizeof(SlotDescriptor);
   constexpr uint64_t kRotations = (kPageBytes - kDescriptorBytes) / (2 * sizeof(CounterLine));
   auto* const counters =
       reinterpret_cast<CounterLine*>(base + kDescriptorBytes) + 2 * (rotation % kRotations);  // tail, head
@@ -274,7 +274,7 @@ Status TcpConnection::take_header() {
     return lost(header_.cut.bytes);
   }
   const SlotCut& cut = header_.cut;
-  const bool fits = cut.count >= 1 && cut.count <= SimpleMemory::kMaxSlots && cut.bytes >= 1 &&
+  const bool fits = cut.count >= 1 && cut.count <= SimpleMemory::kMostInFlight && cut.bytes >= 1 &&
                     cut.bytes <= role_.capacity / cut.count && header_.bytes <= cut.bytes;
   const bool in_turn = header_.flag == make_flag(arrived_, identity_of(header_.flag));
   if (!fits || !in_turn)

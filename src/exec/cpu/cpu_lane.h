@@ -389,7 +389,7 @@ class CpuLane {
       const uint64_t flag = end.simple.awaited_flag(call_->identity);
       const uint64_t position = (flag & kPositionMask) - 1 + ahead;
       wish.flag = make_flag(position, call_->identity);
-      end.landings->wishes[position % SimpleMemory::kMaxSlots] = wish;
+      end.landings->wishes[position % SimpleMemory::kMostInFlight] = wish;
       end.landings->wished = position + 1;
     }
     return true;

@@ -7,7 +7,7 @@
 namespace tutti::cuda {
 namespace {
 
-constexpr uint64_t kSimpleControl = sizeof(TailLine) + SimpleMemory::kMaxSlots * sizeof(SlotDescriptor);
+constexpr uint64_t kSimpleControl = sizeof(TailLine) + SimpleMemory::kMostInFlight * sizeof(SlotDescriptor);
 
 constexpr bool is_lines(KernelProto proto) { return proto == KernelProto::LL || proto == KernelProto::LL128; }
 

@@ -32,7 +32,7 @@ struct PeerArena {
   struct Control {
     CounterLine head, line_head, line128_head;
     TailLine tail;
-    SlotDescriptor descriptors[SimpleMemory::kMaxSlots];
+    SlotDescriptor descriptors[SimpleMemory::kMostInFlight];
   };
 
   static constexpr uint64_t kAlign = 4096;

@@ -258,7 +258,7 @@ class Rank {
 
 void set_environment(const Calls& calls) {
   setenv("TUTTI_PROFILE", calls.profile.c_str(), 1);
-  setenv("TUTTI_SLICE_BYTES", std::to_string(calls.slice_bytes).c_str(), 1);
+  setenv("TUTTI_SLICE_BYTES", "0", 1);  // the planner's
   setenv("TUTTI_TRANSPORTS", "shm", 1);
 }
 

@@ -24,7 +24,6 @@ struct Calls {
   std::vector<Way> ways = {};  // measured at each size in this order, so what disturbs for longer disturbs all alike
   std::vector<uint64_t> sizes = {};  // bytes of the whole buffer, rising
   std::string profile = {};          // TUTTI_PROFILE; empty: built in
-  uint64_t slice_bytes = 0;          // TUTTI_SLICE_BYTES; 0: the planner's
 };
 
 // Microseconds of a call by way and size; 0 where it was not asked, or the way does not serve the size. Each call's

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // `tutti tune`: measures what moving bytes costs on this machine and writes a profile for the planner (TUTTI_PROFILE).
 //
-// In this order, since later parts run with what earlier ones found: the slices of the Simple protocol, by how many
-// ranks share a core; the curves of the cost model, from all-gathers of two ranks; single constants; then every
+// In this order, since later parts run with what earlier ones found: slices of the Simple protocol and bytes of slots
+// that are cycled through, by how many ranks share a core; the curves of the cost model, from all-gathers of two ranks; single constants; then every
 // candidate of every collective on 2, 4 and 8 ranks (`--ranks`), which the planner takes as they are. At last, where
 // there are GPUs, the candidates on as many ranks on these, and what a launch and a hop take by their smallest calls.
 #include <fcntl.h>
@@ -25,6 +25,7 @@
 #include <limits>
 #include <numeric>
 #include <random>
+#include <string_view>
 #include <vector>
 
 #include "algo/catalog.h"
@@ -119,7 +120,7 @@ class Tuner {
   }
 
   Status cpus() {
-    TUTTI_TRY(slices());
+    TUTTI_TRY(slots());
     TUTTI_TRY(curves());
     TUTTI_ASSIGN_OR_RETURN(profile_.switch_us, switch_us(cpus_[0], options_.budget_ms * 10));
     profile_.combine_gbps = combine_gbps();
@@ -157,9 +158,19 @@ class Tuner {
     return us[0];
   }
 
-  // By two-shot all-reduces, whose slices are written, read and written again.
-  Status slices() {
-    const std::vector<uint64_t> sizes = {1 << 20, 4 << 20, 16 << 20};
+  // Constants of the Simple protocol that are several by how many ranks share a core, each the best of some powers of
+  // two. By two-shot all-reduces, whose slices are written, read and written again.
+  struct Constant {
+    std::string_view title;
+    std::array<uint64_t, kSharings> Profile::*of;
+    uint64_t least, most;
+    std::vector<uint64_t> sizes;
+  };
+  Status slots() {
+    TUTTI_TRY(best_of({"slices", &Profile::slice_bytes, 16 << 10, 512 << 10, {1 << 20, 4 << 20, 16 << 20}}));
+    return best_of({"slots of a core", &Profile::cycled_bytes, 256 << 10, 8 << 20, {64 << 10, 256 << 10, 1 << 20}});
+  }
+  Status best_of(const Constant& constant) {
     std::vector<bool> known(kSharings, false);
     for (const int ranks : options_.ranks) {
       const int cpus = static_cast<int>(cpus_.size());
@@ -167,26 +178,26 @@ class Tuner {
       if (known[sharing] || ranks < 2) continue;
       known[sharing] = true;
       double least = std::numeric_limits<double>::max();
-      const uint64_t before = profile_.slice_bytes[sharing];
-      uint64_t best = before;
+      uint64_t& value = (profile_.*constant.of)[sharing];
+      uint64_t best = value;
       std::vector<std::string> text;
-      for (uint64_t bytes = 16 << 10; bytes <= 512 << 10; bytes *= 2) {
+      for (uint64_t bytes = constant.least; bytes <= constant.most; bytes *= 2) {
+        value = bytes;
         TUTTI_ASSIGN_OR_RETURN(const auto us, time_one({.coll = Coll::AllReduce,
                                                         .ranks = ranks,
                                                         .ways = {{Algo::TwoShot, Proto::Simple}},
-                                                        .sizes = sizes,
-                                                        .slice_bytes = bytes}));
+                                                        .sizes = constant.sizes}));
         double product = 1;
         for (const double one : us) product *= one;
         const double mean = std::cbrt(product);
-        text.push_back(fmt::format("{} KiB {:.0f}", bytes >> 10, mean));
+        text.push_back(fmt::format("{} KiB {:.1f}", bytes >> 10, mean));
         if (mean > 0 && mean < least) {
           least = mean;
           best = bytes;
         }
       }
-      profile_.slice_bytes[sharing] = best;
-      fmt::print("slices with {} ranks on {} CPUs, us: {}\n", ranks, cpus, fmt::join(text, ", "));
+      value = best;
+      fmt::print("{} with {} ranks on {} CPUs, us: {}\n", constant.title, ranks, cpus, fmt::join(text, ", "));
       std::fflush(stdout);
     }
     return {};
