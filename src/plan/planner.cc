@@ -34,6 +34,11 @@ constexpr uint64_t kAheadBytes = 128 << 10;
 constexpr uint64_t kRmaSlice = 1 << 20;
 // What a call may keep beside the user's buffers: algorithms that do are for small blocks.
 constexpr uint64_t kMostScratch = 4 << 20;
+// Where a reader follows its writer, slice by slice: broadcasts of 1 MiB on two cores that share no cache take 49 us by
+// slices of 64 KiB, 72 by 512 KiB. Sockets likewise.
+constexpr uint64_t kFollowedSlice = 64 << 10;
+// What RDMA and GPUs were measured with.
+constexpr uint64_t kWireSlice = 256 << 10;
 // Ragged blocks: no rank knows all sizes, so a slice that serves both small and large ones.
 constexpr uint64_t kRaggedSlice = 64 << 10;
 
@@ -53,8 +58,20 @@ uint64_t block_bytes(const Shape& shape, const CatalogRow& row, Ranks ranks, int
   return std::max<uint64_t>(ceil_div(ceil_div(shape.bytes, blocks), static_cast<uint64_t>(channels)), 1);
 }
 
-uint64_t simple_slice(const Summary& summary, uint64_t block, uint64_t fewest_slots) {
-  uint64_t most = summary.profile->slice_bytes[static_cast<size_t>(sharing_class(summary.ranks_per_core))];
+// One side of these runs ahead of the other, call after call: the more slots the fewer waits, as long as all of them
+// stay in the cache.
+constexpr bool runs_ahead(Coll coll) { return rooted(coll) || coll == Coll::SendRecv; }
+
+// The largest slice. The profile's is for calls in which all write and then all read; it is as large as the caches
+// allow, since each slice more is a meeting more.
+uint64_t most_slice(const Summary& summary, Coll coll) {
+  const uint64_t most = summary.profile->slice_bytes[static_cast<size_t>(sharing_class(summary.ranks_per_core))];
+  if (summary.fabric != nullptr || (!summary.mapped && summary.wire != Wire::Sockets)) return std::min(most, kWireSlice);
+  return !summary.mapped || runs_ahead(coll) ? std::min(most, kFollowedSlice) : most;
+}
+
+uint64_t simple_slice(const Summary& summary, Coll coll, uint64_t block, uint64_t fewest_slots) {
+  uint64_t most = most_slice(summary, coll);
   if (summary.slice_bytes > 0) most = ceil_div(summary.slice_bytes, kTileAlign) * kTileAlign;
   // Powers of two, so that calls of similar sizes share a cut of the slots.
   const uint64_t wanted = std::bit_ceil(std::max(block, kSmallestSlice));
@@ -63,16 +80,19 @@ uint64_t simple_slice(const Summary& summary, uint64_t block, uint64_t fewest_sl
   return std::min({most, wanted, fits});
 }
 
-// One side of these runs ahead of the other, call after call: the more slots the fewer waits, as long as all of them
-// stay in the cache.
-constexpr bool runs_ahead(Coll coll) { return rooted(coll) || coll == Coll::SendRecv; }
+uint64_t slots_wanted(const Summary& summary, Coll coll, uint64_t slice_bytes) {
+  const uint64_t few = summary.ranks_per_core <= 1 ? kSlotsDedicated : kSlotsShared;
+  return runs_ahead(coll) ? std::max(few, kAheadBytes / slice_bytes) : few;
+}
 
-// The connections that a rank writes slots of: those of rank 0, which is the root where there is one.
-uint64_t connections_written(const Plan& plan, const CatalogRow& row, Ranks ranks) {
-  if (plan.coll == Coll::SendRecv) return static_cast<uint64_t>(std::max(ranks.n - 1, 1));  // whoever else is sent to
-  std::vector<bool> pairs(static_cast<size_t>(ranks.n));
+// The connections by which a rank writes slots that other cores read, as a rule: those of rank 0, which is the root
+// where there is one.
+uint64_t connections_away(const Summary& summary, const Plan& plan, const CatalogRow& row, Ranks ranks) {
+  const int others = std::max(ranks.n - 1, 1);
+  std::vector<bool> pairs(static_cast<size_t>(ranks.n), plan.coll == Coll::SendRecv);  // whoever else is sent to
+  pairs[0] = false;
   bool fan = false;
-  for (int part = 0; part < plan.parts; ++part) {
+  for (int part = 0; part < plan.parts && plan.coll != Coll::SendRecv; ++part) {
     const AnySchedule schedule = row.make({.me = 0,
                                            .n = ranks.n,
                                            .part = part,
@@ -81,24 +101,21 @@ uint64_t connections_written(const Plan& plan, const CatalogRow& row, Ranks rank
                                            .channel_map = ranks.channels});
     for (int k = 0; k < schedule.steps(); ++k) {
       const Peers to = schedule.at(k).to;
-      if (to.fan) fan |= !to.none();
-      else
-        for (int i = 0; i < to.size(ranks.n); ++i) pairs[static_cast<size_t>(to.at(i, 0))] = true;
+      fan |= to.fan && !to.none();
+      for (int i = 0; !to.fan && i < to.size(ranks.n); ++i) pairs[static_cast<size_t>(to.at(i, 0))] = true;
     }
   }
-  const auto written = static_cast<uint64_t>(std::count(pairs.begin(), pairs.end(), true)) + (fan ? 1 : 0);
-  return std::max<uint64_t>(written * static_cast<uint64_t>(plan.channels), 1);
+  const auto written = static_cast<int>(std::count(pairs.begin(), pairs.end(), true));
+  const int away = ceil_div(static_cast<uint64_t>(written * std::max(ranks.n - summary.ranks_per_core, 1)), others);
+  return static_cast<uint64_t>(std::max(away + (fan ? 1 : 0), 1) * plan.channels);
 }
 
-uint64_t slots_wanted(const Summary& summary, const Plan& plan, const CatalogRow& row, Ranks ranks) {
-  const uint64_t few = summary.ranks_per_core <= 1 ? kSlotsDedicated : kSlotsShared;
-  const uint64_t wanted = runs_ahead(plan.coll) ? std::max(few, kAheadBytes / plan.slice_bytes) : few;
-  // Others than CPUs that share memory have no use for more slots than are in flight.
-  if (!summary.mapped || summary.fabric != nullptr) return std::min(wanted, SimpleMemory::kMostInFlight);
+uint64_t slots_cycled(const Summary& summary, const Plan& plan, const CatalogRow& row, Ranks ranks) {
+  if (!summary.mapped || summary.fabric != nullptr) return plan.slots;
   const auto sharing = static_cast<uint64_t>(summary.ranks_per_core);
-  const uint64_t cycled = summary.profile->cycled_bytes[static_cast<size_t>(sharing_class(summary.ranks_per_core))] /
-                          (sharing * connections_written(plan, row, ranks));
-  return std::max(wanted, cycled / plan.slice_bytes);
+  const uint64_t bytes = summary.profile->cycled_bytes[static_cast<size_t>(sharing_class(summary.ranks_per_core))] /
+                         (sharing * connections_away(summary, plan, row, ranks));
+  return std::clamp(bytes / plan.slice_bytes, plan.slots, summary.slot_capacity / plan.slice_bytes);
 }
 
 // The schedule of the user's that serves the shape, the first if there are several; null if there is none.
@@ -228,12 +245,12 @@ Candidate consider(const Summary& summary, const Shape& shape, const CatalogRow&
     if (candidate.lost.empty() && fewest > summary.ll128_slots)
       candidate.lost = "needs more LL128 slots than there are";
   } else {
-    plan.slice_bytes = simple_slice(summary, longest_run, in_runs ? 1 : fewest);
+    plan.slice_bytes = simple_slice(summary, shape.coll, longest_run, in_runs ? 1 : fewest);
     if (in_runs) fewest = std::max<uint64_t>(ceil_div(longest_run, plan.slice_bytes), 1);
-    plan.slots = std::min(std::max(fewest, slots_wanted(summary, plan, row, ranks)),
-                          summary.slot_capacity / plan.slice_bytes);
-    if (candidate.lost.empty() && std::min(plan.slots, SimpleMemory::kMostInFlight) < fewest)
-      candidate.lost = "needs more slots than a connection holds";
+    const uint64_t most = std::min(summary.slot_capacity / plan.slice_bytes, SimpleMemory::kMostInFlight);
+    plan.slots = std::min(std::max(fewest, slots_wanted(summary, shape.coll, plan.slice_bytes)), most);
+    if (candidate.lost.empty() && plan.slots < fewest) candidate.lost = "needs more slots than a connection holds";
+    plan.cycled = slots_cycled(summary, plan, row, ranks);
   }
   if (candidate.lost.empty() && (row.needs & kSingleRound) && shape.bytes > plan.slice_bytes)
     candidate.lost = "moves runs of blocks, which must fit one slice each";

@@ -139,6 +139,11 @@ class SimpleSender {
     memory_.tail->cut = wanted;  // nobody looks at it: all is released. Visible with the next tail
     return true;
   }
+  // The same where slots are told of by the tail (SimpleReceiver::cut_as_sent): while they are in flight the last cut
+  // does as well, if its slots are of that size and at least so many.
+  bool cut(SlotCut liked, uint64_t least) {
+    return cut(liked) || (cut_.bytes == liked.bytes && cut_.count >= least);
+  }
   TUTTI_HD const SlotCut& current_cut() const { return cut_; }
   TUTTI_HD bool has_room() {
     if (next_ - seen_ < in_flight()) return true;
@@ -182,6 +187,9 @@ class SimpleReceiver {
   const SimpleMemory& memory() const { return memory_; }
 
   TUTTI_HD void cut(SlotCut wanted) { cut_ = wanted; }
+  // After ready(): as the sender has cut them. It may cut anew only when I have released all, so what is not released
+  // is of the cut that the tail was published with.
+  void cut_as_sent() { cut_ = memory_.tail->cut; }
   // Acquire: slots below the returned tail may be read. Pairs with SimpleSender::publish.
   TUTTI_HD bool ready() {
     if (next_ != seen_) return true;

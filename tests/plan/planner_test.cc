@@ -70,9 +70,11 @@ TEST(Planner, GivesEveryShapeAPlanThatItsRowCanRun) {
               EXPECT_LE(plan.slice_bytes, kLLPayloadBytes);
               EXPECT_LE(fewest + summary.ll_slots / 4, summary.ll_slots);  // credit comes in quarters
             } else {
-              EXPECT_GE(std::min(plan.slots, SimpleMemory::kMostInFlight), fewest);
-              EXPECT_TRUE(summary.mapped || plan.slots <= SimpleMemory::kMostInFlight);
-              EXPECT_LE(plan.slots * plan.slice_bytes, summary.slot_capacity);
+              EXPECT_GE(plan.slots, fewest);
+              EXPECT_LE(plan.slots, SimpleMemory::kMostInFlight);
+              EXPECT_GE(plan.cycled, plan.slots);
+              EXPECT_TRUE(summary.mapped || plan.cycled == plan.slots);
+              EXPECT_LE(plan.cycled * plan.slice_bytes, summary.slot_capacity);
             }
             if (row->needs & kSingleRound) {
               EXPECT_LE(bytes, plan.slice_bytes);
@@ -118,15 +120,19 @@ TEST(Planner, CountsDependentRoundsWhenRanksShareCores) {
     const Plan plan = plan_of(host(8, 4), {Coll::AllReduce, bytes, false});
     EXPECT_TRUE(plan.algo == Algo::OneShot || plan.algo == Algo::TwoShot) << name(plan.algo) << " at " << bytes;
   }
+  // All slots in flight fit the cache together.
+  const Plan plan = plan_of(host(8, 4), {Coll::AllReduce, 16 << 20, false});
+  EXPECT_LE(plan.slots * plan.slice_bytes * 8, uint64_t{2} << 20);
 }
 
-// The slots of a core's ranks together are as many as the profile says, over however many connections they write.
+// The slots that a core's ranks write for others' together are as many as the profile says, over however many
+// connections.
 TEST(Planner, CyclesThroughSlotsUntilTheirLinesHaveLeftTheReadersCache) {
   const auto cycled = [](Summary summary, Coll coll, uint64_t bytes, std::string_view algorithm) {
     summary.algorithms = algorithm;
     summary.protocols = "simple";
     const Plan plan = plan_of(summary, {coll, bytes});
-    return plan.slots * plan.slice_bytes;
+    return plan.cycled * plan.slice_bytes;
   };
   Profile profile;
   profile.slice_bytes = {64 << 10, 32 << 10, 16 << 10};
@@ -140,10 +146,10 @@ TEST(Planner, CyclesThroughSlotsUntilTheirLinesHaveLeftTheReadersCache) {
   EXPECT_EQ(cycled(on(2, 1), Coll::ReduceScatter, 1 << 10, "direct"), 1u << 20) << "more than are in flight";
   EXPECT_EQ(cycled(on(2, 1), Coll::AllReduce, 1 << 20, "two_shot"), 512u << 10) << "a pair, and one for all readers";
   EXPECT_EQ(cycled(on(4, 2), Coll::AllGather, 1 << 20, "direct"), 1u << 20) << "one connection for all readers";
-  EXPECT_EQ(cycled(on(5, 2), Coll::AllToAll, 1 << 20, "direct"), 256u << 10) << "four connections";
+  EXPECT_EQ(cycled(on(5, 2), Coll::AllToAll, 1 << 20, "direct"), 10u * (32 << 10)) << "three of four connections";
   EXPECT_EQ(cycled(on(4, 2), Coll::AllReduce, 1 << 20, "ring"), 1u << 20) << "one neighbour";
-  EXPECT_EQ(cycled(on(8, 4), Coll::AllToAll, 1 << 20, "direct"), 6u * (16 << 10)) << "3 MiB by 4 ranks and 7 peers";
-  EXPECT_EQ(cycled(on(8, 4), Coll::SendRecv, 1 << 20, "direct"), 128u << 10) << "who runs ahead needs room";
+  EXPECT_EQ(cycled(on(8, 4), Coll::AllToAll, 1 << 20, "direct"), 12u * (16 << 10)) << "4 ranks, 4 peers elsewhere";
+  EXPECT_EQ(cycled(on(8, 4), Coll::SendRecv, 1 << 20, "direct"), 12u * (16 << 10)) << "to anybody";
   EXPECT_EQ(cycled(on(64, 1), Coll::AllToAll, 1 << 20, "direct"), 2 * (64u << 10)) << "what the connection holds";
   Summary remote = network(2);
   remote.profile = &profile;

@@ -270,6 +270,7 @@ struct SimpleCase {
   std::vector<SlotCut> cuts;
   int readers = 1;
   std::vector<SlotCut> readers_cuts = {};  // if the readers believe something else
+  uint64_t least = 0;                      // not 0: the sender likes `cuts` and takes so many, the readers go by its tail
 };
 
 std::string explore_simple(const SimpleCase& what, Explorer::Options options = {}, size_t* states = nullptr) {
@@ -303,9 +304,12 @@ std::string explore_simple(const SimpleCase& what, Explorer::Options options = {
     bool last = false;
     if (actor == 0) {
       switch (step) {
-        case 0:
-          done = sender.cut(what.cuts[m]);
+        case 0: {
+          const SlotCut before = memory.tail->cut;
+          done = what.least > 0 ? sender.cut(what.cuts[m], what.least) : sender.cut(what.cuts[m]);
+          if (!(memory.tail->cut == before)) e.write(&memory.tail->cut.count, memory.tail->cut.count);
           break;
+        }
         case 1:
           done = sender.has_room();
           break;
@@ -324,10 +328,14 @@ std::string explore_simple(const SimpleCase& what, Explorer::Options options = {
       SimpleReceiver& reader = readers[actor - 1];
       switch (step) {
         case 0:
-          reader.cut(readers_cuts[m]);
+          if (what.least == 0) reader.cut(readers_cuts[m]);
           done = reader.ready();
           break;
         case 1:
+          if (what.least > 0) {
+            reader.cut_as_sent();
+            e.read(&memory.tail->cut.count);
+          }
           e.expect(reader.matches(kIdentity + m), "wrong identity");
           e.expect(reader.descriptor().bytes == what.cuts[m].bytes, "wrong size");
           break;
@@ -466,6 +474,15 @@ TEST(SlotsModel, SimpleMayBeCutAnewBetweenMessages) {
                            {one, wide, two, wide, three},
                            {three, two, three, two, three}})
     EXPECT_EQ(explore_simple({.cuts = cuts}), "");
+}
+
+// The number of slots is the sender's affair: it changes when nothing is in flight, and is told of by the tail.
+TEST(SlotsModel, SimpleMayBeCutAsTheSenderLikes) {
+  const SlotCut one{64, 1}, two{64, 2}, three{64, 3}, wide{128, 1};
+  EXPECT_EQ(explore_simple({.cuts = {two, three, two, three, three}, .least = 2}), "");
+  EXPECT_EQ(explore_simple({.cuts = {one, three, one, two, two}, .least = 1}), "");
+  EXPECT_EQ(explore_simple({.cuts = {two, wide, wide, three, two}, .least = 1}), "");
+  EXPECT_EQ(explore_simple({.cuts = {one, two, one}, .readers = 2, .least = 1}), "");
 }
 
 TEST(SlotsModel, SimpleFansOutToSeveralReaders) {

@@ -70,7 +70,9 @@ inline void reduce_slice(const LaneCall& call, const SliceReduction& slice) {
 template <Proto kProto>
 class CpuLane {
  public:
-  CpuLane(const Ports& ports, const Tiling& tiling, SlotCut cut, int n) : ports_(ports), tiling_(tiling), cut_(cut) {
+  // `cycled`: so many slots of the same size where they are cycled through (likes).
+  CpuLane(const Ports& ports, const Tiling& tiling, SlotCut cut, uint64_t cycled, int n)
+      : ports_(ports), tiling_(tiling), cut_(cut), cycled_cut_{cut.bytes, cycled} {
     sources_.resize(static_cast<size_t>(n) + 1);
     destinations_.resize(static_cast<size_t>(n) + 1);
   }
@@ -123,11 +125,11 @@ class CpuLane {
       if constexpr (kProto == Proto::LL) {
         if (!end.ll.ready(call_->identity)) return false;
       } else {
-        end.simple.cut(cut_);
         if (!end.simple.ready()) {
           if (end.landing != nullptr) ask_to_land(step, cursor, end);
           return false;
         }
+        end.simple.cut_as_sent();
         // Once per call and peer: the first slot says what its sender was asked to do.
         if (cursor.round == 0 && cursor.slice == 0 && !end.simple.matches(call_->identity)) {
           mismatched_ = peer;
@@ -145,7 +147,7 @@ class CpuLane {
       if constexpr (kProto == Proto::LL) {
         if (!end.ll.has_room()) return false;
       } else {
-        if (!end.simple.cut(cut_) || !end.simple.has_room()) return false;
+        if (!end.simple.cut(liked_cut(step, sendable_), cut_.count) || !end.simple.has_room()) return false;
       }
     }
     return true;
@@ -277,12 +279,19 @@ class CpuLane {
     return fans_out(step) ? *ports_.fan_send : *ports_.send[static_cast<size_t>(step.to.at(i, call_->me))];
   }
   // To a rank that is not known to be on this thread's core. Of a fan-out's readers some are elsewhere, as a rule.
+  bool sends_away(const Step& step, int i) const {
+    return call_->cores == nullptr || fans_out(step) || !call_->cores->beside_me(step.to.at(i, call_->me));
+  }
   bool sends_away(const Step& step) const {
-    if (call_->cores == nullptr || fans_out(step)) return true;
     for (int i = 0; i < send_count(step); ++i) {
-      if (!call_->cores->beside_me(step.to.at(i, call_->me))) return true;
+      if (sends_away(step, i)) return true;
     }
     return false;
+  }
+  // Slots are cycled through until their lines have left the cache of the core that read them. A core of its own cache
+  // is another matter, and so are stores past the caches: there few slots are best.
+  const SlotCut& liked_cut(const Step& step, int i) const {
+    return sends_away(step, i) && !call_->slot_stores->streaming() ? cycled_cut_ : cut_;
   }
   ReceiveEnd& receive_end(const Step& step, int peer) const {
     const bool fan = step.from.fan && !ports_.fan_receive.empty();
@@ -500,7 +509,7 @@ class CpuLane {
 
   const Ports& ports_;
   const Tiling tiling_;
-  const SlotCut cut_;
+  const SlotCut cut_, cycled_cut_;
   const LaneCall* call_ = nullptr;
   uint64_t rounds_ = 0;
   Piece piece_;  // of the slice at piece_of_

@@ -101,10 +101,11 @@ LaneSet::LaneSet(const Plan& plan, const ScheduleArgs& args, const std::vector<s
                                                                              row.needs, reduces(plan.coll), args.n));
         } else if (plan.proto == Proto::LL) {
           lanes_.push_back(std::make_unique<TypedLaneRun<Schedule, CpuLane<Proto::LL>>>(schedule, channel_ports, tiling,
-                                                                                        cut, args.n));
+                                                                                        cut, plan.cycled, args.n));
         } else {
           lanes_.push_back(std::make_unique<TypedLaneRun<Schedule, CpuLane<Proto::Simple>>>(schedule, channel_ports,
-                                                                                            tiling, cut, args.n));
+                                                                                            tiling, cut, plan.cycled,
+                                                                                            args.n));
         }
       };
       std::visit(add, any.kind);

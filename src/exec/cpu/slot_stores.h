@@ -45,6 +45,7 @@ class SlotStores {
   bool stream_reduced(uint64_t bytes, Away&& away) const {
     return bytes >= kStreamFrom && streaming_ && away();
   }
+  bool streaming() const { return streaming_; }
   void settle(uint64_t bytes) {
     if (trial_began_ == 0) [[likely]]
       return;
