@@ -294,7 +294,7 @@ class Communicator {
   JobGraph job_graph_;
   CoreDemand core_demand_;
   int poll_count_ = 0;
-  SlotStores slot_stores_;
+  SlotStores slot_stores_, push_stores_;
   // Destroyed in reverse: plans before connections, connections before the sockets of the bootstrap.
   std::unique_ptr<Bootstrap> bootstrap_;
   Connections connections_;

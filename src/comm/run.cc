@@ -35,7 +35,9 @@ void Communicator::begin(LaneSet& lanes, const Request& request, bool lends) {
   call.identity = call_identity(request);
   call.stream_output = lanes.plan().stream_output;
   call.slot_stores = &slot_stores_;
+  call.push_stores = &push_stores_;
   call.cores = oversubscribed() ? &cores_ : nullptr;
+  if (oversubscribed()) cores_.note_core();  // a call of a batch may never wait by itself
   if (reduces(request.coll)) {
     call.reduce = reduce_function(request.type, request.op);
     call.has_pre = request.prescaled;

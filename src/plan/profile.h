@@ -90,7 +90,7 @@ struct Profile {
   // Bytes of slots that the ranks of a core write before they come round to the same again, by sharing_class(): all
   // their connections together. While a slot's lines are in the reader's cache the writer has to fetch them back: on
   // cores that share an L3, 7.3 ns a line; once they have left its L2 (1 MiB), 1.6 ns (2-core EPYC guest).
-  std::array<uint64_t, kSharings> cycled_bytes = {4 << 20, 4 << 20, 4 << 20};
+  std::array<uint64_t, kSharings> cycled_bytes = {2 << 20, 2 << 20, 2 << 20};
   int cpus = 0;              // of the machine on which `timed` was measured
   std::vector<Timed> timed;  // empty: the model alone
   GpuProfile gpu = {};

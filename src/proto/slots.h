@@ -11,7 +11,7 @@
 //            descriptors    of what is in flight: bytes,   sender    (published by the tail)
 //                           identity
 //            slots          `capacity` bytes               sender
-//     Invariant 0 <= tail - head <= min(S, kMostInFlight) for each reader. A plan cuts the capacity into S slots of its
+//     Invariant 0 <= tail - head <= S for each reader, and <= kMostInFlight by the sender's care. A plan cuts the capacity into S slots of its
 //     own size; the cut may change only while the FIFO is empty, so the sender drains before it cuts anew
 //     (SimpleSender::cut). More slots than are ever in flight are of use all the same: the longer ago a slot was read,
 //     the less likely its lines are still in the reader's cache, from which the sender has to fetch them back.
@@ -145,10 +145,12 @@ class SimpleSender {
     return cut(liked) || (cut_.bytes == liked.bytes && cut_.count >= least);
   }
   TUTTI_HD const SlotCut& current_cut() const { return cut_; }
-  TUTTI_HD bool has_room() {
-    if (next_ - seen_ < in_flight()) return true;
+  TUTTI_HD bool has_room() { return has_room(cut_.count); }
+  // With no more than `most` slots in flight, of however many there are.
+  TUTTI_HD bool has_room(uint64_t most) {
+    if (next_ - seen_ < most) return true;
     seen_ = slowest_head(memory_.heads, memory_.readers);  // acquire: pairs with SimpleReceiver::release
-    return next_ - seen_ < in_flight();
+    return next_ - seen_ < most;
   }
   TUTTI_HD std::byte* slot() const { return memory_.slots + next_ % cut_.count * cut_.bytes; }
   // Tells the slots in flight apart, whatever the cut: 0 .. kMostInFlight - 1.
@@ -170,10 +172,6 @@ class SimpleSender {
   TUTTI_HD bool drained() { return next_ == seen_ || next_ == (seen_ = slowest_head(memory_.heads, memory_.readers)); }
 
  private:
-  TUTTI_HD uint64_t in_flight() const {
-    return cut_.count < SimpleMemory::kMostInFlight ? cut_.count : SimpleMemory::kMostInFlight;
-  }
-
   SimpleMemory memory_;
   SlotCut cut_;
   uint64_t next_ = 0;  // slots published so far

@@ -186,32 +186,6 @@ TEST(Profiles, WhatWasTimedGoesBeforeTheModel) {
   EXPECT_NE(best().predicted_us, profile.timed[0](256 << 10));
 }
 
-TEST(Profiles, RemoteAccessGetsTies) {
-  Profile profile = some();
-  Summary summary;
-  summary.n = 2;
-  summary.slot_capacity = 2 << 20;
-  summary.most_channels = 8;
-  summary.cache_bytes = 2 << 20;
-  summary.single_copy = true;
-  summary.protocols = "simple,rma";
-  summary.algorithms = "direct,pull";
-  summary.profile = &profile;
-  const auto proto_if = [&](double slots_us, double pull_us) {
-    profile.timed = {{Coll::AllGather, Algo::Direct, Proto::Simple, 2, false, {1 << 20}, {slots_us}},
-                     {Coll::AllGather, Algo::Pull, Proto::Rma, 2, false, {1 << 20}, {pull_us}}};
-    const auto candidates = plan_candidates(summary, {Coll::AllGather, 512 << 10, false});
-    EXPECT_TRUE(candidates.ok()) << candidates.status().message();
-    if (!candidates.ok()) return Proto::LL;
-    const bool tie = (*candidates)[1].lost.find("tie") != std::string::npos;
-    EXPECT_EQ(tie, (*candidates)[1].plan.predicted_us < (*candidates)[0].plan.predicted_us);
-    return (*candidates)[0].plan.proto;
-  };
-  EXPECT_EQ(proto_if(100, 90), Proto::Rma);
-  EXPECT_EQ(proto_if(100, 105), Proto::Rma);
-  EXPECT_EQ(proto_if(100, 112), Proto::Simple);
-}
-
 TEST(Profiles, WindowsAreAnotherThingForRemoteAccessOnly) {
   Profile profile = some();
   profile.timed = {{Coll::AllGather, Algo::Pull, Proto::Rma, 2, false, {64}, {3}},

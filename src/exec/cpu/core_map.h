@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// CoreMap: on which core each rank of this host was when it last waited, so that a rank that waits knows whether the
-// one it waits for can be running. With more ranks than cores that decides what waiting costs: a peer on this very core
-// needs a yield at once, one on another core is only a line away, and a yield to ranks that cannot go on either is two
-// switches for nothing.
+// CoreMap: on which core each rank of this host was when it last called or waited, so that a rank that waits knows
+// whether the one it waits for can be running. With more ranks than cores that decides what waiting costs: a peer on
+// this very core needs a yield at once, one on another core is only a line away, and a yield to ranks that cannot go on
+// either is two switches for nothing.
 //
-// A hint: ranks move between cores, and a rank that has not waited yet is nowhere.
+// A hint: ranks move between cores, and a rank that has not called yet is nowhere.
 #pragma once
 
 #include <sched.h>

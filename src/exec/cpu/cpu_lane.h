@@ -147,7 +147,7 @@ class CpuLane {
       if constexpr (kProto == Proto::LL) {
         if (!end.ll.has_room()) return false;
       } else {
-        if (!end.simple.cut(liked_cut(step, sendable_), cut_.count) || !end.simple.has_room()) return false;
+        if (!end.simple.cut(liked_cut(step, sendable_), cut_.count) || !end.simple.has_room(cut_.count)) return false;
       }
     }
     return true;

@@ -36,6 +36,7 @@ struct LaneCall {
   bool lends = false;                 // nothing else overwrites its buffers before everything has left this rank
   bool lands = false;                 // its output may be written by the peers' devices as soon as they have it
   SlotStores* slot_stores = nullptr;  // the communicator's
+  SlotStores* push_stores = nullptr;  // the same for what is written to outputs of peers
   const CoreMap* cores = nullptr;     // null: each rank has a core of its own
   Opening opening;                    // Rma: what the peers are told of my buffers
   bool single_copy = false;           // Rma: every rank can read every other's memory

@@ -218,7 +218,7 @@ class RmaLane {
       destinations_[static_cast<size_t>(destinations++)] =
           remote(step.to.at(i, call_->me), Buffer::Output, step.to_block, cursor).mapped;
 
-    if (!step.reduce) return copy(origins_[0], destinations, what.bytes);
+    if (!step.reduce) return copy(step, origins_[0], destinations, what.bytes);
     // Without the kernel one reduction; with it, pieces that fit the scratch.
     const uint64_t most = kernel ? scratch_piece_ : what.bytes;
     for (uint64_t done = 0; done < what.bytes; done += most) {
@@ -232,18 +232,40 @@ class RmaLane {
     RemoteAddress at;
   };
 
-  void copy(const Origin& origin, int destinations, uint64_t bytes) {
-    void** to = destinations_.data();
-    const void* from = origin.at.mapped;
-    if (from == nullptr) {
-      failure_ = memory_.read(origin.rank, to[0], origin.at.address, bytes);
-      if (!failure_.ok()) return;
-      from = to[0];
+  // To a peer that is not known to be on this thread's core.
+  bool pushes_away(const Step& step) const {
+    for (int i = 0; i < step.to.size(call_->n); ++i) {
+      if (call_->cores == nullptr || !call_->cores->beside_me(step.to.at(i, call_->me))) return true;
     }
-    if (destinations > 0 && to[0] == from) ++to, --destinations;  // in place, or what the kernel has just brought
-    const uint32_t streamed = call_->stream_output ? ~0u : 0;
-    for (; destinations > 0; to += kMostDestinations, destinations -= kMostDestinations)
-      copy_bytes(to, std::min(destinations, kMostDestinations), streamed, from, bytes);
+    return false;
+  }
+  // Which of a step's destinations from the `first` on are written past the caches; `pushed`: those in peers' outputs.
+  uint32_t streamed(const Step& step, int first, bool pushed) const {
+    if (call_->stream_output) return ~0u;
+    if (!pushed) return 0;
+    return step.dst_block >= 0 && first == 0 ? ~1u : ~0u;  // my own output comes before them
+  }
+
+  void copy(const Step& step, const Origin& origin, int destinations, uint64_t bytes) {
+    const auto* from = static_cast<const std::byte*>(origin.at.mapped);
+    if (from == nullptr) {
+      failure_ = memory_.read(origin.rank, destinations_[0], origin.at.address, bytes);
+      if (!failure_.ok()) return;
+      from = static_cast<const std::byte*>(destinations_[0]);
+    }
+    // In place, or what the kernel has just brought.
+    const int done = destinations > 0 && destinations_[0] == from ? 1 : 0;
+    const auto put = [&](uint64_t at, uint64_t part, bool pushed) {
+      for (int d = done; d < destinations; d += kMostDestinations) {
+        void* to[kMostDestinations];
+        const int count = std::min(destinations - d, kMostDestinations);
+        for (int i = 0; i < count; ++i)
+          to[i] = static_cast<std::byte*>(destinations_[static_cast<size_t>(d + i)]) + at;
+        copy_bytes(to, count, streamed(step, d, pushed), from + at, part);
+      }
+    };
+    if (step.access != Access::Remote || step.to.none()) return put(0, bytes, false);
+    call_->push_stores->write(bytes, [&] { return pushes_away(step); }, put);
   }
 
   bool reduce(const Step& step, int sources, int destinations, uint64_t offset, uint64_t bytes) {
@@ -259,23 +281,35 @@ class RmaLane {
       sources_[static_cast<size_t>(s)] = scratch;
       scratch += scratch_piece_;
     }
+    // The time of a reduction says nothing about its stores. So when it is time for a trial the result is copied.
+    const bool pushes = step.access == Access::Remote && !step.to.none();
+    const auto away = [&] { return pushes_away(step); };
+    const bool trial = pushes && step.dst_block >= 0 && call_->push_stores->trial_due(bytes, away);
+    const bool pushed = pushes && call_->push_stores->stream_reduced(bytes, away);
     void* to[kMostDestinations];
-    const int direct = std::min(destinations, kMostDestinations);
+    const int direct = trial ? 1 : std::min(destinations, kMostDestinations);
     for (int d = 0; d < direct; ++d) to[d] = static_cast<std::byte*>(destinations_[static_cast<size_t>(d)]) + offset;
     Reduction reduction{sources_.data(),
                         sources,
                         -1,
                         to,
                         direct,
-                        call_->stream_output ? ~0u >> (32 - direct) : 0,
+                        streamed(step, 0, pushed) & ~0u >> (32 - direct),
                         bytes / call_->element_bytes,
                         {},
                         {}};
     if (step.last && call_->has_post) reduction.post = call_->post;
     call_->reduce(reduction);
-    for (int d = direct; d < destinations; ++d) {
-      void* rest = static_cast<std::byte*>(destinations_[static_cast<size_t>(d)]) + offset;
-      copy_bytes(&rest, 1, 0, to[0], bytes);
+    const auto put = [&](uint64_t at, uint64_t part, bool stream) {
+      for (int d = direct; d < destinations; ++d) {
+        void* rest = static_cast<std::byte*>(destinations_[static_cast<size_t>(d)]) + offset + at;
+        copy_bytes(&rest, 1, stream ? 1 : 0, static_cast<const std::byte*>(to[0]) + at, part);
+      }
+    };
+    if (trial) {
+      call_->push_stores->write(bytes, away, put);
+    } else {
+      put(0, bytes, pushed);
     }
     return true;
   }

@@ -45,7 +45,20 @@ class SlotStores {
   bool stream_reduced(uint64_t bytes, Away&& away) const {
     return bytes >= kStreamFrom && streaming_ && away();
   }
+  // Instead of stream_reduced() where nothing is ever copied: it is time to arrange a trial, which write() then makes.
+  template <class Away>
+  bool trial_due(uint64_t bytes, Away&& away) {
+    return bytes >= kStreamFrom && away() && --until_trial_ <= 0;
+  }
   bool streaming() const { return streaming_; }
+  // All of it by put(at, bytes, stream), where slices may be long: a trial takes no more than it needs.
+  template <class Away, class Put>
+  void write(uint64_t bytes, Away&& away, Put&& put) {
+    const uint64_t first = until_trial_ > 1 ? bytes : std::min(bytes, kTrialBytes);
+    put(uint64_t{0}, first, stream(first, away));
+    settle(first);
+    if (first < bytes) put(first, bytes - first, stream_reduced(bytes - first, away));
+  }
   void settle(uint64_t bytes) {
     if (trial_began_ == 0) [[likely]]
       return;
@@ -56,6 +69,7 @@ class SlotStores {
   static constexpr uint64_t kStreamFrom = 2048;  // below it a fence costs what it saves
   static constexpr uint64_t kDearCycles =
       26;                            // a line: 8 to 16 where a cache is shared; from 35 (long slices) where none is
+  static constexpr uint64_t kTrialBytes = 64 << 10;
   static constexpr int kTrials = 3;  // in a row; the least counts, since a trial may be interrupted
   // Slices between trials. While nothing is streamed a trial is a fence and two readings; else its slice is late.
   static constexpr int kBetweenTrials = 32, kBetweenTrialsStreaming = 500;

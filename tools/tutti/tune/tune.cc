@@ -159,7 +159,9 @@ class Tuner {
   }
 
   // Constants of the Simple protocol that are several by how many ranks share a core, each the best of some powers of
-  // two. By two-shot all-reduces, whose slices are written, read and written again.
+  // two. By two-shot all-reduces, whose slices are written, read and written again. What is built in stays unless
+  // another is better by more than such times vary: where stores go past the caches, it does not matter how many slots
+  // are cycled through, until the machine is another (SlotStores).
   struct Constant {
     std::string_view title;
     std::array<uint64_t, kSharings> Profile::*of;
@@ -177,8 +179,10 @@ class Tuner {
       const auto sharing = static_cast<size_t>(sharing_class((ranks + cpus - 1) / cpus));
       if (known[sharing] || ranks < 2) continue;
       known[sharing] = true;
+      constexpr double kVaries = 1.05;
       double least = std::numeric_limits<double>::max();
       uint64_t& value = (profile_.*constant.of)[sharing];
+      const uint64_t before = value;
       uint64_t best = value;
       std::vector<std::string> text;
       for (uint64_t bytes = constant.least; bytes <= constant.most; bytes *= 2) {
@@ -189,10 +193,10 @@ class Tuner {
                                                         .sizes = constant.sizes}));
         double product = 1;
         for (const double one : us) product *= one;
-        const double mean = std::cbrt(product);
+        const double mean = std::cbrt(product), weighed = bytes == before ? mean / kVaries : mean;
         text.push_back(fmt::format("{} KiB {:.1f}", bytes >> 10, mean));
-        if (mean > 0 && mean < least) {
-          least = mean;
+        if (mean > 0 && weighed < least) {
+          least = weighed;
           best = bytes;
         }
       }

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "exec/cpu/core_map.h"
-#include "tests/exec_sim/fifo.h"
+#include "tests/exec_cpu/fifo.h"
 
 namespace tutti {
 namespace {

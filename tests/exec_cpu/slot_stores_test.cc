@@ -9,7 +9,7 @@
 
 #include "exec/cpu/core_map.h"
 #include "exec/cpu/straight_run.h"
-#include "tests/exec_sim/fifo.h"
+#include "tests/exec_cpu/fifo.h"
 
 namespace tutti {
 namespace {
@@ -59,6 +59,29 @@ TEST(SlotStores, AMachineThatChangesIsFollowed) {
   EXPECT_EQ(streamed(stores, 300, kCheap, false), 0);
   EXPECT_GE(streamed(stores, 200, kDear, false), 97);
   EXPECT_EQ(streamed(stores, 1000, kCheap, false), 0);
+}
+
+// A slice of a megabyte is not given to a trial whole.
+TEST(SlotStores, ATrialTakesNoMoreThanItNeeds) {
+  constexpr uint64_t kBytes = 1 << 20;
+  SlotStores stores(count_cycles);
+  g_line_takes = kDear;  // of the kSlice bytes that are counted: all the more for a trial's
+  uint64_t ordinary = 0, streamed = 0, trials = 0;
+  for (int i = 0; i < 100; ++i) {
+    uint64_t written = 0;
+    stores.write(
+        kBytes, [] { return true; },
+        [&](uint64_t at, uint64_t bytes, bool stream) {
+          EXPECT_EQ(at, written);
+          written += bytes;
+          (stream ? streamed : ordinary) += bytes;
+          trials += bytes < kBytes && at == 0 ? 1 : 0;
+        });
+    ASSERT_EQ(written, kBytes);
+  }
+  EXPECT_EQ(ordinary + streamed, 100 * kBytes);
+  EXPECT_GT(trials, 0u);
+  EXPECT_LT(trials, 10u);
 }
 
 // A short call with one message to each of ranks 1 (another core) and 2 (this core).
