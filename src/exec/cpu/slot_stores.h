@@ -51,13 +51,14 @@ class SlotStores {
     return bytes >= kStreamFrom && away() && --until_trial_ <= 0;
   }
   bool streaming() const { return streaming_; }
-  // All of it by put(at, bytes, stream), where slices may be long: a trial takes no more than it needs.
+  // All of it by put(at, bytes, stream), where slices may be long: a trial takes no more than it needs, from the end,
+  // since what the peer has read last is most likely still in its cache.
   template <class Away, class Put>
   void write(uint64_t bytes, Away&& away, Put&& put) {
-    const uint64_t first = until_trial_ > 1 ? bytes : std::min(bytes, kTrialBytes);
-    put(uint64_t{0}, first, stream(first, away));
-    settle(first);
-    if (first < bytes) put(first, bytes - first, stream_reduced(bytes - first, away));
+    const uint64_t last = until_trial_ > 1 ? bytes : std::min(bytes, kTrialBytes);
+    if (last < bytes) put(uint64_t{0}, bytes - last, stream_reduced(bytes - last, away));
+    put(bytes - last, last, stream(last, away));
+    settle(last);
   }
   void settle(uint64_t bytes) {
     if (trial_began_ == 0) [[likely]]
