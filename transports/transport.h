@@ -62,7 +62,7 @@ struct Landings {
     uint64_t bytes = 0, flag = 0;
   };
   std::array<Wish, SimpleMemory::kMostInFlight> wishes{};              // by position, modulo their number
-  uint64_t wished = 0;                                             // positions below have been spoken of
+  uint64_t wished = 0;                                                 // positions below have been spoken of
   std::array<const std::byte*, SimpleMemory::kMostInFlight> landed{};  // by SimpleReceiver::place(); null: in the slot
 };
 // Shorter slices are copied: that costs less than looking after them.

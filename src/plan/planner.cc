@@ -67,7 +67,8 @@ constexpr bool runs_ahead(Coll coll) { return rooted(coll) || coll == Coll::Send
 // allow, since each slice more is a meeting more.
 uint64_t most_slice(const Summary& summary, Coll coll) {
   const uint64_t most = summary.profile->slice_bytes[static_cast<size_t>(sharing_class(summary.ranks_per_core))];
-  if (summary.fabric != nullptr || (!summary.mapped && summary.wire != Wire::Sockets)) return std::min(most, kWireSlice);
+  if (summary.fabric != nullptr || (!summary.mapped && summary.wire != Wire::Sockets))
+    return std::min(most, kWireSlice);
   return !summary.mapped || runs_ahead(coll) ? std::min(most, kFollowedSlice) : most;
 }
 
@@ -96,12 +97,8 @@ uint64_t connections_away(const Summary& summary, const Plan& plan, const Catalo
   pairs[0] = false;
   bool fan = false;
   for (int part = 0; part < plan.parts && plan.coll != Coll::SendRecv; ++part) {
-    const AnySchedule schedule = row.make({.me = 0,
-                                           .n = ranks.n,
-                                           .part = part,
-                                           .hosts = ranks.hosts,
-                                           .user = ranks.user,
-                                           .channel_map = ranks.channels});
+    const AnySchedule schedule = row.make(
+        {.me = 0, .n = ranks.n, .part = part, .hosts = ranks.hosts, .user = ranks.user, .channel_map = ranks.channels});
     for (int k = 0; k < schedule.steps(); ++k) {
       const Peers to = schedule.at(k).to;
       fan |= to.fan && !to.none();

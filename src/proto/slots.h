@@ -11,10 +11,11 @@
 //            descriptors    of what is in flight: bytes,   sender    (published by the tail)
 //                           identity
 //            slots          `capacity` bytes               sender
-//     Invariant 0 <= tail - head <= S for each reader, and <= kMostInFlight by the sender's care. A plan cuts the capacity into S slots of its
-//     own size; the cut may change only while the FIFO is empty, so the sender drains before it cuts anew
-//     (SimpleSender::cut). More slots than are ever in flight are of use all the same: the longer ago a slot was read,
-//     the less likely its lines are still in the reader's cache, from which the sender has to fetch them back.
+//     Invariant 0 <= tail - head <= S for each reader, and <= kMostInFlight by the sender's care. A plan cuts the
+//     capacity into S slots of its own size; the cut may change only while the FIFO is empty, so the sender drains
+//     before it cuts anew (SimpleSender::cut). More slots than are ever in flight are of use all the same: the longer
+//     ago a slot was read, the less likely its lines are still in the reader's cache, from which the sender has to
+//     fetch them back.
 //
 //   LL       shared memory of one FIFO
 //            line 0..R-1    head of reader 0..R-1          reader
@@ -117,7 +118,8 @@ TUTTI_HD inline uint64_t slowest_head(const CounterLine* heads, int readers) {
   return slowest;
 }
 
-// The cut for slices of `slice_bytes`: as many slots as fit, at most kMostInFlight. At least two fit by the planner's care.
+// The cut for slices of `slice_bytes`: as many slots as fit, at most kMostInFlight. At least two fit by the planner's
+// care.
 TUTTI_HD inline SlotCut slot_cut(uint64_t capacity, uint64_t slice_bytes, uint64_t most_slots) {
   const uint64_t bytes = (slice_bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
   uint64_t count = capacity / bytes;
@@ -141,9 +143,7 @@ class SimpleSender {
   }
   // The same where slots are told of by the tail (SimpleReceiver::cut_as_sent): while they are in flight the last cut
   // does as well, if its slots are of that size and at least so many.
-  bool cut(SlotCut liked, uint64_t least) {
-    return cut(liked) || (cut_.bytes == liked.bytes && cut_.count >= least);
-  }
+  bool cut(SlotCut liked, uint64_t least) { return cut(liked) || (cut_.bytes == liked.bytes && cut_.count >= least); }
   TUTTI_HD const SlotCut& current_cut() const { return cut_; }
   TUTTI_HD bool has_room() { return has_room(cut_.count); }
   // With no more than `most` slots in flight, of however many there are.

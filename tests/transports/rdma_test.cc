@@ -387,7 +387,8 @@ class Lander {
  private:
   void wish(uint64_t until) {
     for (uint64_t& position = end_.landings->wished; position < until; ++position)
-      end_.landings->wishes[position % SimpleMemory::kMostInFlight] = {place(position), kLongBytes, make_flag(position, 7)};
+      end_.landings->wishes[position % SimpleMemory::kMostInFlight] = {place(position), kLongBytes,
+                                                                       make_flag(position, 7)};
   }
   std::byte* place(uint64_t m) const { return memory_ + m % kPlaces * kLongBytes; }
 

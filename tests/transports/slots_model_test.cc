@@ -270,7 +270,7 @@ struct SimpleCase {
   std::vector<SlotCut> cuts;
   int readers = 1;
   std::vector<SlotCut> readers_cuts = {};  // if the readers believe something else
-  uint64_t least = 0;                      // not 0: the sender likes `cuts` and takes so many, the readers go by its tail
+  uint64_t least = 0;  // not 0: the sender likes `cuts` and takes so many, the readers go by its tail
 };
 
 std::string explore_simple(const SimpleCase& what, Explorer::Options options = {}, size_t* states = nullptr) {

@@ -668,7 +668,7 @@ Status RdmaConnection::post(size_t which, uint64_t position, const SlotCut& cut,
        .immediate = (landing != nullptr ? kLandedMessage : kMessage) | (static_cast<uint32_t>(position) & kNumberMask),
        .slot = static_cast<uint8_t>(position % SimpleMemory::kMostInFlight)});
   out.flights[position % SimpleMemory::kMostInFlight] = {Flight::State::Posted, static_cast<uint8_t>(which),
-                                                     std::move(lease)};
+                                                         std::move(lease)};
   if (posted.ok()) return {};
   return close_rail(which, posted.message(), kClosedByCall);  // and the message is among what was on its way
 }

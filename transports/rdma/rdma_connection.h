@@ -122,7 +122,9 @@ class RdmaFifo {
   std::span<std::byte> mapped() const { return {mapping_.base(), mapping_.bytes()}; }
   // Of the slots that are not released, if there are any: the sender drains before it cuts anew.
   const SlotCut& cut() const { return memory_.tail->cut; }
-  std::byte* letter(uint64_t position) const { return letters() + position % SimpleMemory::kMostInFlight * kLetterBytes; }
+  std::byte* letter(uint64_t position) const {
+    return letters() + position % SimpleMemory::kMostInFlight * kLetterBytes;
+  }
   bool empty() const { return load_relaxed(memory_.tail->value) == load_relaxed(memory_.heads->value); }
   std::byte* letters() const { return mapping_.base() + kPageBytes; }
   static constexpr uint64_t kLettersBytes = SimpleMemory::kMostInFlight * kLetterBytes;
@@ -227,7 +229,7 @@ class RdmaConnection {
     uint64_t credited = 0;  // positions below are free at the peer
     SlotCut peer_cut{};     // of what is at the peer
     std::array<Flight, SimpleMemory::kMostInFlight> flights{};  // of the positions from `released` to `posted`
-    int lost = 0;                                           // of them in State::Lost
+    int lost = 0;                                               // of them in State::Lost
   };
   // What the peer has told of where messages shall land.
   struct Told {

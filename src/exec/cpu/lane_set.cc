@@ -103,9 +103,8 @@ LaneSet::LaneSet(const Plan& plan, const ScheduleArgs& args, const std::vector<s
           lanes_.push_back(std::make_unique<TypedLaneRun<Schedule, CpuLane<Proto::LL>>>(schedule, channel_ports, tiling,
                                                                                         cut, plan.cycled, args.n));
         } else {
-          lanes_.push_back(std::make_unique<TypedLaneRun<Schedule, CpuLane<Proto::Simple>>>(schedule, channel_ports,
-                                                                                            tiling, cut, plan.cycled,
-                                                                                            args.n));
+          lanes_.push_back(std::make_unique<TypedLaneRun<Schedule, CpuLane<Proto::Simple>>>(
+              schedule, channel_ports, tiling, cut, plan.cycled, args.n));
         }
       };
       std::visit(add, any.kind);

@@ -259,13 +259,13 @@ class RmaLane {
       for (int d = done; d < destinations; d += kMostDestinations) {
         void* to[kMostDestinations];
         const int count = std::min(destinations - d, kMostDestinations);
-        for (int i = 0; i < count; ++i)
-          to[i] = static_cast<std::byte*>(destinations_[static_cast<size_t>(d + i)]) + at;
+        for (int i = 0; i < count; ++i) to[i] = static_cast<std::byte*>(destinations_[static_cast<size_t>(d + i)]) + at;
         copy_bytes(to, count, streamed(step, d, pushed), from + at, part);
       }
     };
     if (step.access != Access::Remote || step.to.none()) return put(0, bytes, false);
-    call_->push_stores->write(bytes, [&] { return pushes_away(step); }, put);
+    call_->push_stores->write(
+        bytes, [&] { return pushes_away(step); }, put);
   }
 
   bool reduce(const Step& step, int sources, int destinations, uint64_t offset, uint64_t bytes) {

@@ -69,7 +69,7 @@ class SlotStores {
  private:
   static constexpr uint64_t kStreamFrom = 2048;  // below it a fence costs what it saves
   static constexpr uint64_t kDearCycles =
-      26;                            // a line: 8 to 16 where a cache is shared; from 35 (long slices) where none is
+      26;  // a line: 8 to 16 where a cache is shared; from 35 (long slices) where none is
   static constexpr uint64_t kTrialBytes = 64 << 10;
   static constexpr int kTrials = 3;  // in a row; the least counts, since a trial may be interrupted
   // Slices between trials. While nothing is streamed a trial is a fence and two readings; else its slice is late.

@@ -2,9 +2,10 @@
 // `tutti tune`: measures what moving bytes costs on this machine and writes a profile for the planner (TUTTI_PROFILE).
 //
 // In this order, since later parts run with what earlier ones found: slices of the Simple protocol and bytes of slots
-// that are cycled through, by how many ranks share a core; the curves of the cost model, from all-gathers of two ranks; single constants; then every
-// candidate of every collective on 2, 4 and 8 ranks (`--ranks`), which the planner takes as they are. At last, where
-// there are GPUs, the candidates on as many ranks on these, and what a launch and a hop take by their smallest calls.
+// that are cycled through, by how many ranks share a core; the curves of the cost model, from all-gathers of two ranks;
+// single constants; then every candidate of every collective on 2, 4 and 8 ranks (`--ranks`), which the planner takes
+// as they are. At last, where there are GPUs, the candidates on as many ranks on these, and what a launch and a hop
+// take by their smallest calls.
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <fmt/ranges.h>
