@@ -20,15 +20,15 @@ struct Plan {
   Algo algo = Algo::Ring;
   Proto proto = Proto::Simple;
   int channels = 1;
-  int parts = 1;               // lanes per channel
-  int blocks = 1;              // blocks a Region is cut into in each round
-  int slices = 1;              // slices of one block in one round
-  uint64_t slice_bytes = 0;    // also the size of a slot
-  uint64_t slots = 2;          // Simple: of a connection, in flight
-  uint64_t cycled = 2;         // the same, cut out of it where it pays to cycle through more (CpuLane::liked_cut)
-  uint64_t scratch_bytes = 0;  // memory of the lanes' own
-  bool stream_output = false;  // non-temporal stores to the user's output
-  bool copies = false;         // Rma between GPUs: carried by copy engines, which the host directs
+  int parts = 1;                       // lanes per channel
+  int blocks = 1;                      // blocks a Region is cut into in each round
+  int slices = 1;                      // slices of one block in one round
+  uint64_t slice_bytes = 0;            // also the size of a slot
+  uint64_t slots = 2;                  // Simple: of a connection, in flight
+  uint64_t cycled = 2;                 // the same, where it pays to cycle through more (CpuLane::cut)
+  uint64_t scratch_bytes = 0;          // memory of the lanes' own
+  bool stream_output = false;          // non-temporal stores to the user's output
+  bool copies = false;                 // Rma between GPUs: carried by copy engines, which the host directs
   const UserSchedule* user = nullptr;  // Algo::User: which; outlives the process
   double predicted_us = 0;
   // The rings and trees that its channels run on (Summary::channels); null: the order of rank numbers.

@@ -129,5 +129,21 @@ TEST_F(OneConnection, ChangesItsMindWhenNothingIsInFlight) {
   EXPECT_EQ(move(0), Advance::Done);
 }
 
+// Receivers may then take the plan's cut for granted, so a new one waits until the slots of the last are free.
+TEST_F(OneConnection, WithoutAChoiceEveryCallHasThePlansCut) {
+  CpuLane<Proto::Simple> more[2] = {{ports_[0], kTiling, {kSlice, 4}, 4, 2}, {ports_[1], kTiling, {kSlice, 4}, 4, 2}};
+  CpuLane<Proto::Simple> fewer(ports_[0], kTiling, {kSlice, 2}, 2, 2);
+  const auto carry = [&](int me, CpuLane<Proto::Simple>& lane) {
+    lane.bind(calls_[me]);
+    Cursor cursor;
+    return run_lane(make_schedule(Coll::Broadcast, Algo::Ring, {.me = me, .n = 2}), lane, cursor, 1);
+  };
+  EXPECT_EQ(carry(0, more[0]), Advance::Done);
+  EXPECT_EQ(carry(0, fewer), Advance::Blocked);
+  EXPECT_EQ(carry(1, more[1]), Advance::Done);
+  EXPECT_EQ(carry(0, fewer), Advance::Done);
+  EXPECT_EQ(sends_[0].simple.current_cut().count, 2u);
+}
+
 }  // namespace
 }  // namespace tutti

@@ -70,7 +70,7 @@ inline void reduce_slice(const LaneCall& call, const SliceReduction& slice) {
 template <Proto kProto>
 class CpuLane {
  public:
-  // `cycled`: so many slots of the same size where they are cycled through (likes).
+  // `cycled`: so many slots of the same size where they are cycled through (cut()).
   CpuLane(const Ports& ports, const Tiling& tiling, SlotCut cut, uint64_t cycled, int n)
       : ports_(ports), tiling_(tiling), cut_(cut), cycled_cut_{cut.bytes, cycled} {
     sources_.resize(static_cast<size_t>(n) + 1);
@@ -147,7 +147,7 @@ class CpuLane {
       if constexpr (kProto == Proto::LL) {
         if (!end.ll.has_room()) return false;
       } else {
-        if (!end.simple.cut(liked_cut(step, sendable_), cut_.count) || !end.simple.has_room(cut_.count)) return false;
+        if (!cut(step, end) || !end.simple.has_room(cut_.count)) return false;
       }
     }
     return true;
@@ -289,9 +289,12 @@ class CpuLane {
     return false;
   }
   // Slots are cycled through until their lines have left the cache of the core that read them. A core of its own cache
-  // is another matter, and so are stores past the caches: there few slots are best.
-  const SlotCut& liked_cut(const Step& step, int i) const {
-    return sends_away(step, i) && !call_->slot_stores->streaming() ? cycled_cut_ : cut_;
+  // is another matter, and so are stores past the caches: there few slots are best. Where there is no choice, receivers
+  // that do not look at the tail (kernels of a GPU) take the plan's cut for granted.
+  bool cut(const Step& step, SendEnd& end) const {
+    if (cycled_cut_ == cut_) return end.simple.cut(cut_);
+    const bool cycles = sends_away(step, sendable_) && !call_->slot_stores->streaming();
+    return end.simple.cut(cycles ? cycled_cut_ : cut_, cut_.count);
   }
   ReceiveEnd& receive_end(const Step& step, int peer) const {
     const bool fan = step.from.fan && !ports_.fan_receive.empty();
