@@ -36,9 +36,9 @@ constexpr uint64_t kRmaSlice = 1 << 20;
 // What a call may keep beside the user's buffers: algorithms that do are for small blocks.
 constexpr uint64_t kMostScratch = 4 << 20;
 // Where a reader follows its writer, slice by slice: broadcasts of 1 MiB on two cores that share no cache take 49 us by
-// slices of 64 KiB, 72 by 512 KiB. Sockets likewise.
+// slices of 64 KiB, 72 by 512 KiB. Sockets were measured with it.
 constexpr uint64_t kFollowedSlice = 64 << 10;
-// What RDMA and GPUs were measured with.
+// RDMA and GPUs: the most that profiles had when these were built. Longer slices have not been tried.
 constexpr uint64_t kWireSlice = 256 << 10;
 // Ragged blocks: no rank knows all sizes, so a slice that serves both small and large ones.
 constexpr uint64_t kRaggedSlice = 64 << 10;
@@ -111,7 +111,7 @@ uint64_t connections_away(const Summary& summary, const Plan& plan, const Catalo
 }
 
 // Profile::cycled_bytes, by all ranks of a core. What they move beside the slots takes lines out of the caches as well:
-// for long calls half is enough, and better (all-gathers of 4 MiB in 124 us instead of 150).
+// for long calls half is enough, and better (all-gathers of 4 MiB in 124 us instead of 143).
 uint64_t slots_cycled(const Summary& summary, const Shape& shape, const Plan& plan, const CatalogRow& row,
                       Ranks ranks) {
   if (!summary.mapped || summary.fabric != nullptr) return plan.slots;
