@@ -58,7 +58,8 @@ LLMemory ConnectionPlace::ll(std::byte* base) const {
   return {.heads = reinterpret_cast<CounterLine*>(base + ll_heads),
           .readers = readers,
           .slots = base + ll_slots,
-          .slot_count = ll_slot_count};
+          .slot_count = ll_slot_count,
+          .near = ll_near != 0 ? base + ll_near : nullptr};
 }
 
 int ArenaLayout::most_channels(int local_ranks) {
@@ -87,10 +88,12 @@ Result<ArenaLayout> ArenaLayout::compute(const ArenaShape& shape) {
 
   const uint64_t n = static_cast<uint64_t>(ranks);
   layout.ll_area_bytes_ = round_up(limits.ll_slots * kLLSlotBytes + (kLinesPerPage - 1) * kCacheLine, kPageBytes);
+  layout.near_area_bytes_ = shape.share_cores ? layout.ll_area_bytes_ : 0;
   layout.pair_bytes_ = kPageBytes + layout.ll_area_bytes_ + limits.capacity;
   const uint64_t reader_lines = round_up((n - 1) * sizeof(CounterLine), kLineGap);
   layout.fan_counters_bytes_ = round_up(kDescriptorBytes + kLineGap + 2 * reader_lines, kPageBytes);
-  layout.fan_bytes_ = layout.fan_counters_bytes_ + layout.ll_area_bytes_ + limits.fan_capacity;
+  layout.fan_bytes_ =
+      layout.fan_counters_bytes_ + layout.ll_area_bytes_ + layout.near_area_bytes_ + limits.fan_capacity;
 
   layout.control_ = round_up(n * sizeof(CounterLine), kPageBytes);
   layout.pairs_ = layout.control_ + n * kPageBytes;
@@ -135,7 +138,8 @@ ConnectionPlace ArenaLayout::fan(int sender, int channel) const {
   place.heads = place.tail + kLineGap;
   place.ll_heads = place.heads + round_up(place.readers * sizeof(CounterLine), kLineGap);
   place.ll_slots = place.begin + fan_counters_bytes_ + rotation % kLinesPerPage * kCacheLine;
-  place.slots = place.begin + fan_counters_bytes_ + ll_area_bytes_;
+  if (near_area_bytes_ != 0) place.ll_near = place.ll_slots + ll_area_bytes_;
+  place.slots = place.begin + fan_counters_bytes_ + ll_area_bytes_ + near_area_bytes_;
   place.capacity = limits_.fan_capacity;
   place.ll_slot_count = limits_.ll_slots;
   return place;

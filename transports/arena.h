@@ -9,7 +9,8 @@
 //                                                               index: channel, or the one for point-to-point
 //
 //   pair           | page: descriptors | tail .. head .. LL head | LL slots, staggered | Simple slots |
-//   fan-out        | page(s): descriptors | tail .. heads[] | LL heads[] | LL slots, staggered | Simple slots |
+//   fan-out        | page(s): descriptors | tail .. heads[] | LL heads[] | LL slots, staggered | near ones | Simple
+//   slots |
 //
 // Who writes what is said in proto/slots.h; here lines of different writers are 128 bytes apart, because the
 // adjacent-line prefetcher pulls 64-byte lines in pairs. The counters of connections that one rank polls would all
@@ -35,6 +36,7 @@ inline constexpr uint64_t kPageBytes = 4096;
 struct ConnectionPlace {
   uint64_t begin = 0, bytes = 0;
   uint64_t descriptors = 0, tail = 0, heads = 0, ll_heads = 0, ll_slots = 0, slots = 0;
+  uint64_t ll_near = 0;  // 0: none
   int readers = 0;
   uint64_t capacity = 0;
   uint64_t ll_slot_count = 0;
@@ -47,6 +49,7 @@ struct ArenaShape {
   int local_ranks = 0;        // ranks of the communicator on this host
   int channels = 0;           // 0: most_channels(local_ranks)
   uint64_t buffer_bytes = 0;  // bytes of Simple slots of one connection (TUTTI_BUFFER_BYTES); 0: by local_ranks
+  bool share_cores = false;   // more ranks than cores: fan-outs have near LL slots
 };
 
 class ArenaLayout {
@@ -83,7 +86,7 @@ class ArenaLayout {
   int local_ranks_ = 0;
   TransportLimits limits_;
   uint64_t control_ = 0, pairs_ = 0, fans_ = 0, bytes_ = 0;
-  uint64_t pair_bytes_ = 0, fan_bytes_ = 0, ll_area_bytes_ = 0, fan_counters_bytes_ = 0;
+  uint64_t pair_bytes_ = 0, fan_bytes_ = 0, ll_area_bytes_ = 0, near_area_bytes_ = 0, fan_counters_bytes_ = 0;
 };
 
 // Memory of the arena, or of a FIFO at one end of a network connection: unmapped once.

@@ -79,8 +79,10 @@ Result<SendEnd*> MappedTransport::fan_send_end(int channel) {
   if (end == nullptr) {
     const ConnectionPlace place = layout_.fan(my_local_, channel);
     TUTTI_TRY(reserve(place.begin, place.bytes, "a fan-out connection"));
-    end = std::make_unique<SendEnd>(
-        SendEnd{SimpleSender(place.simple(base_)), LLSender(place.ll(base_)), place.capacity});
+    const LLMemory ll = place.ll(base_);
+    end = std::make_unique<SendEnd>(SendEnd{SimpleSender(place.simple(base_)), LLSender(ll), place.capacity});
+    end->has_near = ll.near != nullptr;
+    if (end->has_near) end->ll_near = LLSender(ll.near_slots());
   }
   return end.get();
 }

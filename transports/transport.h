@@ -76,6 +76,9 @@ struct SendEnd {
   // The pages that the FIFO has for itself: what a device has to map that shall use this end. Pairs only.
   std::span<std::byte> mapped = {};
   bool slots_on_gpu = false;  // the slots lie in GpuSlots, at the address that kernels use, and not in these pages
+  // Of a fan-out with near slots (LLMemory::near): every message goes into these as well.
+  LLSender ll_near = {};
+  bool has_near = false;
 };
 struct ReceiveEnd {
   SimpleReceiver simple;

@@ -239,7 +239,11 @@ void tighten(Summary& summary, const TransportLimits& limits) {
   summary.most_channels = std::min(summary.most_channels, limits.channels);
 }
 
-ArenaShape arena_shape(size_t local_ranks) { return {static_cast<int>(local_ranks), 0, env().buffer_bytes}; }
+ArenaShape arena_shape(const std::vector<int>& local_ranks, const std::vector<MachineFacts>& machines) {
+  return {.local_ranks = static_cast<int>(local_ranks.size()),
+          .buffer_bytes = env().buffer_bytes,
+          .share_cores = ranks_per_core(local_ranks, machines) > 1};
+}
 
 // Which NICs may carry data between hosts, and which each rank has.
 struct Nics {
@@ -382,7 +386,7 @@ struct Preparation {
                const gpu::CudaDevicePtr& gpu) {
     const HostGroup group{bootstrap.rank(), hosts.of(bootstrap.rank())};
     if (hosts.share_memory(group.ranks)) {
-      TUTTI_ASSIGN_OR_RETURN(const ArenaLayout layout, ArenaLayout::compute(arena_shape(group.ranks.size())));
+      TUTTI_ASSIGN_OR_RETURN(const ArenaLayout layout, ArenaLayout::compute(arena_shape(group.ranks, *nics.machines)));
       if (hosts.by_process(group.ranks)) {
         TUTTI_ASSIGN_OR_RETURN(std::unique_ptr<Transport> inproc,
                                InprocTransport::create(as_bytes(bootstrap.tag().bytes), group, layout));
@@ -655,7 +659,7 @@ Status Communicator::establish(std::unique_ptr<Bootstrap> joined, const Configur
   for (const auto& [host, ranks] : hosts.all()) {
     summary.ranks_per_core = std::max(summary.ranks_per_core, ranks_per_core(ranks, machines));
     if (n_ > 1 && !hosts.share_memory(ranks)) continue;
-    TUTTI_ASSIGN_OR_RETURN(const ArenaLayout layout, ArenaLayout::compute(arena_shape(ranks.size())));
+    TUTTI_ASSIGN_OR_RETURN(const ArenaLayout layout, ArenaLayout::compute(arena_shape(ranks, machines)));
     tighten(summary, layout.limits());
   }
   Preparation preparation;

@@ -24,6 +24,9 @@
 //     The flag is written last (release) and read first (acquire), so flag seen => payload seen, and a message of up to
 //     56 bytes is one cache line: data and sequence number travel together. Flags sit at fixed places that never hold
 //     payload, and slots are never cleared: the position in the flag grows with every use, so an old flag cannot match.
+//     A fan-out may have its slots twice: the same messages at the same positions, each with its flag, the near ones
+//     for readers that share the sender's core (LLMemory::near says why). A reader takes each message from whichever it
+//     likes; the heads are common, so a position is free in both when all readers have released it.
 //
 // A flag (and a Simple descriptor) also carries the identity of the call: a hash of what the sender was asked to do. A
 // receiver that was asked something else sees the right position with the wrong identity: a mismatch, found for
@@ -107,6 +110,13 @@ struct LLMemory {
   int readers = 0;
   std::byte* slots = nullptr;
   uint64_t slot_count = 0;  // power of two
+  // Slots for readers on the sender's core; null: all read the same. Where a line that another core has read is read on
+  // the sender's core as well, the sender's next store to it takes 2 to 8 times as long; a second copy costs a few
+  // stores to lines that never leave the core.
+  std::byte* near = nullptr;
+
+  // As the sender of the near slots sees it.
+  LLMemory near_slots() const { return {heads, readers, near, slot_count, nullptr}; }
 };
 
 TUTTI_HD inline uint64_t slowest_head(const CounterLine* heads, int readers) {
@@ -250,8 +260,11 @@ class LLSender {
 class LLReceiver {
  public:
   LLReceiver() = default;
-  LLReceiver(const LLMemory& memory, int reader) : memory_(memory), head_(&memory.heads[reader]) {}
+  LLReceiver(const LLMemory& memory, int reader)
+      : memory_(memory), slots_(memory.slots), head_(&memory.heads[reader]) {}
 
+  // From where the next message is taken, before ready() is asked for it.
+  void take_near(bool near) { slots_ = near && memory_.near != nullptr ? memory_.near : memory_.slots; }
   // Acquire: flag seen => payload seen. Pairs with LLSender::publish.
   bool ready(uint32_t identity) const { return load_acquire(flag()) == make_flag(next_, identity); }
   // The slot has been published, but by a call of another identity.
@@ -268,9 +281,10 @@ class LLReceiver {
   }
 
  private:
-  const std::byte* slot() const { return memory_.slots + (next_ & (memory_.slot_count - 1)) * kLLSlotBytes; }
+  const std::byte* slot() const { return slots_ + (next_ & (memory_.slot_count - 1)) * kLLSlotBytes; }
   const uint64_t& flag() const { return *reinterpret_cast<const uint64_t*>(slot()); }
   LLMemory memory_;
+  const std::byte* slots_ = nullptr;  // of the two, if there are
   CounterLine* head_ = nullptr;
   uint64_t next_ = 0;
 };

@@ -60,13 +60,14 @@ struct Range {
 };
 void add_parts(const ConnectionPlace& place, std::vector<Range>& parts) {
   const uint64_t lines = place.readers * sizeof(CounterLine);
-  const std::vector<Range> mine = {
+  std::vector<Range> mine = {
       {place.descriptors, place.descriptors + SimpleMemory::kMostInFlight * sizeof(SlotDescriptor)},
       {place.tail, place.tail + sizeof(CounterLine)},
       {place.heads, place.heads + lines},
       {place.ll_heads, place.ll_heads + lines},
       {place.ll_slots, place.ll_slots + place.ll_slot_count * kLLSlotBytes},
       {place.slots, place.slots + place.capacity}};
+  if (place.ll_near != 0) mine.push_back({place.ll_near, place.ll_near + place.ll_slot_count * kLLSlotBytes});
   for (const Range& part : mine) {
     EXPECT_GE(part.begin, place.begin);
     EXPECT_LE(part.end, place.begin + place.bytes);
@@ -80,8 +81,9 @@ void add_parts(const ConnectionPlace& place, std::vector<Range>& parts) {
 }
 
 TEST(Arena, PlacesNeverOverlap) {
-  for (const ArenaShape& shape : {ArenaShape{1, 0, 0}, ArenaShape{2, 0, 0}, ArenaShape{3, 2, 5000}, ArenaShape{9, 0, 0},
-                                  ArenaShape{17, 4, 0}, ArenaShape{65, 1, 4096}}) {
+  for (const ArenaShape& shape :
+       {ArenaShape{1, 0, 0}, ArenaShape{2, 0, 0}, ArenaShape{3, 2, 5000}, ArenaShape{9, 0, 0}, ArenaShape{17, 4, 0},
+        ArenaShape{65, 1, 4096}, ArenaShape{2, 0, 0, true}, ArenaShape{5, 2, 0, true}, ArenaShape{17, 4, 5000, true}}) {
     const ArenaLayout layout = layout_of(shape);
     std::vector<Range> parts;
     for (int a = 0; a < shape.local_ranks; ++a) {
@@ -90,8 +92,10 @@ TEST(Arena, PlacesNeverOverlap) {
       EXPECT_LE(parts.back().end, layout.shared_head_bytes());
       for (int b = 0; b < shape.local_ranks; ++b)
         for (int index = 0; index < layout.per_pair() && a != b; ++index) add_parts(layout.pair(a, b, index), parts);
-      for (int channel = 0; channel < layout.limits().channels && shape.local_ranks > 1; ++channel)
+      for (int channel = 0; channel < layout.limits().channels && shape.local_ranks > 1; ++channel) {
+        EXPECT_EQ(layout.fan(a, channel).ll_near != 0, shape.share_cores);
         add_parts(layout.fan(a, channel), parts);
+      }
     }
     std::sort(parts.begin(), parts.end(), [](const Range& x, const Range& y) { return x.begin < y.begin; });
     for (size_t i = 1; i < parts.size(); ++i) ASSERT_LE(parts[i - 1].end, parts[i].begin);

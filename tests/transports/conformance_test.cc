@@ -484,6 +484,36 @@ TEST_P(EveryMappedTransport, FansOutAtThePaceOfTheSlowestReader) {
   });
 }
 
+// More ranks than cores: the same through either copy of the slots, whatever a reader took last.
+TEST_P(EveryMappedTransport, FansOutTwiceWhereRanksShareCores) {
+  constexpr int kRanks = 3;
+  perform(setting(kRanks, {.share_cores = true}), [](Player& p) {
+    constexpr uint64_t kMessages = 1000;
+    if (p.me == 1) {
+      Result<SendEnd*> end = p.transport->fan_send_end(0);
+      ASSERT_TRUE(end.ok());
+      ASSERT_TRUE((*end)->has_near);
+      for (uint64_t m = 0; m < kMessages; ++m) {
+        for (LLSender* out : {&(*end)->ll, &(*end)->ll_near}) {
+          ASSERT_TRUE(p.until([&] { return out->has_room(); }, "an LL slot is free"));
+          fill({out->payload(), 100}, m);
+          out->publish(5);
+        }
+      }
+    } else {
+      Result<ReceiveEnd*> end = p.transport->fan_receive_end(1, 0);
+      ASSERT_TRUE(end.ok());
+      LLReceiver& in = (*end)->ll;
+      for (uint64_t m = 0; m < kMessages; ++m) {
+        in.take_near((mix(m) + p.me) % 2 == 0);
+        ASSERT_TRUE(p.until([&] { return in.ready(5); }, "an LL message has come"));
+        ASSERT_TRUE(holds({in.payload(), 100}, m)) << m;
+        in.release();
+      }
+    }
+  });
+}
+
 TEST_P(EveryMappedTransport, GivesEachRankAPageThatAllRead) {
   perform(setting(3), [](Player& p) {
     auto& mapped = static_cast<MappedTransport&>(*p.transport);

@@ -376,6 +376,7 @@ struct LLCase {
   int messages;
   int readers = 1;
   int mismatched = -1;  // the message with another identity than asked for
+  bool near = false;    // the slots twice: readers take a message from these, the next from those
 };
 
 std::string explore_ll(const LLCase& what, Explorer::Options options = {}, size_t* states = nullptr) {
@@ -386,16 +387,18 @@ std::string explore_ll(const LLCase& what, Explorer::Options options = {}, size_
   memory.readers = what.readers;
   memory.slots = e.base() + 4096;
   memory.slot_count = what.slots;
-  LLSender sender(memory);
+  if (what.near) memory.near = memory.slots + what.slots * kLLSlotBytes;
+  LLSender senders[2] = {LLSender(memory), LLSender(what.near ? memory.near_slots() : memory)};
+  const int copies = what.near ? 2 : 1;
   std::vector<LLReceiver> readers;
   for (int r = 0; r < what.readers; ++r) readers.emplace_back(memory, r);
   e.track(e.base(), kCacheLine * what.readers);
-  for (uint64_t s = 0; s < what.slots; ++s) e.track(memory.slots + s * kLLSlotBytes, kCacheLine);
+  for (uint64_t s = 0; s < copies * what.slots; ++s) e.track(memory.slots + s * kLLSlotBytes, kCacheLine);
 
   Explorer::Case the_case{.actors = 1 + what.readers,
                           .messages = what.messages,
                           .advance = {},
-                          .objects = {{&sender, sizeof sender}, {readers.data(), readers.size() * sizeof readers[0]}},
+                          .objects = {{senders, sizeof senders}, {readers.data(), readers.size() * sizeof readers[0]}},
                           .check = [] {}};
   the_case.advance = [&](int actor) {
     int& m = e.state.message[actor];
@@ -403,7 +406,8 @@ std::string explore_ll(const LLCase& what, Explorer::Options options = {}, size_
     bool done = true;
     bool last = false;
     if (actor == 0) {
-      switch (step) {
+      LLSender& sender = senders[step % copies];  // each step on either copy
+      switch (step / copies) {
         case 0:
           done = sender.has_room();
           break;
@@ -415,13 +419,14 @@ std::string explore_ll(const LLCase& what, Explorer::Options options = {}, size_
           break;
         case 3:
           sender.publish(kIdentity);
-          last = true;
+          last = step % copies == copies - 1;
           break;
       }
     } else {
       LLReceiver& reader = readers[actor - 1];
       switch (step) {
         case 0:
+          reader.take_near((m + actor) % 2 == 0);
           if (m == what.mismatched) {
             e.expect(!reader.ready(kIdentity + 1), "ready for a call that was not made");
             done = reader.mismatched(kIdentity + 1);
@@ -498,6 +503,14 @@ TEST(SlotsModel, LLIsRightInEveryInterleaving) {
     std::printf("LL, %lu slots, %lu messages: %zu states\n", slots, slots + 3, states);
   }
   EXPECT_EQ(explore_ll({.slots = 4, .messages = 3, .readers = 2}), "");
+}
+
+TEST(SlotsModel, LLMayBeTakenFromEitherCopy) {
+  size_t states = 0;
+  EXPECT_EQ(explore_ll({.slots = 4, .messages = 6, .near = true}, {}, &states), "");
+  std::printf("LL twice, 4 slots, 6 messages: %zu states\n", states);
+  EXPECT_EQ(explore_ll({.slots = 4, .messages = 2, .readers = 2, .near = true}), "");
+  EXPECT_NE(explore_ll({.slots = 4, .messages = 6, .near = true}, {.release_publishes = false}), "");
 }
 
 TEST(SlotsModel, LLShowsAMismatchAndOnlyAMismatch) {

@@ -123,6 +123,7 @@ class CpuLane {
       const int peer = step.from.at(received_, call_->me);
       ReceiveEnd& end = receive_end(step, peer);
       if constexpr (kProto == Proto::LL) {
+        if (step.from.fan && call_->cores != nullptr) end.ll.take_near(call_->cores->beside_me(peer));
         if (!end.ll.ready(call_->identity)) return false;
       } else {
         if (!end.simple.ready()) {
@@ -143,10 +144,10 @@ class CpuLane {
   bool can_send(const Step& step, const Cursor&) {
     const int count = send_count(step);
     for (; sendable_ < count; ++sendable_) {
-      SendEnd& end = send_end(step, sendable_);
       if constexpr (kProto == Proto::LL) {
-        if (!end.ll.has_room()) return false;
+        if (!ll_sender(step, sendable_).has_room()) return false;
       } else {
+        SendEnd& end = send_end(step, sendable_);
         if (!cut(step, end) || !end.simple.has_room(cut_.count)) return false;
       }
     }
@@ -175,11 +176,10 @@ class CpuLane {
   void post(const Step& step, const Cursor&) {
     const int to = send_count(step);
     for (int i = 0; i < to; ++i) {
-      SendEnd& end = send_end(step, i);
       if constexpr (kProto == Proto::LL) {
-        end.ll.publish(call_->identity);
+        ll_sender(step, i).publish(call_->identity);
       } else {
-        end.simple.publish(piece_.bytes, call_->identity);
+        send_end(step, i).simple.publish(piece_.bytes, call_->identity);
       }
     }
     const int from = step.from.size(call_->n);
@@ -274,13 +274,22 @@ class CpuLane {
   }
 
   bool fans_out(const Step& step) const { return step.to.fan && !ports_.fan_receive.empty(); }
-  int send_count(const Step& step) const { return fans_out(step) ? 1 : step.to.size(call_->n); }
+  // A fan-out's near slots are one more destination.
+  bool to_near(const Step& step, int i) const { return i > 0 && fans_out(step); }
+  int send_count(const Step& step) const {
+    if (!fans_out(step)) return step.to.size(call_->n);
+    return kProto == Proto::LL && ports_.fan_send->has_near ? 2 : 1;
+  }
+  LLSender& ll_sender(const Step& step, int i) const {
+    return to_near(step, i) ? ports_.fan_send->ll_near : send_end(step, i).ll;
+  }
   SendEnd& send_end(const Step& step, int i) const {
     return fans_out(step) ? *ports_.fan_send : *ports_.send[static_cast<size_t>(step.to.at(i, call_->me))];
   }
   // To a rank that is not known to be on this thread's core. Of a fan-out's readers some are elsewhere, as a rule.
   bool sends_away(const Step& step, int i) const {
-    return call_->cores == nullptr || fans_out(step) || !call_->cores->beside_me(step.to.at(i, call_->me));
+    if (fans_out(step)) return !to_near(step, i);
+    return call_->cores == nullptr || !call_->cores->beside_me(step.to.at(i, call_->me));
   }
   bool sends_away(const Step& step) const {
     for (int i = 0; i < send_count(step); ++i) {
@@ -308,9 +317,9 @@ class CpuLane {
       return end.landings->landed[end.simple.place()];
     return end.simple.slot();
   }
-  static std::byte* outgoing(const SendEnd& end) {
-    if constexpr (kProto == Proto::LL) return end.ll.payload();
-    return end.simple.slot();
+  std::byte* outgoing(const Step& step, int i) const {
+    if constexpr (kProto == Proto::LL) return ll_sender(step, i).payload();
+    return send_end(step, i).simple.slot();
   }
 
   // The slice on the wire: of the source block where there is one, else of the block it is kept in. Packed: counted in
@@ -461,8 +470,9 @@ class CpuLane {
     for (int i = 0; i < to; ++i) {
       SendEnd& end = send_end(step, i);
       if (lent(end)) continue;
-      if (destinations < kMostDestinations) streamed |= static_cast<uint32_t>(part.stream_slots) << destinations;
-      destinations_[destinations++] = outgoing(end) + part.at;
+      if (part.stream_slots && destinations < kMostDestinations && sends_away(step, i))
+        streamed |= uint32_t{1} << destinations;
+      destinations_[destinations++] = outgoing(step, i) + part.at;
     }
 
     if (combines(step)) {
@@ -489,13 +499,13 @@ class CpuLane {
     for (int i = 0; i < from; ++i) {
       const int peer = step.from.at(i, call_->me);
       if (step.src != Buffer::None && move.own < 0 && peer > call_->me) move.own = i;
-      list.from.push_back({&receive_end(step, peer).ll, peer});
+      list.from.push_back({&receive_end(step, peer).ll, peer, step.from.fan});
     }
     if (step.src != Buffer::None && move.own < 0) move.own = from;
     move.from_count = static_cast<uint32_t>(from);
     move.to_begin = static_cast<uint32_t>(list.to.size());
     for (int i = 0; i < send_count(step); ++i)
-      list.to.push_back({&send_end(step, i).ll, fans_out(step) ? -1 : step.to.at(i, call_->me)});
+      list.to.push_back({&ll_sender(step, i), fans_out(step) ? -1 : step.to.at(i, call_->me), to_near(step, i)});
     move.to_count = static_cast<uint32_t>(list.to.size()) - move.to_begin;
     if (step.dst_block >= 0) {
       move.keeps = true;

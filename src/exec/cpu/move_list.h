@@ -30,10 +30,12 @@ struct MoveList {
   struct From {
     LLReceiver* end;
     int rank;
+    bool fan;  // its fan-out, which may have near slots
   };
   struct To {
     LLSender* end;
-    int rank;  // -1: a fan-out's readers
+    int rank;           // -1: a fan-out's readers
+    bool near = false;  // the near slots of one, that is: those readers that are on this core
   };
 
   std::vector<Move> moves;

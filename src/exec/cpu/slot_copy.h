@@ -36,19 +36,9 @@ inline void copy_message(void* to, const void* from, uint64_t bytes) {
   }
 }
 
-// Asks for the lines of a message at once, before the stores ask for one after the other. The flag's line is left
-// alone: the peer polls it. Beyond kMostClaimed the requests only queue up.
-inline void claim_lines(void* payload, uint64_t bytes) {
-  constexpr uint64_t kMostClaimed = 8 * kCacheLine;
-  if (bytes > kMostClaimed) return;
-  for (uint64_t at = kCacheLine; at < bytes + sizeof(uint64_t); at += kCacheLine)
-    __builtin_prefetch(static_cast<std::byte*>(payload) - sizeof(uint64_t) + at, 1);
-}
-
 // Fills the payload of an LL slot. `stream`: past the caches (SlotStores::stream).
 inline void fill_slot(void* payload, const void* from, uint64_t bytes, bool stream) {
   if (stream) return copy_bytes(&payload, 1, 1, from, bytes);
-  claim_lines(payload, bytes);
   copy_message(payload, from, bytes);
 }
 

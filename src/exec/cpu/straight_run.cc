@@ -30,20 +30,18 @@ void MoveLane::combine(const Move& move) {
   uint32_t streamed = 0;
   const bool streams =
       move.to_count > 0 && call_->slot_stores->stream_reduced(move.bytes, [&] { return sends_away(move); });
-  const uint32_t stream_slots = streams ? 1 : 0;
   for (uint32_t i = 0; i < move.to_count; ++i) {
-    if (destinations < kMostDestinations) streamed |= stream_slots << destinations;
-    destinations_[destinations++] = list_.to[move.to_begin + i].end->payload();
+    const MoveList::To& to = list_.to[move.to_begin + i];
+    if (streams && destinations < kMostDestinations && goes_away(to)) streamed |= uint32_t{1} << destinations;
+    destinations_[destinations++] = to.end->payload();
   }
   reduce_slice(*call_, {sources_.data(), sources, destinations_.data(), destinations, streamed, move.bytes,
                         move.scale_in ? move.own : -1, move.scale_out});
 }
 
 bool MoveLane::sends_away(const Move& move) const {
-  if (call_->cores == nullptr) return true;
   for (uint32_t i = 0; i < move.to_count; ++i) {
-    const int rank = list_.to[move.to_begin + i].rank;  // -1: a fan-out
-    if (rank < 0 || !call_->cores->beside_me(rank)) return true;
+    if (goes_away(list_.to[move.to_begin + i])) return true;
   }
   return false;
 }

@@ -39,7 +39,9 @@ class MoveLane {
 
   bool can_receive(const Move& move, const Cursor&) {
     for (; received_ < move.from_count; ++received_) {
-      if (!list_.from[move.from_begin + received_].end->ready(call_->identity)) return false;
+      const MoveList::From& from = list_.from[move.from_begin + received_];
+      if (from.fan && call_->cores != nullptr) from.end->take_near(call_->cores->beside_me(from.rank));
+      if (!from.end->ready(call_->identity)) return false;
     }
     return true;
   }
@@ -55,8 +57,10 @@ class MoveLane {
         move.src == Buffer::None ? list_.from[move.from_begin].end->payload() : address(move.src, move.src_offset);
     if (move.to_count > 0) {
       const bool stream = call_->slot_stores->stream(move.bytes, [&] { return sends_away(move); });
-      for (uint32_t i = 0; i < move.to_count; ++i)
-        fill_slot(list_.to[move.to_begin + i].end->payload(), source, move.bytes, stream);
+      for (uint32_t i = 0; i < move.to_count; ++i) {
+        const MoveList::To& to = list_.to[move.to_begin + i];
+        fill_slot(to.end->payload(), source, move.bytes, stream && goes_away(to));
+      }
       call_->slot_stores->settle(move.bytes);
     }
     if (move.keeps && call_->output + move.dst_offset != source)
@@ -85,6 +89,9 @@ class MoveLane {
   }
   void combine(const Move& move);
   // As CpuLane's.
+  bool goes_away(const MoveList::To& to) const {
+    return !to.near && (call_->cores == nullptr || to.rank < 0 || !call_->cores->beside_me(to.rank));
+  }
   bool sends_away(const Move& move) const;
 
   const MoveList& list_;
