@@ -128,15 +128,6 @@ TUTTI_HD inline uint64_t slowest_head(const CounterLine* heads, int readers) {
   return slowest;
 }
 
-// The cut for slices of `slice_bytes`: as many slots as fit, at most kMostInFlight. At least two fit by the planner's
-// care.
-TUTTI_HD inline SlotCut slot_cut(uint64_t capacity, uint64_t slice_bytes, uint64_t most_slots) {
-  const uint64_t bytes = (slice_bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
-  uint64_t count = capacity / bytes;
-  if (count > SimpleMemory::kMostInFlight) count = SimpleMemory::kMostInFlight;
-  return {bytes, count < most_slots ? count : most_slots};
-}
-
 class SimpleSender {
  public:
   SimpleSender() = default;

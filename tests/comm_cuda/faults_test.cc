@@ -88,8 +88,11 @@ TEST(CudaFaults, AStickyErrorIsTheApplicationsWhereNothingOfOursHasRun) {
 
 TEST(CudaFaults, AKernelThatFailsIsSeenWithoutACall) {
   auto ranks = std::make_unique<Ranks>(std::vector<int>{0, 0});
+  const Hold hold(ranks->gpus[0]);  // or the kernel may have failed before its call returns
+  hold.stop(ranks->streams[0]);
   gpu::fail("kernel", 1, gpu::kCudaIllegalAddress);
   ASSERT_EQ(ranks->all_reduce_together(), TUTTI_SUCCESS) << last_text();
+  hold.go_on();
   EXPECT_FALSE(ranks->streams[0].synchronize().ok());
   EXPECT_EQ(async_error(ranks->comm(0)), TUTTI_CUDA_ERROR);
   EXPECT_EQ(ranks->all_reduce_together(), TUTTI_CUDA_ERROR);

@@ -32,6 +32,12 @@ ReceiveEnd& receiver(Player& p, int peer, int channel = 0, Use use = Use::Collec
   return **end;
 }
 
+// For slices of so many bytes: as many slots as fit, `most` at most.
+SlotCut slot_cut(uint64_t capacity, uint64_t slice_bytes, uint64_t most) {
+  const uint64_t bytes = (slice_bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+  return {bytes, std::min({capacity / bytes, SimpleMemory::kMostInFlight, most})};
+}
+
 TEST_P(EveryTransport, KnowsItsPeers) {
   Setting three = setting(3);
   three.members = {2, 5, 9};  // ranks of the communicator are not local ranks
