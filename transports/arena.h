@@ -9,8 +9,7 @@
 //                                                               index: channel, or the one for point-to-point
 //
 //   pair           | page: descriptors | tail .. head .. LL head | LL slots, staggered | Simple slots |
-//   fan-out        | page(s): descriptors | tail .. heads[] | LL heads[] | LL slots, staggered | near ones | Simple
-//   slots |
+//   fan-out        | page(s): descriptors | tail .. heads[] | LL heads[] | LL slots, near ones | Simple slots |
 //
 // Who writes what is said in proto/slots.h; here lines of different writers are 128 bytes apart, because the
 // adjacent-line prefetcher pulls 64-byte lines in pairs. The counters of connections that one rank polls would all

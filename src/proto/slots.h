@@ -111,8 +111,8 @@ struct LLMemory {
   std::byte* slots = nullptr;
   uint64_t slot_count = 0;  // power of two
   // Slots for readers on the sender's core; null: all read the same. Where a line that another core has read is read on
-  // the sender's core as well, the sender's next store to it takes 2 to 8 times as long; a second copy costs a few
-  // stores to lines that never leave the core.
+  // the sender's core as well, the sender's next store to it takes up to 8 times as long (docs/performance.md); a
+  // second copy costs a few stores to lines that never leave the core.
   std::byte* near = nullptr;
 
   // As the sender of the near slots sees it.
